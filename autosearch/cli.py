@@ -1,0 +1,331 @@
+"""Arguments of the command ``autosearch``. What they set in motion lives elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from autosearch import __version__
+from autosearch.errors import AutosearchError
+
+if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from autosearch.results import StudyFolder
+    from autosearch.spec import StudySpec
+
+app = typer.Typer(
+    name="autosearch",
+    help="Search hyperparameters and architectures for industrial visual anomaly segmentation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+console = Console()
+INTERRUPTED = 130
+"""Exit code of a search that was stopped before its budget was met."""
+
+
+class ExecutorName(StrEnum):
+    """Where trials run."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")]
+Trials = Annotated[
+    int | None, typer.Option("--trials", min=1, help="Trials in all, replacing the spec's.")
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", help="Stop handing out trials after 90, 90s, 15m or 2h."),
+]
+ExecutorOption = Annotated[
+    ExecutorName, typer.Option("--executor", help="Ray Tune workers, or this process alone.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the spec; repeatable."),
+]
+
+
+@app.command()
+def run(
+    space: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A YAML file, or a name: `autosearch spaces`.")
+    ],
+    overrides: Overrides = None,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the study and of its folder.")
+    ] = None,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder that holds the studies.")
+    ] = Path("results"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the study if it exists.")
+    ] = False,
+) -> None:
+    """Search a space: trials, progress, and the Pareto front at the end.
+
+    Ctrl-C stops at once and loses no finished trial.
+    """
+    from autosearch.registry import find_space
+    from autosearch.search import new_folder
+    from autosearch.spec import load_spec, study_name
+
+    given = {"study.trials": trials, "study.timeout": timeout}
+    given["study.name"] = study_name(name) if name else None
+    extra = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    spec = load_spec(find_space(space), [*(overrides or []), *extra])
+    _search(spec, new_folder(results, spec, resume), executor)
+
+
+@app.command()
+def resume(
+    directory: Directory,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+) -> None:
+    """Continue a study that was stopped, or give a finished one more trials."""
+    from autosearch.results import StudyFolder
+    from autosearch.spec import load_spec
+
+    folder = StudyFolder.open(directory)
+    given = {"study.trials": trials, "study.timeout": timeout}
+    extra = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    _search(load_spec(folder.spec_path, extra), folder, executor)
+
+
+@app.command()
+def show(
+    directory: Directory,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One object: study, counts, front.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The front as CSV.")] = False,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, help="One trial: values, log, traceback.")
+    ] = None,
+) -> None:
+    """Show a study's Pareto front. Counts of trials add up: each trial has one status."""
+    from autosearch import console as view
+    from autosearch import registry
+    from autosearch.results import StudyFolder, counts, front, front_csv
+
+    folder = StudyFolder.open(directory)
+    spec, records, meta = folder.load_spec(), folder.records(), folder.load_meta()
+    objectives = registry.resolve_objectives(spec)
+    directions = {name: objective.direction for name, objective in objectives.items()}
+    best = front(records, directions)
+    if trial is not None:
+        _show_trial(folder, trial)
+    elif as_csv:
+        sys.stdout.write(front_csv(best))
+    elif as_json:
+        number = counts(records)
+        study = {
+            "name": spec.study.name,
+            "runner": spec.study.runner,
+            "objectives": directions,
+            "budget": spec.study.trials,
+            "finished": sum(number.values()) - number["running"],
+            "data": meta.get("data", {}),
+            "weights": meta.get("weights", []),
+        }
+        listed = [{"number": r.number, "values": r.values, "params": r.params} for r in best]
+        print(json.dumps({"study": study, "counts": number, "front": listed}, indent=2))
+    else:
+        console.print(f"[bold]{spec.study.name}[/]: {view.counts_line(counts(records))}"
+                      f" of {spec.study.trials}")  # fmt: skip
+        _print_all(view.provenance(meta), view.warnings(meta))
+        console.print(view.front_table(best, objectives))
+
+
+@app.command()
+def spaces() -> None:
+    """List search spaces that can be run by name."""
+    from rich.table import Table
+
+    from autosearch import registry
+    from autosearch.spec import load_spec
+
+    table = Table(box=None)
+    for title in ("name", "runner", "parameters", "configurations", "objectives"):
+        table.add_column(title, justify="right" if title[0] in "pc" else "left", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for name, path in registry.spaces().items():
+        spec = load_spec(path)
+        space = spec.parsed_space
+        size = space.size()
+        shown = "many" if size is None else f"{size:,.0f}".replace("inf", "continuous")
+        table.add_row(name, spec.study.runner, str(len(space.parameters)), shown,
+                      ", ".join(spec.objectives), str(path))  # fmt: skip
+    console.print(table)
+
+
+@app.command()
+def runners(
+    name: Annotated[str | None, typer.Argument(help="Show the parameters of this runner.")] = None,
+) -> None:
+    """List runners: the systems that can be searched."""
+    from rich.table import Table
+
+    from autosearch import registry
+
+    table = Table(box=None)
+    if name is None:
+        table.add_column("name", no_wrap=True)
+        table.add_column("what it searches")
+        for known in registry.runner_names():
+            table.add_row(known, registry.load_runner(known).description)
+    else:
+        for title in ("parameter", "default", "allowed"):
+            table.add_column(title, no_wrap=True)
+        table.add_column("what it does")
+        for parameter, info in registry.load_runner(name).parameters.items():
+            table.add_row(parameter, _yaml(info.default), info.allowed(), info.help)
+    console.print(table)
+
+
+@app.command()
+def objectives() -> None:
+    """List everything that can be an objective, a measure or a constraint."""
+    from rich.table import Table
+
+    from autosearch import registry
+
+    table = Table(box=None)
+    for title in ("name", "better", "unit"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what it says")
+    for objective in registry.objectives().values():
+        better = "lower" if objective.direction == "minimize" else "higher"
+        table.add_row(objective.name, better, objective.unit, objective.help)
+    console.print(table)
+
+
+@data_app.command("check")
+def check(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Folder of the dataset, or a CSV.")],
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="One product or texture.")],
+    overrides: Overrides = None,
+) -> None:
+    """Count images, masks and regions, and name every problem found; exit code 1 on errors.
+
+    With --set, how a study would split it: --set dataset.anomalies_per_type=2.
+    """
+    from autosearch import console as view
+    from autosearch.data import check_dataset
+    from autosearch.spec import dataset_spec
+
+    given = [f"root={json.dumps(root)}", f"category={json.dumps(category)}"]
+    report = check_dataset(dataset_spec([*given, *(overrides or [])]))
+    _print_all(view.check_report(report))
+    if not report.usable:
+        raise typer.Exit(1)
+
+
+def _search(spec: StudySpec, folder: StudyFolder, executor: ExecutorName) -> None:
+    from autosearch import console as view
+    from autosearch import search
+    from autosearch.results import counts, front
+
+    with _reading(console) as progress:
+        inputs = search.load_inputs(spec, progress)
+    meta = inputs.meta()
+    _print_all(view.provenance(meta), view.warnings(meta))
+    shown = view.SearchProgress(console, inputs.objectives, spec.study.trials)
+    driver = search.open_driver(
+        inputs, folder, lambda record: shown.update(driver.summary(), record)
+    )
+    shown.update(driver.summary())
+    with shown.shown():
+        search.run(inputs, folder, driver, search.make_executor(executor))
+    records = folder.records()
+    best = front(records, inputs.directions)
+    console.print(view.front_table(best, inputs.objectives))
+    _print_all(view.warnings(meta))
+    number = counts(records)
+    console.print(f"{view.counts_line(number)}; results in [bold]{folder.path}[/]")
+    if sum(number.values()) - number["running"] < spec.study.trials:
+        why = "Stopped" if driver.stopped else "Time is up"
+        console.print(f"{why}. Continue with: autosearch resume {folder.path}")
+        raise typer.Exit(INTERRUPTED if driver.stopped else 0)
+    console.print("Next:")
+    for command in view.next_commands(folder.path, best):
+        console.print(f"  {command}")
+
+
+def _show_trial(folder: StudyFolder, number: int) -> None:
+    from autosearch import console as view
+    from autosearch.errors import StudyError
+
+    records = folder.records()
+    if not number < len(records):
+        raise StudyError(f"{folder.path}: no trial {number}; there are {len(records)}")
+    console.print(view.trial_table(records[number]))
+    for path in sorted(folder.trial_path(number).glob("*")):
+        console.print(f"file {path}")
+        if path.suffix == ".txt":
+            console.print(path.read_text(encoding="utf-8"), markup=False, highlight=False)
+
+
+@contextmanager
+def _reading(target: Console) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    with Progress(console=target, transient=True, disable=not target.is_terminal) as bar:
+        task = bar.add_task("reading images", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_all(*groups: Any) -> None:
+    for group in groups:
+        for line in group:
+            console.print(line, highlight=False)
+
+
+def _yaml(value: object) -> str:
+    return json.dumps(value)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"autosearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Search hyperparameters and architectures for industrial visual anomaly segmentation."""
+
+
+def main() -> None:
+    """Run the command; an error of the input is one line on standard error and exit code 2."""
+    try:
+        app()
+    except AutosearchError as error:
+        text = Text.assemble(("error: ", "bold red"), str(error))
+        Console(stderr=True, soft_wrap=True).print(text, highlight=False)
+        sys.exit(2)

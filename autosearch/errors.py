@@ -1,0 +1,77 @@
+"""Errors that a user can act on: each says which key, which value and what is allowed.
+
+The command line prints them on one line and exits with code 2; everything else is a defect of the
+program and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class AutosearchError(Exception):
+    """Base of all errors that are the input's fault, not the program's."""
+
+
+class ConfigError(AutosearchError):
+    """A key of a spec or of the command line has a value that is not allowed.
+
+    Args:
+        key: Dotted path of the key, such as ``space.width``.
+        value: The value found there.
+        allowed: What would have been accepted, as a phrase.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}: {value!r} is not allowed; expected {allowed}")
+        self.key, self.value, self.allowed = key, value, allowed
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        """Rebuild from the three parts, so that the error crosses process borders."""
+        return type(self), (self.key, self.value, self.allowed)
+
+
+class DataError(AutosearchError):
+    """A dataset file or folder cannot be used.
+
+    Args:
+        path: The file or folder at fault.
+        problem: What is wrong with it.
+        remedy: What the user can do.
+    """
+
+    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str, str, str]]:
+        """Rebuild from the three parts, so that the error crosses process borders."""
+        return type(self), (str(self.path), self.problem, self.remedy)
+
+
+class WeightsError(AutosearchError):
+    """Pretrained weights cannot be found, do not have the expected hash, or do not fit."""
+
+
+class StudyError(AutosearchError):
+    """A study on disk cannot be used as asked: missing, in the way, or made of other inputs."""
+
+
+class Infeasible(AutosearchError):
+    """A configuration that can never be evaluated, found before any work is done."""
+
+
+class TrialTimeout(Exception):
+    """A trial ran longer than its time limit; it is recorded as failed."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Name the nearest known name, or list the known ones, for an error about an unknown name."""
+    names = sorted(known)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.5)
+    if nearest:
+        return f"did you mean {nearest[0]!r}?"
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"known: {shown}" if names else "nothing is known here"

@@ -1,0 +1,166 @@
+"""One trial, from parameters to objective values and artifacts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from types import FrameType
+
+import torch
+
+from autosearch import registry
+from autosearch.data.records import SearchData
+from autosearch.detector import Detector, Runner, TrialContext, shared_tensor
+from autosearch.errors import Infeasible, TrialTimeout
+from autosearch.maps import contact_sheet
+from autosearch.metrics import Truth
+from autosearch.objectives import Moment, Objective, Scored
+from autosearch.spec import StudySpec
+from autosearch.trials import Assignment, Outcome, Status
+
+MAPS = "maps.jpg"
+"""Artifact with the anomaly maps of a few validation images."""
+
+
+class TrialEvaluator:
+    """Evaluates configurations of one study. Pickles, so that it travels to workers once.
+
+    Args:
+        spec: The study.
+        runner: Its runner, weights loaded.
+        data: Train and validation images.
+    """
+
+    def __init__(self, spec: StudySpec, runner: Runner, data: SearchData) -> None:
+        self.spec, self._runner, self._data = spec, runner, data
+        self._truth = Truth.from_masks(data.val.masks, data.val.types)
+
+    def __call__(self, assignment: Assignment) -> Outcome:
+        """Fit on train, score validation, measure.
+
+        A configuration that breaks a constraint on the network alone is not fitted.
+        """
+        seconds: dict[str, float] = {}
+        measured: dict[str, float] = {}
+        with _timed(seconds, "build"):
+            detector = self._build(assignment)
+            self._measure("build", detector, None, measured)
+        violations = self._violations(measured)
+        if any(violation > 0 for violation in violations.values()):
+            return _broken(measured, violations, seconds)
+        with _timed(seconds, "fit"):
+            detector.fit(self._data.train)
+            self._measure("fit", detector, None, measured)
+        with _timed(seconds, "score"):
+            maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+        scored = Scored(maps, self._truth, seconds)
+        with _timed(seconds, "measure"):
+            self._measure("score", detector, scored, measured)
+        violations = self._violations(measured)
+        if any(violation > 0 for violation in violations.values()):
+            return _broken(measured, violations, seconds)
+        values = {name: measured.pop(name) for name in self.spec.objectives}
+        artifacts = {MAPS: contact_sheet(self._data.val, maps)}
+        return Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
+
+    @cached_property
+    def _objectives(self) -> list[Objective]:
+        known = registry.objectives()
+        named = [*self.spec.objectives, *self.spec.measures]
+        named += [constraint.name for constraint in self.spec.parsed_constraints]
+        named += [name for name, objective in known.items() if objective.default]
+        return [known[name] for name in dict.fromkeys(named)]
+
+    def _build(self, assignment: Assignment) -> Detector:
+        wanted = self.spec.resources.gpu != 0
+        device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
+        torch.manual_seed(assignment.seed)
+        context = TrialContext(assignment.seed, device, self.spec.dataset.image_size)
+        return self._runner.build(assignment.canonical, context)
+
+    def _measure(
+        self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
+    ) -> None:
+        for objective in self._objectives:
+            if objective.moment == moment:
+                out[objective.name] = objective.measure(detector, scored)
+
+    def _violations(self, measured: dict[str, float]) -> dict[str, float]:
+        return {
+            str(constraint): constraint.violation(measured[constraint.name])
+            for constraint in self.spec.parsed_constraints
+            if constraint.name in measured
+        }
+
+
+def evaluate_safely(
+    evaluator: TrialEvaluator, assignment: Assignment, timeout: float | None = None
+) -> Outcome:
+    """Evaluate, turning every error of the trial into a failed outcome with its traceback.
+
+    Args:
+        evaluator: What evaluates.
+        assignment: What to evaluate.
+        timeout: Seconds after which the trial fails. Only the main thread of a process can be
+            interrupted; elsewhere the limit is not kept.
+    """
+    start = time.monotonic()
+    try:
+        with _time_limit(timeout):
+            return evaluator(assignment)
+    except TrialTimeout:
+        reason = f"ran longer than its limit of {timeout:g} s"
+        trace: str | None = None
+    except Infeasible as error:
+        violations = {"feasible": 1.0}
+        return Outcome(Status.INFEASIBLE, violations=violations, reason=str(error))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = traceback.format_exc()
+    elapsed = {"until_failure": time.monotonic() - start}
+    return Outcome(Status.FAILED, seconds=elapsed, reason=reason, traceback=trace)
+
+
+def _broken(
+    measured: dict[str, float], violations: dict[str, float], seconds: dict[str, float]
+) -> Outcome:
+    worst = next(name for name, violation in violations.items() if violation > 0)
+    value = measured[worst.split()[0]]
+    reason = f"breaks {worst}: {value:.4g}"
+    return Outcome(
+        Status.INFEASIBLE,
+        measured=measured,
+        violations=violations,
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = round(time.perf_counter() - start, 6)
+
+
+@contextmanager
+def _time_limit(limit: float | None) -> Iterator[None]:
+    if limit is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise TrialTimeout
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,44 @@
+"""One trial after the other in this process, with all of its cores. Exactly reproducible."""
+
+from __future__ import annotations
+
+import time
+
+from autosearch.evaluate import TrialEvaluator, evaluate_safely
+from autosearch.executors import stopping_on_signals
+from autosearch.study import StudyDriver
+
+_POLL_SECONDS = 1.0
+
+
+class _Interrupted(BaseException):
+    """Leaves a trial from within; no `except Exception` in it may hold it up."""
+
+
+class LocalExecutor:
+    """Evaluates in the calling process."""
+
+    def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
+        """See `Executor.run`."""
+        evaluating = False
+
+        def stop() -> None:
+            driver.stop()
+            # Between trials the study may be in the middle of a write, which must end.
+            if evaluating:
+                raise _Interrupted
+
+        with stopping_on_signals(stop):
+            while not driver.finished:
+                assignment = driver.ask()
+                if assignment is None:
+                    time.sleep(0 if driver.finished else _POLL_SECONDS)
+                    continue
+                try:
+                    evaluating = True
+                    limit = driver.spec.study.trial_timeout
+                    outcome = evaluate_safely(evaluator, assignment, limit)
+                    evaluating = False
+                except _Interrupted:
+                    return
+                driver.tell(assignment.number, outcome)

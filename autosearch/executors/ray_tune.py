@@ -1,0 +1,195 @@
+"""Trials as Ray Tune trials: a thin searcher around our driver, and a worker that keeps its data.
+
+Ray Tune schedules, Optuna proposes, and neither knows the other: Tune's own Optuna adapter leaves
+trials without a final state when a value is not finite or a run ends early, and cannot carry
+reasons, constraints or artifacts.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import tempfile
+import time
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from autosearch.errors import ConfigError
+from autosearch.evaluate import TrialEvaluator, evaluate_safely
+from autosearch.executors import stopping_on_signals
+from autosearch.spec import ResourceSpec
+from autosearch.study import StudyDriver
+from autosearch.trials import Outcome, Status
+
+_GRACE_SECONDS = 10.0
+"""How long after its time limit a trial that does not answer to it has its process ended."""
+
+_GPU_SHARE = 0.25
+"""Of one GPU, for each trial that does not ask for more: they wait for the CPU in between."""
+
+_SETTINGS = {
+    # Our journal holds the results, so Tune's own copies of them would only cost time.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Interrupts are ours: an interrupted trial is taken up again, so nobody waits for it.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class RaySearcher(Searcher):  # type: ignore[misc]
+    """Hands a driver's assignments to Ray Tune and Tune's results back to the driver."""
+
+    def __init__(self, driver: StudyDriver) -> None:
+        super().__init__(metric=None, mode=None)
+        self._driver = driver
+        self._limit = driver.spec.study.trial_timeout
+        self._out: dict[str, tuple[int, float]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next assignment; None if there is none for the moment."""
+        assignment = self._driver.ask()
+        if assignment is not None:
+            self._out[trial_id] = (assignment.number, time.monotonic())
+            return {"assignment": assignment}
+        finished: str = Searcher.FINISHED
+        return finished if self._driver.finished else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the driver; a trial without an outcome has lost its worker."""
+        if trial_id not in self._out:
+            return
+        number, start = self._out.pop(trial_id)
+        if result and "outcome" in result and not error:
+            self._driver.tell(number, result["outcome"])
+        elif self._limit and time.monotonic() - start >= self._limit + _GRACE_SECONDS:
+            reason = f"ran longer than its limit of {self._limit:g} s and had to be killed"
+            self._driver.tell(number, Outcome(Status.FAILED, reason=reason))
+        elif not self._driver.stopped:
+            self._driver.lost(number, "its worker process died (killed, or out of memory)")
+
+    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
+        """Tune's own metric and space are not used."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study on disk is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """A process that evaluates one assignment after the other over the same data."""
+
+    def setup(self, config: dict[str, Any], *, evaluator: TrialEvaluator) -> None:
+        """Keep what all trials share."""
+        self._evaluator, self._assignment = evaluator, config["assignment"]
+
+    def step(self) -> dict[str, Any]:
+        """Evaluate: one step is one whole trial."""
+        limit = self._evaluator.spec.study.trial_timeout
+        if limit:
+            # Ends the process from outside Python, should native code never return to it.
+            faulthandler.dump_traceback_later(limit + _GRACE_SECONDS, exit=True)
+        try:
+            outcome = evaluate_safely(self._evaluator, self._assignment, limit)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        return {"outcome": outcome, "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next assignment without starting a new process."""
+        self._assignment = new_config["assignment"]
+        return True
+
+
+class RayTuneExecutor:
+    """Evaluates in Ray Tune trials, on this machine or on a cluster.
+
+    Args:
+        address: Of a running Ray cluster; None starts one on this machine.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+
+    def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
+        """See `Executor.run`."""
+        os.environ.update(_SETTINGS)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        started = not ray.is_initialized()
+        if started:
+            ray.init(
+                address=self._address or "local",
+                include_dashboard=None if self._address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        try:
+            with tempfile.TemporaryDirectory(prefix="autosearch-tune-") as folder:
+                self._fit(driver, evaluator, folder)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _fit(self, driver: StudyDriver, evaluator: TrialEvaluator, folder: str) -> None:
+        demand, concurrent = _share(driver.spec.resources)
+        trainable = tune.with_parameters(Worker, evaluator=evaluator)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, demand),
+            tune_config=tune.TuneConfig(
+                search_alg=RaySearcher(driver),
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                verbose=0,
+                storage_path=folder,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
+        def stop() -> None:
+            driver.stop()
+            # Tune ends its loop on this signal; the loop may be in the middle of a write.
+            signal.raise_signal(signal.SIGUSR1)
+
+        with stopping_on_signals(stop):
+            tuner.fit()
+
+
+def _share(resources: ResourceSpec) -> tuple[dict[str, float], int]:
+    """What one trial takes of the cluster, and how many run at once.
+
+    Raises:
+        ConfigError: Not even one trial fits.
+    """
+    available = ray.cluster_resources()
+    gpus = available.get("GPU", 0)
+    auto = _GPU_SHARE if gpus else 0
+    demand = {"cpu": resources.cpu, "gpu": auto if resources.gpu == "auto" else resources.gpu}
+    fits = []
+    for name, amount in demand.items():
+        there = available.get(name.upper(), 0)
+        if amount > there:
+            allowed = f"at most {there:g}, all that Ray finds"
+            raise ConfigError(f"resources.{name}", amount, allowed)
+        if amount:
+            fits.append(int(there / amount))
+    chosen = resources.max_concurrent
+    return demand, min(fits) if chosen == "auto" else chosen

@@ -1,0 +1,47 @@
+"""Files that are never seen half written, their hashes, and the folder for things made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_dir(*parts: str) -> Path:
+    """Folder for downloads and generated data: ``$AUTOSEARCH_CACHE`` or the user's cache."""
+    root = os.environ.get("AUTOSEARCH_CACHE") or platformdirs.user_cache_dir("autosearch")
+    return Path(root, *parts)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    publish(path, lambda temporary: _write_durably(temporary, data))
+
+
+def publish(path: Path, make: Callable[[Path], object]) -> None:
+    """Let ``make`` write a temporary sibling of ``path``, then move it into place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        make(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,64 @@
+"""Anomaly maps as pictures: image, ground truth and map side by side."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from autosearch.data.records import NORMAL, ImageSet
+
+_SIDE, _GAP = 160, 4
+_HOT = np.array([[0, 0, 3], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
+
+
+def contact_sheet(images: ImageSet, maps: NDArray[np.float32], limit: int = 6) -> bytes:
+    """One row an image: the image, the outline of its ground truth, its anomaly map.
+
+    Shows one defect-free image and the first of every anomaly type, as far as there is room. All
+    maps share one colour scale, from the median to the highest score of the whole split, so that
+    rows can be compared.
+
+    Args:
+        images: A split with ground truth.
+        maps: ``(N, H, W)`` scores of all its images.
+        limit: Largest number of rows.
+
+    Returns:
+        A JPEG file.
+    """
+    first = {kind: i for i, kind in reversed(list(enumerate(images.types)))}
+    kinds = sorted(first, key=lambda kind: (kind == NORMAL, kind))
+    chosen = [first[kind] for kind in kinds if kind != NORMAL][: limit - 1]
+    chosen += [first[NORMAL]] if NORMAL in first else []
+    low, high = float(np.median(maps)), float(maps.max())
+    scale = high - low if high > low else 1.0
+    rows = [_row(images, i, np.clip((maps[i] - low) / scale, 0, 1)) for i in chosen]
+    out = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def heat(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colours from black through red to pale yellow for ``(H, W)`` values in [0, 1]."""
+    stops = np.linspace(0, 1, len(_HOT))
+    channels = [np.interp(values, stops, _HOT[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def _row(images: ImageSet, i: int, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    photo = (images.pixels[i].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    marked = photo.copy()
+    mask = images.masks[i]
+    inner = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0)
+    inner &= np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
+    marked[mask & ~inner] = (0, 255, 80)
+    tiles = [_tile(tile) for tile in (photo, marked, heat(values))]
+    return np.concatenate(tiles, axis=1)
+
+
+def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    resized = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    return np.pad(np.asarray(resized), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)

@@ -1,0 +1,167 @@
+"""The wiring of one search: data, runner, study folder, driver, executor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autosearch import __version__, registry
+from autosearch.data import load_search_data
+from autosearch.data.records import SearchData
+from autosearch.detector import Runner, check_space
+from autosearch.errors import StudyError
+from autosearch.evaluate import TrialEvaluator
+from autosearch.executors import Executor
+from autosearch.objectives import Objective
+from autosearch.results import StudyFolder, front, front_csv
+from autosearch.spec import StudySpec
+from autosearch.study import StudyDriver
+from autosearch.trials import TrialRecord
+
+_PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a search needs besides its spec, loaded and checked.
+
+    Attributes:
+        spec: What to search, with an absolute path to the data.
+        objectives: By name, in the order of the spec.
+        runner: With its weights.
+        data: Train and validation.
+    """
+
+    spec: StudySpec
+    objectives: Mapping[str, Objective]
+    runner: Runner
+    data: SearchData
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Objective name to ``minimize`` or ``maximize``."""
+        return {name: objective.direction for name, objective in self.objectives.items()}
+
+    def guard(self) -> dict[str, Any]:
+        """What must stay the same for as long as a study lasts."""
+        hashes = {weights["name"]: weights["sha256"] for weights in self.runner.weights()}
+        return {"data": self.data.info["sha256"], "weights": hashes}
+
+    def meta(self) -> dict[str, Any]:
+        """What a reader of the results must know to trust or repeat them."""
+        return {
+            "autosearch": __version__,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": self.spec.study.seed,
+            "spec_sha256": self.spec.content_hash(),
+            "data": self.data.info,
+            "weights": self.runner.weights(),
+            "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+            "python": platform.python_version(),
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+            },
+        }
+
+
+def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = None) -> Inputs:
+    """Load and check everything, so that nothing but a trial itself can fail later.
+
+    Args:
+        spec: What to search.
+        progress: Called with images read so far and images in all.
+
+    Raises:
+        AutosearchError: The first thing that is wrong, naming it and what is allowed.
+    """
+    spec = _absolute(spec)
+    objectives = registry.resolve_objectives(spec)
+    runner_class = registry.load_runner(spec.study.runner)
+    check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
+    runner = runner_class(spec)
+    return Inputs(spec, objectives, runner, load_search_data(spec.dataset, progress))
+
+
+def open_driver(
+    inputs: Inputs, folder: StudyFolder, listener: Callable[[TrialRecord], None] | None = None
+) -> StudyDriver:
+    """Create the study or continue it, and write its spec and its meta data."""
+    driver = StudyDriver(
+        folder,
+        inputs.spec,
+        inputs.directions,
+        inputs.runner.canonical,
+        inputs.guard(),
+        listener,
+    )
+    folder.write_spec(inputs.spec)
+    folder.write_meta(inputs.meta())
+    return driver
+
+
+def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Executor) -> None:
+    """Search until the budget is met or somebody stops it; give back what is unfinished."""
+    try:
+        executor.run(driver, TrialEvaluator(inputs.spec, inputs.runner, inputs.data))
+    finally:
+        driver.close()
+        write_front(folder, inputs.directions)
+
+
+def write_front(folder: StudyFolder, directions: Mapping[str, str]) -> None:
+    """Write ``pareto.csv``."""
+    from autosearch.files import write_atomic
+
+    write_atomic(folder.path / "pareto.csv", front_csv(front(folder.records(), directions)))
+
+
+def make_executor(name: str, address: str | None = None) -> Executor:
+    """The executor of a name: ``ray`` or ``local``."""
+    if name == "local":
+        from autosearch.executors.local import LocalExecutor
+
+        return LocalExecutor()
+    from autosearch.executors.ray_tune import RayTuneExecutor
+
+    return RayTuneExecutor(address)
+
+
+def new_folder(results: Path, spec: StudySpec, resume: bool) -> StudyFolder:
+    """The folder of a study about to be run.
+
+    Raises:
+        StudyError: There is one already, and it was not asked to continue it.
+    """
+    folder = StudyFolder(results / spec.study.name)
+    if folder.exists() and not resume:
+        raise StudyError(
+            f"{folder.path}: this study exists; continue it with `autosearch resume "
+            f"{folder.path}`, or start another with --name"
+        )
+    return folder
+
+
+def _absolute(spec: StudySpec) -> StudySpec:
+    """Make the data's path absolute and name a dataset with a root after its folder."""
+    dataset = spec.dataset
+    if dataset.root is None:
+        return spec
+    root = Path(dataset.root).expanduser().resolve()
+    name = root.stem if dataset.name == "demo" else dataset.name
+    changed = dataset.model_copy(update={"root": str(root), "name": name})
+    return spec.model_copy(update={"dataset": changed})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

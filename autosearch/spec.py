@@ -1,0 +1,309 @@
+"""YAML to a validated, frozen `StudySpec`; command-line overrides; a hash of what it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from autosearch.errors import ConfigError, did_you_mean
+from autosearch.space import Space
+
+_MAX_BYTES = 1_000_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
+
+
+def seconds(value: object) -> object:
+    """Read ``90``, ``"90s"``, ``"15m"``, ``"2h"`` or ``"1d"`` as seconds; leave the rest alone."""
+    if isinstance(value, str) and (found := re.fullmatch(r"([\d.]+)\s*([smhd]?)", value.strip())):
+        return float(found[1]) * _UNITS[found[2] or "s"]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One mapping of a spec: every key is known, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySection(Section):
+    """What is run, how often, and from which seed."""
+
+    name: str = Field(pattern=rf"^{_NAME.pattern}$")
+    runner: str
+    seed: int = Field(0, ge=0, lt=2**32)
+    trials: int = Field(100, ge=1, le=1_000_000)
+    timeout: Duration | None = None
+    trial_timeout: Duration | None = None
+    retries: int = Field(2, ge=0, le=100)
+
+
+class SamplerSpec(Section):
+    """Who proposes configurations; options left null keep the sampler's own default."""
+
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
+    multivariate: bool = True
+    constant_liar: bool = True
+    group: bool | None = None
+    startup_trials: int = Field(10, ge=1)
+    ei_candidates: int = Field(24, ge=1)
+    population_size: int = Field(50, ge=2)
+
+
+class DatasetSpec(Section):
+    """Which images to search on, and how they are split and resized."""
+
+    name: str = "demo"
+    root: str | None = None
+    category: str = "brick"
+    anomalies_per_type: int = Field(1, ge=1)
+    test_skip: int | None = Field(None, ge=0)
+    normal_validation: int | None = Field(None, ge=1)
+    image_size: int = Field(224, ge=32, le=2048)
+    mask_rule: Literal["nearest", "any"] = "nearest"
+    seed: int = Field(0, ge=0)
+
+
+class BackboneSpec(Section):
+    """Where features come from, and which weights they use."""
+
+    supernet: Literal["ofa_mobilenetv3"] = "ofa_mobilenetv3"
+    weights: str = "auto"
+    count_kernel_transform: bool = False
+
+
+class MemorySpec(Section):
+    """Who finds nearest neighbours."""
+
+    backend: Literal["auto", "torch", "faiss-cpu", "faiss-gpu"] = "auto"
+
+
+class ResourceSpec(Section):
+    """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are."""
+
+    cpu: float = Field(1, gt=0)
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+
+class Constraint(BaseModel):
+    """A bound on a measured value, written ``gflops <= 0.31``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    relation: Literal["<=", ">="]
+    bound: float
+
+    @classmethod
+    def parse(cls, text: object) -> Constraint:
+        """Read ``name <= number`` or ``name >= number``."""
+        found = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+        try:
+            if found is None:
+                raise ValueError
+            return cls.model_validate(
+                {"name": found[1], "relation": found[2], "bound": float(found[3])}
+            )
+        except ValueError:
+            raise ConfigError("constraints", text, 'text such as "gflops <= 0.31"') from None
+
+    def violation(self, value: float) -> float:
+        """By how much a value breaks the bound: positive if it does, else zero or less."""
+        return value - self.bound if self.relation == "<=" else self.bound - value
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.relation} {self.bound:g}"
+
+
+class StudySpec(Section):
+    """A whole study: what to search, on which data, with which budget."""
+
+    study: StudySection
+    space: dict[str, Any]
+    objectives: list[str] = Field(min_length=1)
+    measures: list[str] = []
+    constraints: list[str] = []
+    sampler: SamplerSpec = SamplerSpec()
+    dataset: DatasetSpec = DatasetSpec()
+    backbone: BackboneSpec = BackboneSpec()
+    memory: MemorySpec = MemorySpec()
+    resources: ResourceSpec = ResourceSpec()
+
+    @property
+    def parsed_space(self) -> Space:
+        """The search space as parameters."""
+        return Space.parse(self.space)
+
+    @property
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as bounds."""
+        return tuple(Constraint.parse(text) for text in self.constraints)
+
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share to add trials to one study, apart from data and weights."""
+        return {
+            "runner": self.study.runner,
+            "objectives": self.objectives,
+            "constraints": [str(constraint) for constraint in self.parsed_constraints],
+            "space": self.parsed_space.to_plain(),
+            "backbone": self.backbone.model_dump(exclude={"weights"}),
+        }
+
+    def content_hash(self) -> str:
+        """SHA-256 of `identity`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The resolved spec as YAML that `load_spec` reads back to an equal spec."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
+    """Read and validate a spec file.
+
+    Args:
+        path: A YAML file.
+        overrides: ``key=value`` texts with dotted keys, values in YAML.
+
+    Raises:
+        ConfigError: The file cannot be read, is no mapping, or a key or value is not allowed.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(str(path), f"{path.stat().st_size} bytes", "a YAML file below 1 MB")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f"{path}:{place.line + 1}" if place else str(path)
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(where, problem, "valid YAML in UTF-8") from None
+    if not isinstance(content, dict):
+        raise ConfigError(str(path), content, "a mapping with study, space, objectives, …")
+    content.setdefault("study", {})
+    if isinstance(content["study"], dict):
+        content["study"].setdefault("name", path.stem)
+    for override in overrides:
+        _apply(content, override)
+    return parse_spec(content)
+
+
+def parse_spec(content: Mapping[str, Any]) -> StudySpec:
+    """Validate a mapping as a spec, including its space and its constraints.
+
+    Raises:
+        ConfigError: The first key that is unknown, missing or has a value that is not allowed.
+    """
+    try:
+        spec = StudySpec.model_validate(content)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    space, constraints = spec.parsed_space, spec.parsed_constraints
+    for key, names in (("objectives", spec.objectives), ("measures", spec.measures)):
+        if len(set(names)) != len(names):
+            raise ConfigError(key, names, "each name once")
+    if space.conditional and spec.sampler.name == "gp":
+        allowed = "tpe, nsga2, nsga3 or random, since the space has conditions"
+        raise ConfigError("sampler.name", "gp", allowed)
+    if len({(bound.name, bound.relation) for bound in constraints}) < len(constraints):
+        raise ConfigError("constraints", spec.constraints, "one bound a side for each value")
+    return spec
+
+
+def dataset_spec(overrides: Iterable[str]) -> DatasetSpec:
+    """A dataset section from ``key=value`` texts, with or without ``dataset.`` before the key.
+
+    Raises:
+        ConfigError: A key or value is not allowed.
+    """
+    content: dict[str, Any] = {}
+    for override in overrides:
+        _apply(content, "dataset." + override.removeprefix("dataset."))
+    try:
+        return DatasetSpec.model_validate(content.get("dataset", {}))
+    except ValidationError as error:
+        raise _first_problem(error, ("dataset",)) from None
+
+
+def study_name(text: str) -> str:
+    """Check a study's name, which becomes a folder under the results.
+
+    Raises:
+        ConfigError: The name is empty, starts with a dot, or has a path separator or other signs.
+    """
+    if not _NAME.fullmatch(text):
+        raise ConfigError("study.name", text, "letters, digits, '.', '_' and '-', not first a dot")
+    return text
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error instead of a silent loss.
+
+    Aliases are refused: a spec needs none, and nested ones can grow to any size.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not used in specs", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("--set", override, "key=value, such as dataset.category=screw")
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(f"--set {key}", text, "a value in YAML") from None
+    section, _, rest = key.partition(".")
+    if not rest:
+        content[section] = value
+        return
+    target = content.setdefault(section, {})
+    if not isinstance(target, dict):
+        raise ConfigError(f"--set {key}", value, f"a whole value: {section} is no mapping")
+    # Parameter names hold dots themselves, so everything after `space.` is one name.
+    target[rest] = value
+
+
+def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in (*prefix, *first["loc"])]
+    key = ".".join(location) or "spec"
+    if first["type"] == "extra_forbidden":
+        section: Any = StudySpec
+        for part in location[:-1]:
+            section = section.model_fields[part].annotation
+        return ConfigError(
+            key, first["input"], f"a known key; {did_you_mean(location[-1], section.model_fields)}"
+        )
+    if first["type"] == "missing":
+        return ConfigError(key, None, "a value: this key is required")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(key, first["input"], message[0].lower() + message[1:])

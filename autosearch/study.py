@@ -1,0 +1,428 @@
+"""Ask, tell, reap, resume: the one place that drives an Optuna study. Knows nothing of Ray.
+
+Every trial number below the budget is evaluated to one final status. A trial whose worker or
+whose whole process died keeps its number and its parameters and is handed out again; so is one
+that a user's Ctrl-C cut off. Who works on a running trial, and until when others must believe it,
+stands in the trial itself as a lease.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import socket
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autosearch import pareto
+from autosearch.errors import Infeasible, StudyError
+from autosearch.results import STUDY, StudyFolder, record_of
+from autosearch.sampling import ReproducibleSampler
+from autosearch.space import Params
+from autosearch.spec import StudySpec
+from autosearch.trials import (
+    SCORED,
+    Assignment,
+    Outcome,
+    Status,
+    TrialRecord,
+    canonical_key,
+    derived_seed,
+)
+
+LEASE_SECONDS = 120.0
+"""How long a running trial of a silent process on another machine is left alone."""
+
+_MAX_TRACEBACK = 20_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a search stands.
+
+    Attributes:
+        counts: Trials of every status.
+        budget: Trials wanted in all.
+        front: Objective values of the non-dominated trials, by trial number.
+    """
+
+    counts: Mapping[Status, int]
+    budget: int
+    front: Mapping[int, Mapping[str, float]]
+
+    @property
+    def finished(self) -> int:
+        """Trials with a final status."""
+        return sum(number for status, number in self.counts.items() if status != Status.RUNNING)
+
+
+class StudyDriver:
+    """Hands out configurations and takes results, from one process, for one study.
+
+    Several drivers may work on one study at a time; each tells only its own trials.
+
+    Args:
+        folder: Where the study lives; it is created or continued.
+        spec: What to search.
+        directions: Objective name to ``minimize`` or ``maximize``, in the order of the spec.
+        canonical: `Runner.canonical`, which may raise `Infeasible`.
+        guard: What must not change between runs of one study, by name: hashes of data and weights.
+        listener: Called with every trial that gets a final status, after it was stored.
+
+    Raises:
+        StudyError: The study on disk was made from something else.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        spec: StudySpec,
+        directions: Mapping[str, str],
+        canonical: Callable[[Params], Params],
+        guard: Mapping[str, Any],
+        listener: Callable[[TrialRecord], None] | None = None,
+    ) -> None:
+        self._folder, self._spec, self._canonical = folder, spec, canonical
+        self._objectives = tuple(directions)
+        self._directions = list(directions.values())
+        self._space = spec.parsed_space
+        self._listener = listener or (lambda record: None)
+        self._storage = folder.storage(repair=True)
+        self._study = _open(self._storage, directions, {**spec.identity(), **guard})
+        self._study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed)
+        self._id = self._storage.get_study_id_from_name(STUDY)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._retry: deque[int] = deque()
+        self._mine: dict[int, Assignment] = {}
+        self._leader: dict[str, int] = {}
+        self._followers: dict[str, list[int]] = {}
+        self._cache: dict[str, FrozenTrial] = {}
+        self._records: dict[int, TrialRecord] = {}
+        self._lock = threading.RLock()
+        self._stopped = False
+        timeout = spec.study.timeout
+        self._deadline = time.monotonic() + timeout if timeout else math.inf
+        self._refresh()
+        self._reap()
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._renew_leases, daemon=True)
+        self._keeper.start()
+
+    @property
+    def spec(self) -> StudySpec:
+        """What is searched."""
+        return self._spec
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further configuration will be handed out and none is out."""
+        with self._lock:
+            return not self._mine and (self._over() or self._exhausted())
+
+    def ask(self) -> Assignment | None:
+        """The next configuration to evaluate, or None if there is none for the moment.
+
+        Configurations that cannot be built and those whose canonical form is already known are
+        told at once and never handed out. None while `finished` is false means: a trial is being
+        worked on elsewhere, and may come back.
+        """
+        with self._lock:
+            while not self._over():
+                number = self._next_number()
+                if number is None:
+                    return None
+                if assignment := self._prepare(number):
+                    return assignment
+        return None
+
+    def tell(self, number: int, outcome: Outcome) -> TrialRecord:
+        """Store what a worker sent back; a trial that is already told stays as it is."""
+        with self._lock:
+            assignment = self._mine.pop(number)
+            record = self._store(number, self._checked(outcome))
+            key = canonical_key(assignment.canonical)
+            self._leader.pop(key, None)
+            for follower in self._followers.pop(key, []):
+                if record.status in SCORED:
+                    self._tell_cached(follower, key)
+                else:
+                    self._store(follower, replace(outcome, artifacts={}))
+            return record
+
+    def lost(self, number: int, reason: str) -> None:
+        """Take note that a trial's worker died: hand the trial out again, or give it up."""
+        with self._lock:
+            self._mine.pop(number)
+            self._hand_out_again(number, reason)
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Give back all trials still out, so that a later run takes them up at once."""
+        self._closing.set()
+        self._keeper.join()
+        with self._lock:
+            waiting = [number for numbers in self._followers.values() for number in numbers]
+            for number in (*self._mine, *waiting, *self._retry):
+                self._trial(number).set_user_attr("lease", None)
+            self._mine.clear()
+
+    def summary(self) -> Summary:
+        """Counts and front so far."""
+        with self._lock:
+            counts = dict.fromkeys(Status, 0)
+            for record in self._records.values():
+                counts[record.status] += 1
+            counts[Status.RUNNING] = len(self._mine) + sum(map(len, self._followers.values()))
+            return Summary(counts, self._spec.study.trials, self._front())
+
+    def _front(self) -> dict[int, Mapping[str, float]]:
+        scored = [record for record in self._records.values() if record.status in SCORED]
+        if not scored:
+            return {}
+        table = [[record.values[name] for name in self._objectives] for record in scored]
+        return {scored[i].number: scored[i].values for i in pareto.front(table, self._directions)}
+
+    def _over(self) -> bool:
+        return self._stopped or time.monotonic() > self._deadline
+
+    def _exhausted(self) -> bool:
+        return not self._retry and not self._running() and self._count() >= self._budget
+
+    @property
+    def _budget(self) -> int:
+        return self._spec.study.trials
+
+    def _count(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))
+
+    def _running(self) -> list[FrozenTrial]:
+        states = (TrialState.RUNNING,)
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if trial.number < self._budget]
+
+    def _trial(self, number: int) -> optuna.Trial:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+        return optuna.Trial(self._study, trial_id)
+
+    def _next_number(self) -> int | None:
+        if not self._retry and self._count() >= self._budget:
+            self._reap()
+        if self._retry:
+            return self._retry.popleft()
+        if self._count() >= self._budget:
+            return None
+        trial = self._study.ask()
+        if trial.number >= self._budget:
+            # Another driver took the last number in between.
+            self._study.tell(trial, state=TrialState.FAIL)
+            return None
+        return trial.number
+
+    def _prepare(self, number: int) -> Assignment | None:
+        """Draw a trial's parameters; tell it at once if nothing needs to be evaluated."""
+        trial = self._trial(number)
+        self._set_lease(trial)
+        params = self._space.suggest(trial)
+        try:
+            canonical = self._canonical(params)
+        except Infeasible as reason:
+            violations = {"feasible": 1.0}
+            outcome = Outcome(Status.INFEASIBLE, violations=violations, reason=str(reason))
+            self._store(number, outcome)
+            return None
+        key = canonical_key(canonical)
+        trial.set_user_attr("canonical", canonical)
+        if key not in self._cache:
+            self._refresh()
+        if key in self._cache:
+            self._tell_cached(number, key)
+            return None
+        if key in self._leader:
+            self._followers.setdefault(key, []).append(number)
+            return None
+        seed = derived_seed(self._spec.study.seed, key)
+        assignment = Assignment(number, params, canonical, seed)
+        self._leader[key] = number
+        self._mine[number] = assignment
+        return assignment
+
+    def _checked(self, outcome: Outcome) -> Outcome:
+        """A complete outcome with a value missing or not finite becomes a failed one."""
+        if outcome.status != Status.COMPLETE:
+            return outcome
+        for name in self._objectives:
+            value = outcome.values.get(name)
+            if value is None or not math.isfinite(value):
+                reason = f"objective {name} is {'missing' if value is None else value}"
+                return replace(outcome, status=Status.FAILED, reason=reason)
+        return outcome
+
+    def _store(self, number: int, outcome: Outcome) -> TrialRecord:
+        self._folder.write_outcome(number, outcome)
+        attributes: dict[str, Any] = {**outcome.measured, "seconds": outcome.seconds}
+        if outcome.status != Status.COMPLETE:
+            # A value that counts for nothing as an objective is still worth reading.
+            finite = {n: v for n, v in outcome.values.items() if math.isfinite(v)}
+            attributes.update(finite, reason=outcome.reason)
+        if outcome.traceback:
+            attributes["traceback"] = outcome.traceback[-_MAX_TRACEBACK:]
+        return self._finish(number, outcome.status, outcome, attributes)
+
+    def _tell_cached(self, number: int, key: str) -> None:
+        source = self._cache[key]
+        original = record_of(source, self._objectives)
+        outcome = Outcome(
+            Status.CACHED, original.values, original.measured, violations=source.constraints
+        )
+        attributes = {**original.measured, "cached_from": source.number}
+        self._finish(number, Status.CACHED, outcome, attributes)
+
+    def _finish(
+        self, number: int, status: Status, outcome: Outcome, attributes: Mapping[str, Any]
+    ) -> TrialRecord:
+        trial = self._trial(number)
+        for name, value in {**attributes, "status": str(status)}.items():
+            trial.set_user_attr(name, value)
+        for name, violation in outcome.violations.items():
+            trial.set_constraint(name, violation)
+        # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed
+        # one they learn nothing, and would go on proposing it.
+        states = {Status.FAILED: TrialState.FAIL, Status.INFEASIBLE: TrialState.PRUNED,
+                  Status.PRUNED: TrialState.PRUNED}  # fmt: skip
+        state = states.get(status, TrialState.COMPLETE)
+        complete = state == TrialState.COMPLETE
+        values = [outcome.values[name] for name in self._objectives] if complete else None
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+        return self._remember(self._frozen(number))
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+        return self._storage.get_trial(trial_id)
+
+    def _remember(self, trial: FrozenTrial) -> TrialRecord:
+        record = record_of(trial, self._objectives)
+        new = record.number not in self._records
+        self._records[record.number] = record
+        if record.status == Status.COMPLETE and record.canonical:
+            self._cache.setdefault(canonical_key(record.canonical), trial)
+        if new:
+            self._listener(record)
+        return record
+
+    def _refresh(self) -> None:
+        """Take note of what this study's earlier and other drivers have told."""
+        for trial in self._study.get_trials(deepcopy=False):
+            mine = trial.number in self._records or trial.number >= self._budget
+            if trial.state.is_finished() and not mine:
+                self._remember(trial)
+
+    def _reap(self) -> None:
+        """Take over running trials that nobody works on any more."""
+        waiting = {number for numbers in self._followers.values() for number in numbers}
+        for trial in self._running():
+            number = trial.number
+            if number in self._mine or number in waiting or number in self._retry:
+                continue
+            lease = trial.user_attrs.get("lease")
+            if lease is None:
+                self._retry.append(number)
+            elif self._abandoned(lease):
+                self._hand_out_again(number, "the process that ran the search died")
+
+    def _abandoned(self, lease: Mapping[str, Any]) -> bool:
+        if time.time() > lease["expires"]:
+            return True
+        host, pid, _ = lease["owner"].rsplit(":", 2)
+        return host == socket.gethostname() and not _alive(int(pid))
+
+    def _hand_out_again(self, number: int, reason: str) -> None:
+        trial = self._trial(number)
+        lost = int(trial.user_attrs.get("attempts", 0)) + 1
+        trial.set_user_attr("attempts", lost)
+        key = canonical_key(trial.user_attrs.get("canonical", {}))
+        if self._leader.get(key) == number:
+            del self._leader[key]
+        if lost <= self._spec.study.retries:
+            self._retry.append(number)
+            return
+        told = Outcome(Status.FAILED, reason=f"{reason} ({lost} times)")
+        self._store(number, told)
+        self._retry.extend(self._followers.pop(key, []))
+
+    def _set_lease(self, trial: optuna.Trial) -> None:
+        lease = {"owner": self._owner, "expires": time.time() + LEASE_SECONDS}
+        trial.set_user_attr("lease", lease)
+
+    def _renew_leases(self) -> None:
+        while not self._closing.wait(LEASE_SECONDS / 3):
+            with self._lock:
+                waiting = [number for numbers in self._followers.values() for number in numbers]
+                for number in (*self._mine, *waiting, *self._retry):
+                    self._set_lease(self._trial(number))
+
+
+def _open(
+    storage: optuna.storages.BaseStorage, directions: Mapping[str, str], guard: Mapping[str, Any]
+) -> optuna.Study:
+    """Create or continue the study, refusing one that was made from something else."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    existing = STUDY in optuna.get_all_study_names(storage)
+    study = optuna.create_study(
+        study_name=STUDY,
+        storage=storage,
+        directions=[StudyDirection[direction.upper()] for direction in directions.values()],
+        load_if_exists=True,
+    )
+    if not existing or "guard" not in study.user_attrs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(directions))
+        study.set_user_attr("guard", dict(guard))
+        return study
+    before = study.user_attrs["guard"]
+    for name in sorted({*before, *guard}):
+        if before.get(name) != guard.get(name):
+            old, new = _difference(before.get(name), guard.get(name))
+            raise StudyError(
+                f"this study was made with another {name}: {old} then, {new} now; "
+                "give the new study another --name"
+            )
+    return study
+
+
+def _difference(old: object, new: object) -> tuple[str, str]:
+    """Show only those entries of two mappings that differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        left = {name: old[name] for name in names if name in old}
+        right = {name: new[name] for name in names if name in new}
+        return str(left), str(right)
+    return str(old), str(new)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

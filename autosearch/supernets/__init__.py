@@ -1,0 +1,1 @@
+"""Backbones: the OFA-MobileNetV3 supernet, and any model of timm."""

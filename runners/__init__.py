@@ -1,0 +1,1 @@
+"""The systems that autosearch searches, one module each."""

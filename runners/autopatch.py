@@ -1,0 +1,125 @@
+"""AutoPatch: subnets of a Once-for-All MobileNetV3, where to extract, how far to pool.
+
+Source: "Neural Architecture Search for Visual Anomaly Segmentation", Table 1. Five stages, each
+with its kernel size, expansion ratio, extraction block and patch size, and one width for all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.errors import Infeasible
+from autosearch.space import Params
+from autosearch.spec import StudySpec
+from autosearch.supernets.ofa_layout import (
+    EXPAND_RATIOS,
+    KERNEL_SIZES,
+    MODEL_NAMES,
+    STAGE_BLOCKS,
+    STAGES,
+    WIDTHS,
+    OFAArchitecture,
+    kernel_transform_flops,
+)
+from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
+from autosearch.weights import resolve
+
+from .memory_bank import PARAMETERS, BankSettings, MemoryBankDetector, canonical_bank
+
+_DEFAULT_BLOCKS = {1: 6, 3: 14}
+
+
+def _parameters() -> dict[str, ParameterInfo]:
+    known = {"width": ParameterInfo(1.0, "width of all stages", choices=WIDTHS)}
+    for s in range(STAGES):
+        blocks = (None, *STAGE_BLOCKS[s])
+        known |= {
+            f"stage{s}.kernel_size": ParameterInfo(
+                3, "depthwise kernel of the stage's blocks", choices=KERNEL_SIZES
+            ),
+            f"stage{s}.expand_ratio": ParameterInfo(
+                3, "expansion of the stage's blocks", choices=EXPAND_RATIOS
+            ),
+            f"stage{s}.extraction_block": ParameterInfo(
+                _DEFAULT_BLOCKS.get(s), "block whose output becomes features", choices=blocks
+            ),
+            f"stage{s}.patch_size": ParameterInfo(
+                3, "side of the neighbourhood that is averaged", low=1, high=16
+            ),
+        }
+    return known | PARAMETERS
+
+
+class AutoPatchRunner(Runner):
+    """Searches subnets of a supernet without training any."""
+
+    description = "Once-for-All MobileNetV3 subnets, extraction blocks, patch sizes; memory bank"
+    parameters = _parameters()
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Load one supernet for every width that the space may draw."""
+        super().__init__(spec)
+        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
+        drawn = (
+            space["width"].values() if "width" in space else (self.parameters["width"].default,)
+        )
+        names = {MODEL_NAMES[name]: name for name in MODEL_NAMES if MODEL_NAMES[name] in drawn}
+        self._weights = {
+            width: resolve(name, spec.backbone.weights, spec.study.seed)
+            for width, name in names.items()
+        }
+        self._supernets = {
+            width: OFAMobileNetV3(width, weights.state) for width, weights in self._weights.items()
+        }
+
+    def weights(self) -> list[dict[str, str]]:
+        """See `Runner.weights`."""
+        return [weights.provenance() for weights in self._weights.values()]
+
+    def canonical(self, params: Params) -> Params:
+        """See `Runner.canonical`.
+
+        Nothing remains of stages behind the last extraction, and no patch size where nothing is
+        extracted. Depth follows from the extraction block.
+        """
+        full = with_defaults(params, self.parameters)
+        blocks = [full[f"stage{s}.extraction_block"] for s in range(STAGES)]
+        extracted = [s for s in range(STAGES) if blocks[s] is not None]
+        if not extracted:
+            raise Infeasible("extraction_block is null in all stages: there are no features")
+        kept: Params = {"width": full["width"]}
+        for s in range(extracted[-1] + 1):
+            for name in ("kernel_size", "expand_ratio", "extraction_block"):
+                kept[f"stage{s}.{name}"] = full[f"stage{s}.{name}"]
+            if s in extracted:
+                kept[f"stage{s}.patch_size"] = full[f"stage{s}.patch_size"]
+        return kept | canonical_bank(params)
+
+    def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:
+        """See `Runner.build`."""
+        architecture = architecture_of(params)
+        subnet = self._supernets[architecture.width].subnet(architecture)
+        sizes = [params.get(f"stage{s}.patch_size") for s in range(STAGES)]
+        counted = self.spec.backbone.count_kernel_transform
+        return MemoryBankDetector(
+            subnet,
+            tuple(int(size) for size in sizes if size is not None),
+            BankSettings.of(params, self.spec.memory.backend),
+            context,
+            extra_flops=kernel_transform_flops(architecture) if counted else 0,
+        )
+
+
+def architecture_of(canonical: Params) -> OFAArchitecture:
+    """The subnet of a canonical configuration."""
+
+    def stages(name: str, missing: int | None) -> tuple[Any, ...]:
+        return tuple(canonical.get(f"stage{s}.{name}", missing) for s in range(STAGES))
+
+    return OFAArchitecture(
+        width=float(canonical["width"] or 0),
+        kernel_sizes=stages("kernel_size", min(KERNEL_SIZES)),
+        expand_ratios=stages("expand_ratio", min(EXPAND_RATIOS)),
+        extraction_blocks=stages("extraction_block", None),
+    )

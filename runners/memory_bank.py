@@ -1,0 +1,196 @@
+"""Patch features against a memory bank: what AutoPatch subnets and fixed backbones share.
+
+After "Neural Architecture Search for Visual Anomaly Segmentation" (AutoPatch, Algorithm 1), itself
+a plain PatchCore: patches of normal images form the bank, the squared distance of a patch to its
+nearest neighbours there is its score, and scores are upsampled to the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autosearch.complexity import nearest_neighbour_flops, profile
+from autosearch.data.records import ImageSet
+from autosearch.detector import (
+    Cost,
+    Detector,
+    ParameterInfo,
+    TrialContext,
+    shared_tensor,
+    with_defaults,
+)
+from autosearch.features import (
+    FeatureExtractor,
+    PatchFeatures,
+    optimise_for_inference,
+    to_patches,
+)
+from autosearch.memory import MemoryBank, coreset, make_memory_bank
+from autosearch.space import Params
+
+_BATCH = 8
+
+PARAMETERS = {
+    "coreset_ratio": ParameterInfo(
+        1.0, "share of the training patches that the memory bank keeps", low=1e-4, high=1
+    ),
+    "coreset_method": ParameterInfo(
+        "random", "how they are chosen", choices=("random", "kcenter")
+    ),
+    "num_neighbors": ParameterInfo(
+        1, "neighbours whose mean squared distance is the score", low=1, high=50
+    ),
+}
+"""Parameters of the bank, the same for all runners that have one."""
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """How the memory bank is made and searched."""
+
+    backend: str
+    coreset_ratio: float
+    coreset_method: str
+    num_neighbors: int
+
+    @classmethod
+    def of(cls, canonical: Params, backend: str) -> BankSettings:
+        """Settings of a canonical configuration."""
+        full = with_defaults(canonical, PARAMETERS)
+        return cls(
+            backend,
+            float(full["coreset_ratio"] or 0),
+            str(full["coreset_method"]),
+            int(full["num_neighbors"] or 0),
+        )
+
+
+def canonical_bank(params: Params) -> Params:
+    """The bank's part of a canonical configuration: no method where everything is kept."""
+    full = with_defaults(params, PARAMETERS)
+    if full["coreset_ratio"] == 1:
+        del full["coreset_method"]
+    return full
+
+
+class MemoryBankDetector(Detector):
+    """Scores patches by their distance to those of normal images.
+
+    Args:
+        extractor: The frozen backbone, in evaluation mode.
+        patch_sizes: Pooling kernel per extracted map.
+        bank: How the memory bank is made and searched.
+        context: Seed, device and image size.
+        extra_flops: Added to the network's FLOPs, for conventions that count more than it runs.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        patch_sizes: tuple[int, ...],
+        bank: BankSettings,
+        context: TrialContext,
+        extra_flops: int = 0,
+    ) -> None:
+        self._settings, self._context = bank, context
+        self._network = profile(extractor, (1, 3, context.image_size, context.image_size))
+        self._extra_flops = extra_flops
+        fast = optimise_for_inference(extractor)
+        self._features = PatchFeatures(fast, patch_sizes).to(context.device).eval()
+        self._side = 0
+        self._bank: MemoryBank | None = None
+
+    def fit(self, train: ImageSet) -> None:
+        """Fill the memory bank with the patches of all training images."""
+        patches = torch.cat(list(self._patches(shared_tensor(train.pixels))))
+        settings = self._settings
+        if settings.coreset_ratio < 1:
+            kept = coreset(
+                patches,
+                ratio=settings.coreset_ratio,
+                method=settings.coreset_method,
+                seed=self._context.seed,
+            )
+            patches = patches[kept]
+        bank = make_memory_bank(settings.backend, patches.shape[1], self._context.device)
+        bank.add(patches)
+        self._bank = bank
+
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """See `Detector.anomaly_maps`; the unit is that of squared feature distances."""
+        bank = self._fitted()
+        queries = torch.cat(list(self._patches(images)))
+        distances = bank.search(queries, self._settings.num_neighbors).mean(dim=1)
+        scores = distances.view(len(images), 1, self._side, self._side)
+        return _upsample(scores, images.shape[-1])[:, 0].cpu()
+
+    def cost(self) -> Cost:
+        """See `Detector.cost`."""
+        bank = self._bank
+        per_image = self._side * self._side
+        search = nearest_neighbour_flops(per_image, len(bank), bank.dimension) if bank else 0
+        return Cost(
+            macs=self._network.macs,
+            flops=self._network.flops + self._extra_flops,
+            search_flops=search,
+            parameters=self._network.parameters,
+            bank_bytes=bank.nbytes if bank else 0,
+        )
+
+    def module(self) -> nn.Module:
+        """See `Detector.module`."""
+        return NearestPatchScore(
+            self._features, self._fitted().patches(), self._settings.num_neighbors
+        )
+
+    def _fitted(self) -> MemoryBank:
+        if self._bank is None:
+            raise RuntimeError("the detector has not been fitted")
+        return self._bank
+
+    def _patches(self, images: Tensor) -> Iterator[Tensor]:
+        with torch.inference_mode():
+            for batch in images.split(_BATCH):
+                features = self._features(batch.to(self._context.device))
+                self._side = features.shape[-1]
+                yield to_patches(features)
+
+
+class NearestPatchScore(nn.Module):
+    """A fitted memory-bank detector as one graph of plain operations.
+
+    Args:
+        features: Images to patch features.
+        bank: ``(M, D)`` patches of normal images.
+        num_neighbors: Neighbours whose mean squared distance is the score.
+    """
+
+    bank: Tensor
+    squares: Tensor
+
+    def __init__(self, features: PatchFeatures, bank: Tensor, num_neighbors: int) -> None:
+        super().__init__()
+        self.features, self.num_neighbors = features, num_neighbors
+        self.register_buffer("bank", bank)
+        self.register_buffer("squares", bank.square().sum(dim=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)``; higher is more anomalous."""
+        features = self.features(images)
+        count, _, height, width = features.shape
+        queries = to_patches(features)
+        # |a - b|² = |a|² + |b|² - 2ab needs one product; a difference of all pairs would not fit.
+        products = queries @ self.bank.T
+        distances = queries.square().sum(dim=1, keepdim=True) + self.squares - 2 * products
+        nearest = distances.topk(self.num_neighbors, dim=1, largest=False).values
+        scores = nearest.clamp(min=0).mean(dim=1).view(count, 1, height, width)
+        return _upsample(scores, images.shape[-1])[:, 0]
+
+
+def _upsample(scores: Tensor, size: int) -> Tensor:
+    return F.interpolate(scores, (size, size), mode="bilinear", align_corners=False)

@@ -1,0 +1,86 @@
+"""Fixed pretrained backbones: which levels, how far to pool, how much of the bank to keep.
+
+PatchCore's choices ("Towards Total Recall in Industrial Anomaly Detection") as a space: AutoPatch
+compares itself with the levels of 1/8 and 1/16 resolution and neighbourhoods of 3.
+"""
+
+from __future__ import annotations
+
+from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.errors import Infeasible
+from autosearch.space import Params
+from autosearch.spec import StudySpec
+from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
+from autosearch.weights import PACKAGED, resolve
+
+from .memory_bank import PARAMETERS, BankSettings, MemoryBankDetector, canonical_bank
+
+_LEVELS = 6
+_DEFAULT_LEVELS = (2, 3)
+
+
+def _parameters() -> dict[str, ParameterInfo]:
+    known = {"backbone": ParameterInfo(PACKAGED, "name of a timm model", text=True)}
+    for level in range(_LEVELS):
+        known |= {
+            f"level{level}.extract": ParameterInfo(
+                level in _DEFAULT_LEVELS,
+                "whether the level's output becomes features",
+                choices=(True, False),
+            ),
+            f"level{level}.patch_size": ParameterInfo(
+                3, "side of the neighbourhood that is averaged", low=1, high=16
+            ),
+        }
+    return known | PARAMETERS
+
+
+class PatchCoreRunner(Runner):
+    """Searches levels, neighbourhoods and bank of backbones that stay as they are."""
+
+    description = "fixed timm backbones: levels, patch sizes, coreset; memory bank"
+    parameters = _parameters()
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Load every backbone that the space may draw."""
+        super().__init__(spec)
+        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
+        default = (self.parameters["backbone"].default,)
+        drawn = space["backbone"].values() if "backbone" in space else default
+        names = [str(name) for name in drawn]
+        self._weights = {
+            name: resolve(name, spec.backbone.weights, spec.study.seed) for name in names
+        }
+        self._levels = {name: len(timm_feature_info(name)) for name in names}
+
+    def weights(self) -> list[dict[str, str]]:
+        """See `Runner.weights`."""
+        return [weights.provenance() for weights in self._weights.values()]
+
+    def canonical(self, params: Params) -> Params:
+        """See `Runner.canonical`. No patch size remains where nothing is extracted."""
+        full = with_defaults(params, self.parameters)
+        name = str(full["backbone"])
+        levels = [level for level in range(_LEVELS) if full[f"level{level}.extract"]]
+        if not levels:
+            raise Infeasible("extract is false for all levels: there are no features")
+        if levels[-1] >= self._levels[name]:
+            raise Infeasible(
+                f"{name} has no level {levels[-1]}, only 0 to {self._levels[name] - 1}"
+            )
+        kept: Params = {"backbone": name}
+        for level in levels:
+            kept[f"level{level}.patch_size"] = full[f"level{level}.patch_size"]
+        return kept | canonical_bank(params)
+
+    def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:
+        """See `Runner.build`."""
+        name = str(params["backbone"])
+        sizes = {level: params.get(f"level{level}.patch_size") for level in range(_LEVELS)}
+        used = {level: int(size) for level, size in sizes.items() if size is not None}
+        return MemoryBankDetector(
+            TimmBackbone(name, tuple(used), self._weights[name].state),
+            tuple(used.values()),
+            BankSettings.of(params, self.spec.memory.backend),
+            context,
+        )

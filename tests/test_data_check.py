@@ -1,0 +1,132 @@
+"""The dataset check finds each planted problem, and nothing in a sound dataset."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autosearch.data.check import Problem, RegionAreas, check_dataset
+from autosearch.data.load import load_search_data
+from autosearch.errors import AutosearchError
+from autosearch.spec import DatasetSpec
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A sound category ``part``: 14 train and 2 test normals, 3 ``hole`` images."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "part"
+    names = [f"train/good/{i:02}" for i in range(14)]
+    names += [f"test/good/{i}" for i in range(2)] + [f"test/hole/{i}" for i in range(3)]
+    for number, name in enumerate(names):
+        shape = (40 + number, 60)
+        save(folder / f"{name}.png", rng.integers(0, 256, shape, dtype=np.uint8))
+        if "hole" in name:
+            mask = np.zeros(shape, dtype=np.uint8)
+            mask[2:5, 2:5] = mask[5, 5] = 255  # one region of 10 pixels, joined by a corner
+            mask[20:24, 30:40] = 255
+            save(folder / f"ground_truth/hole/{name[-1]}_mask.png", mask)
+    return folder
+
+
+def check(base: Path, **keys: object) -> tuple[Problem, ...]:
+    return check_dataset(_spec(base, **keys)).problems
+
+
+def _spec(base: Path, **keys: object) -> DatasetSpec:
+    return DatasetSpec.model_validate(
+        {"name": "x", "root": str(base.parent), "category": base.name, "image_size": 32, **keys}
+    )
+
+
+def test_a_sound_dataset(base: Path) -> None:
+    report = check_dataset(_spec(base))
+    assert report.problems == () and report.usable
+    assert report.counts == {
+        "train": {"good": 12},
+        "val": {"good": 2, "hole": 1},
+        "test": {"good": 2, "hole": 2},
+    }
+    assert (report.smallest, report.largest) == ((60, 40), (60, 58))
+    assert report.regions == {"hole": RegionAreas(6, 10, 25.0, 40)}
+
+
+def test_every_planted_problem_is_found(base: Path) -> None:
+    truth = base / "ground_truth/hole"
+    (base / "train/good/13.png").write_bytes(b"broken")
+    (truth / "0_mask.png").unlink()
+    save(truth / "1_mask.png", np.zeros((57, 60), dtype=np.uint8))
+    grey = np.zeros((58, 60), dtype=np.uint8)
+    grey[1, 1], grey[1, 3] = 255, 100
+    save(truth / "2_mask.png", grey)
+    save(truth / "9_mask.png", grey)
+    (base / "test/dent").mkdir()
+    (base / "test/good/1.png").write_bytes((base / "train/good/05.png").read_bytes())
+    found = {
+        (problem.severity, problem.path.relative_to(base).as_posix(), problem.problem[:15])
+        for problem in check(base)
+    }
+    assert found == {
+        ("error", "train/good/13.png", "is not of any k"),
+        ("error", "test/hole/0.png", "an anomalous im"),
+        ("error", "ground_truth/hole/1_mask.png", "the mask marks "),
+        ("warning", "ground_truth/hole/2_mask.png", "the mask has 3 "),
+        ("warning", "ground_truth/hole/2_mask.png", "all regions van"),
+        ("warning", "ground_truth/hole/9_mask.png", "a mask without "),
+        ("warning", "test/dent", "a type without "),
+        ("warning", "train/good/05.png", "the same bytes "),
+    }
+    assert all(problem.remedy for problem in check(base))
+
+
+def test_mask_of_another_shape(base: Path) -> None:
+    save(base / "ground_truth/hole/0_mask.png", np.full((20, 30), 255, dtype=np.uint8))
+    (problem,) = check(base)
+    assert problem.severity == "error" and "30x20" in problem.problem
+
+
+def test_rule_any_keeps_what_nearest_loses(base: Path) -> None:
+    mask = np.zeros((56, 60), dtype=np.uint8)
+    mask[1, 1] = 255
+    save(base / "ground_truth/hole/0_mask.png", mask)
+    (problem,) = check(base)
+    assert "vanish" in problem.problem
+    assert check(base, mask_rule="any") == ()
+
+
+def test_too_few_normals(base: Path) -> None:
+    (problem,) = check(base, normal_validation=5)
+    assert problem.severity == "warning" and "only 9 normal" in problem.problem
+    (problem,) = check(base, normal_validation=14)
+    assert problem.severity == "error" and "normal_validation" in problem.problem
+
+
+def test_more_anomalies_wanted_than_there_are(base: Path) -> None:
+    texts = [problem.problem for problem in check(base, anomalies_per_type=4)]
+    assert [text.split(" images")[0] for text in texts][:1] == ["type hole has 3"]
+    assert texts[1] == "type hole has no image in the test split"
+
+
+@pytest.mark.parametrize("name", ["train/good/03.png", "ground_truth/hole/0_mask.png"])
+def test_error_means_that_loading_refuses(base: Path, name: str) -> None:
+    (base / name).write_bytes(b"broken")
+    (problem,) = check(base)
+    assert problem.severity == "error"
+    with pytest.raises(AutosearchError) as caught:
+        load_search_data(_spec(base))
+    assert str(caught.value) == f"{problem.path}: {problem.problem}; {problem.remedy}"
+
+
+def test_real_tiles_have_no_errors(shared_data: Path) -> None:
+    dataset = DatasetSpec(
+        name="tiles", root=str(shared_data / "magnetic_tile"), category="magnetic_tile_mini"
+    )
+    report = check_dataset(dataset)
+    assert report.usable
+    assert sorted(report.regions) == ["blowhole", "break", "crack", "fray", "uneven"]

@@ -1,0 +1,266 @@
+"""Memory banks and coresets against naive float64 computations."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from autosearch import memory
+from autosearch.errors import ConfigError
+from autosearch.memory import BACKENDS, available_backends, coreset, make_memory_bank
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
+    if request.param not in available_backends(DEVICE):
+        pytest.skip(f"{request.param} does not work here")
+    return request.param
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(queries: Tensor, bank: Tensor, num_neighbors: int = 1) -> Tensor:
+    """Differences in float64, one query at a time."""
+    rows = [(bank.double() - query).square().sum(1) for query in queries.double()]
+    return torch.stack(rows).sort(dim=1).values[:, :num_neighbors]
+
+
+def filled(backend: str, *parts: Tensor):
+    bank = make_memory_bank(backend, parts[0].shape[1], DEVICE)
+    for part in parts:
+        bank.add(part)
+    return bank
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 2, 9])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("dimension", [4, 24, 130])
+def test_distances_are_exact(backend, dimension, offset, num_neighbors):
+    # Bank and queries fill one block and part of another, and the bank comes in uneven parts.
+    bank, queries = normal(1300, dimension) + offset, normal(1100, dimension, seed=1) + offset
+    found = filled(backend, bank[:7], bank[7:1200], bank[1200:]).search(queries, num_neighbors)
+    assert found.shape == (1100, num_neighbors) and found.dtype == torch.float32
+    expected = oracle(queries, bank, num_neighbors)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6 * dimension)
+    assert (found.diff(dim=1) >= 0).all()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (3, 2), (5, 64)])
+def test_block_sizes_do_not_matter(monkeypatch, block):
+    monkeypatch.setattr(memory, "_BLOCK", block)
+    bank, queries = normal(23, 5), normal(11, 5, seed=1)
+    found = filled("torch", bank).search(queries, 4)
+    torch.testing.assert_close(found.double(), oracle(queries, bank, 4), rtol=1e-4, atol=1e-5)
+
+
+def test_own_patches_are_at_no_distance(backend):
+    patches = normal(300, 64) + 100
+    twice = filled(backend, patches, patches)
+    assert twice.search(patches, 2).max() < 1e-5 * oracle(patches, patches, 2)[:, 1].min()
+    assert twice.search(patches).min() >= 0
+    assert len(twice) == 600 and twice.nbytes == 600 * 64 * 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 12), st.integers(1, 6), st.data())
+def test_more_patches_never_raise_a_score(size, more, queries, dimension, data):
+    seed = data.draw(st.integers(0, 1000))
+    first, second = normal(size, dimension, seed=seed), normal(more, dimension, seed=seed + 1)
+    asked = normal(queries, dimension, seed=seed + 2)
+    few, all_of_them = filled("torch", first), filled("torch", first, second)
+    assert (all_of_them.search(asked) <= few.search(asked) + 1e-5).all()
+    k = data.draw(st.integers(1, size))
+    shuffled = filled("torch", torch.cat([second, first]).flip(0))
+    torch.testing.assert_close(
+        shuffled.search(asked, k), all_of_them.search(asked, k), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_search_and_add_alternate(backend):
+    first, second, queries = normal(30, 8), normal(30, 8, seed=1), normal(5, 8, seed=2)
+    bank = filled(backend, first)
+    near = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(bank.search(queries).double(), oracle(queries, first), **near)
+    bank.add(second)
+    both = torch.cat([first, second])
+    torch.testing.assert_close(bank.search(queries).double(), oracle(queries, both), **near)
+
+
+def test_inputs_are_copied_and_kept(backend):
+    patches, queries = normal(30, 8), normal(5, 8, seed=1)
+    bank = filled(backend, patches)
+    expected = oracle(queries, patches)
+    kept = queries.clone()
+    patches.zero_()
+    torch.testing.assert_close(bank.search(queries).double(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(queries, kept)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 2500])
+def test_threads_agree_and_are_restored(queries):
+    bank, asked = filled("torch", normal(40, 6)), normal(queries, 6, seed=1)
+    alone = bank.search(asked, 2)
+    try:
+        torch.set_num_threads(3)
+        together = bank.search(asked, 2)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_neighbors", [0, 4])
+def test_neighbours_must_exist(backend, num_neighbors):
+    with pytest.raises(ConfigError, match=r"num_neighbors: \d .* 1 to .* 3$"):
+        filled(backend, normal(3, 2)).search(normal(1, 2), num_neighbors)
+    with pytest.raises(ConfigError, match=r"num_neighbors.* 0$"):
+        make_memory_bank(backend, 2, DEVICE).search(normal(1, 2))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_must_be_finite(backend, bad):
+    broken = normal(3, 2)
+    broken[1, 1] = bad
+    bank = filled(backend, normal(3, 2))
+    with pytest.raises(ValueError, match="patches hold NaN"):
+        bank.add(broken)
+    with pytest.raises(ValueError, match="queries hold NaN"):
+        bank.search(broken)
+    assert len(bank) == 3
+    with pytest.raises(ValueError, match=r"queries are \(3, 5\), expected \(\*, 2\)"):
+        bank.search(normal(3, 5))
+
+
+def test_unknown_backend_is_refused():
+    with pytest.raises(ConfigError, match=r"memory\.backend: 'fais-cpu'.*'faiss-cpu'"):
+        make_memory_bank("fais-cpu", 2)
+
+
+def test_faiss_that_cannot_load_is_as_good_as_absent(monkeypatch, tmp_path):
+    # What faiss-gpu does where the NVIDIA packages it needs are missing.
+    (tmp_path / "faiss.py").write_text("raise RuntimeError('no libcublas')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    assert available_backends() == ("torch",)
+    assert make_memory_bank("auto", 2).search is not None
+    with pytest.raises(ConfigError, match=r"memory\.backend.*faiss-cpu.*pip install"):
+        make_memory_bank("faiss-cpu", 2)
+    with pytest.raises(ConfigError, match=r"memory\.backend.*GPU.*pip install"):
+        make_memory_bank("faiss-gpu", 2, "cuda")
+
+
+def greedy_k_center(points: Tensor, count: int) -> list[int]:
+    """Farthest-first traversal from the point nearest to the mean, from all pairs in float64."""
+    points = points.double()
+    pairs = (points[:, None] - points[None]).square().sum(2)
+    chosen = [int((points - points.mean(0)).square().sum(1).argmin())]
+    while len(chosen) < count:
+        chosen.append(int(pairs[:, chosen].min(dim=1).values.argmax()))
+    return chosen
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_k_center_is_greedy(offset):
+    patches = normal(200, 6) + offset
+    assert coreset(patches, count=40).tolist() == greedy_k_center(patches, 40)
+
+
+def test_smaller_coresets_are_prefixes():
+    patches = normal(120, 150)
+    for method in ("kcenter", "random"):
+        large, small = (coreset(patches, ratio=r, method=method, seed=3) for r in (0.5, 0.1))
+        assert len(large) == 60 and torch.equal(large[:12], small)
+
+
+@pytest.mark.parametrize("method", ["kcenter", "random"])
+def test_seed_decides_the_coreset(method):
+    patches = normal(400, 150)
+    first, again, other = (
+        coreset(patches, ratio=0.2, method=method, seed=seed).tolist() for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    assert len(set(first)) == 80 and all(0 <= index < 400 for index in first)
+
+
+def test_k_center_covers_what_random_misses():
+    patches = torch.cat([normal(500, 200) * 0.1, normal(3, 200, seed=1) * 10])
+    chosen = coreset(patches, count=4)
+    assert {500, 501, 502} < set(chosen.tolist())
+
+
+def test_duplicates_are_chosen_once():
+    patches = normal(5, 3).repeat(4, 1)
+    chosen = coreset(patches, count=19)
+    assert len(set(chosen.tolist())) == 19
+    assert len({index % 5 for index in chosen[:5].tolist()}) == 5
+
+
+def test_count_of_a_ratio():
+    patches = normal(10, 2)
+    sizes = [len(coreset(patches, ratio=ratio)) for ratio in (0.01, 0.25, 0.36, 1, 1.0)]
+    assert sizes == [1, 2, 4, 10, 10]
+    assert coreset(patches, ratio=1).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"ratio": 0}, "coreset_ratio"),
+        ({"ratio": 1.5}, "coreset_ratio"),
+        ({"ratio": float("nan")}, "coreset_ratio"),
+        ({}, "coreset_ratio"),
+        ({"ratio": 0.5, "count": 5}, "coreset_ratio"),
+        ({"count": 0}, "coreset_count"),
+        ({"count": 11}, "coreset_count"),
+        ({"ratio": 0.5, "method": "k-center"}, "coreset_method"),
+    ],
+)
+def test_impossible_coresets_are_refused(arguments, key):
+    with pytest.raises(ConfigError) as error:
+        coreset(normal(10, 2), **arguments)
+    assert error.value.key == key
+
+
+def test_coreset_of_broken_numbers_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        coreset(torch.tensor([[0.0], [float("nan")]]), count=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["torch", "faiss-cpu"])
+def test_memory_stays_bounded(name):
+    if name not in available_backends():
+        pytest.skip(f"{name} does not work here")
+    script = f"""
+        import resource, torch
+        from autosearch.memory import make_memory_bank
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bank, patches = make_memory_bank({name!r}, 64), torch.randn(600_000, 64)
+        queries = torch.randn(10_000, 64)
+        before = peak()
+        bank.add(patches)
+        bank.search(queries)
+        print(peak() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(result.stdout) * unit < 2 << 30
