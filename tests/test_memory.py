@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -121,6 +122,8 @@ def test_threads_agree_and_are_restored(queries):
         torch.set_num_threads(3)
         together = bank.search(asked, 2)
         assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
     finally:
         torch.set_num_threads(1)
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

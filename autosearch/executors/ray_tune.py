@@ -83,6 +83,10 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         """Tune's own metric and space are not used."""
         return True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its configuration, to restore it some day; our studies never are."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study on disk is the state."""
 

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test test-all lint format clean
+
+run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
+	$(BIN)/autosearch run searchspaces/autopatch.yaml --set backbone.weights=random --resume
+
+test: $(VENV)/.dev  ## The quick tests
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev  ## The slow ones too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.dev  ## What the gate checks besides tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,dev]"
+	touch $@
