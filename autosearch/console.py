@@ -116,7 +116,9 @@ def front_table(
     front: Sequence[TrialRecord], objectives: Mapping[str, Objective], limit: int = 20
 ) -> RenderableType:
     """The Pareto front: trial number, objectives with unit, and the configuration in short."""
-    table = Table(title=f"Pareto front, {len(front)} trials", title_justify="left", box=None)
+    plural = "" if len(front) == 1 else "s"
+    title = f"Pareto front, {len(front)} trial{plural}"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("trial", justify="right", style="bold")
     for name, objective in objectives.items():
         unit = f" ({objective.unit})" if objective.unit else ""
@@ -125,22 +127,35 @@ def front_table(
     table.add_column("configuration")
     for record in _thinned(front, limit):
         values = [_number(record.values[name]) for name in objectives]
-        table.add_row(str(record.number), *values, escape(short(record.canonical)))
+        table.add_row(str(record.number), *values, escape(short(record)))
+    tails = {name.rpartition(".")[2] for record in front for name in record.params if "." in name}
+    notes = [", ".join(f"{_initials(tail)} {tail}" for tail in sorted(tails) if "_" in tail)]
     if len(front) > limit:
-        table.caption = f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv"
+        notes.append(f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv")
+    table.caption = "\n".join(filter(None, notes))
+    table.caption_justify = "left"
     return table
 
 
-def short(params: Mapping[str, object]) -> str:
-    """A configuration on one line, with the parameters of one stage or level together."""
+def short(record: TrialRecord) -> str:
+    """What was searched of a configuration on one line, stage by stage or level by level.
+
+    Names are cut to their initials; what is off is left out.
+    """
     groups: dict[str, list[str]] = {}
-    for name, value in params.items():
+    for name, value in record.canonical.items():
+        if name not in record.params or value is None or isinstance(value, bool):
+            continue
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
         head, dot, tail = name.rpartition(".")
-        shown = "none" if value is None else _number(value)
-        key = head if dot else ""
-        text = f"{''.join(word[0] for word in tail.split('_')).upper()}{shown}"
-        groups.setdefault(key, []).append(text if dot else f"{name} {shown}")
-    return "  ".join(f"{head}:{','.join(parts)}".lstrip(":") for head, parts in groups.items())
+        text = f"{_initials(tail)}{shown}" if dot else f"{name} {shown}"
+        groups.setdefault(head, []).append(text)
+    whole = groups.pop("", [])
+    return "  ".join([*whole, *(f"{head} {' '.join(part)}" for head, part in groups.items())])
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in name.split("_")).upper()
 
 
 def trial_table(record: TrialRecord) -> RenderableType:
@@ -224,7 +239,7 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
         split = ", ".join(f"{part} {_listed(types)}" for part, types in data["counts"].items())
         yield (
             f"data     {escape(str(data['name']))}/{escape(str(data['category']))}: {split}; "
-            f"{data['image_size']} px, masks {data['mask_rule']}; sha256 {data['sha256'][:12]}"
+            f"{data['image_size']} px; sha256 {data['sha256'][:12]}"
         )
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"

@@ -20,10 +20,15 @@ import torch
 from torch import Tensor
 
 from autosearch.errors import ConfigError, did_you_mean
+from autosearch.pruning import PrunedRows, leading_axes
 
 _BLOCK = (1024, 1024)
 """Queries and bank rows per product on a CPU: 4 MB, which stays in cache until it is reduced."""
 _GPU_BLOCK = (4096, 16384)
+_FEW = 8192
+"""Queries or rows below which bounds cost more than they save."""
+_GATHERED = 1 << 20
+"""Numbers copied at a time to compare queries with single rows: 4 MB."""
 _FAISS_GPU_TEMPORARY = 256 << 20
 """Scratch bytes of one bank: FAISS would take 1.5 GB, and several trials share one GPU."""
 _PROJECTED = 128
@@ -86,6 +91,13 @@ class MemoryBank(ABC):
         centred = self._checked(queries, "queries") - self._origin
         return self._nearest(centred, num_neighbors).clamp_(min=0).to(queries.device)
 
+    def patches(self) -> Tensor:
+        """Return a copy of all patches in order of addition, ``(M, D)``.
+
+        Coordinates are those of the input, up to the rounding of moving the origin there and back.
+        """
+        return self._stored() + self._origin
+
     def __len__(self) -> int:
         return self._length
 
@@ -107,6 +119,10 @@ class MemoryBank(ABC):
         """Store checked patches; the tensor is the backend's to keep."""
 
     @abstractmethod
+    def _stored(self) -> Tensor:
+        """Return what `_append` was given so far, on the bank's device."""
+
+    @abstractmethod
     def _nearest(self, queries: Tensor, num_neighbors: int) -> Tensor:
         """Answer checked queries; values just below 0 are allowed."""
 
@@ -115,16 +131,21 @@ class TorchBank(MemoryBank):
     """Blocks of one matrix product, each reduced to its minima before the next is computed.
 
     A stored row is ``[-2b, |b|²]``; its product with ``[q, 1]`` is the distance less ``|q|²``, so
-    that a block needs no pass over its elements but the minimum.
+    that a block needs no pass over its elements but the minimum. Where patches vary in few
+    directions, bounds in those spare most of the work on a CPU (see `autosearch.pruning`).
     """
 
     def __init__(self, dimension: int, device: str | torch.device = "cpu") -> None:
         super().__init__(dimension, device)
         self._chunks: list[Tensor] = []
+        self._bounded: tuple[Tensor, PrunedRows | None] | None = None
 
     def _append(self, patches: Tensor) -> None:
         norms = patches.square().sum(1, keepdim=True)
         self._chunks.append(torch.cat([patches * -2, norms], dim=1))
+
+    def _stored(self) -> Tensor:
+        return torch.cat(self._chunks)[:, :-1] / -2 if self._chunks else self._origin[None][:0]
 
     def _nearest(self, queries: Tensor, num_neighbors: int) -> Tensor:
         if len(self._chunks) > 1:
@@ -133,18 +154,30 @@ class TorchBank(MemoryBank):
         on_cpu = self.device.type == "cpu"
         size, bank_size = _BLOCK if on_cpu else _GPU_BLOCK
         threads = torch.get_num_threads() if on_cpu else 1
+        pruned = self._pruned(rows) if on_cpu and len(queries) >= _FEW else None
+        if pruned is not None:
+            size = pruned.block
         # Equal shares: a last small block would leave all threads but one waiting.
         size = math.ceil(
             len(queries) / (threads * math.ceil(len(queries) / (threads * size)) or 1)
         )
-        nearest = queries.new_empty(len(queries), num_neighbors)
 
-        def answer(start: int) -> None:
-            block = slice(start, start + size)
-            nearest[block] = _nearest_in_blocks(queries[block], rows, bank_size, num_neighbors)
+        def answer(start: int) -> Tensor:
+            block = queries[start : start + size]
+            found = pruned.search(block, num_neighbors) if pruned is not None else None
+            if found is None:
+                found = _nearest_in_blocks(block, rows, bank_size, num_neighbors)
+            return found
 
-        _in_threads(answer, range(0, len(queries), size or 1), threads)
-        return nearest
+        answers = _in_threads(answer, range(0, len(queries), size or 1), threads)
+        return torch.cat([queries.new_empty(0, num_neighbors), *answers])
+
+    def _pruned(self, rows: Tensor) -> PrunedRows | None:
+        """The rows with bounds, made once; None where bounds would save nothing."""
+        if self._bounded is None or self._bounded[0] is not rows:
+            axes = leading_axes(rows) if len(rows) >= _FEW else None
+            self._bounded = (rows, None if axes is None else PrunedRows(rows, axes))
+        return self._bounded[1]
 
 
 class FaissCPUBank(MemoryBank):
@@ -157,6 +190,9 @@ class FaissCPUBank(MemoryBank):
 
     def _append(self, patches: Tensor) -> None:
         self._index.add(patches.contiguous().numpy())
+
+    def _stored(self) -> Tensor:
+        return torch.from_numpy(self._index.reconstruct_n(0, len(self)))
 
     def _nearest(self, queries: Tensor, num_neighbors: int) -> Tensor:
         # On macOS torch and FAISS each load an OpenMP runtime; two at work in a process crash.
@@ -182,6 +218,9 @@ class FaissGPUBank(MemoryBank):
 
     def _append(self, patches: Tensor) -> None:
         self._index.add(patches.contiguous())
+
+    def _stored(self) -> Tensor:
+        return torch.as_tensor(self._index.reconstruct_n(0, len(self))).to(self.device)
 
     def _nearest(self, queries: Tensor, num_neighbors: int) -> Tensor:
         distances, _ = self._index.search(queries.contiguous(), num_neighbors)
@@ -289,41 +328,66 @@ def _nearest_in_blocks(
     # Threads of a pool do not inherit the caller's mode.
     with torch.no_grad():
         extended = torch.cat([queries, queries.new_ones(len(queries), 1)], dim=1)
-        nearest = queries.new_full((len(queries), num_neighbors), math.inf)
-        product = queries.new_empty(len(queries) * min(bank_size, len(rows)))
+        width = min(bank_size, len(rows))
+        # One minimum per query, or one for every group of rows at the same place in their blocks.
+        groups = 1 if num_neighbors == 1 else width
+        nearest = queries.new_full((len(queries), groups), math.inf)
+        product = queries.new_empty(len(queries) * width)
         for part in torch.split(rows, bank_size):
             out = product[: len(queries) * len(part)].view(len(queries), len(part))
             torch.mm(extended, part.T, out=out)
-            smallest = out.amin(1)
-            if num_neighbors == 1:
-                torch.minimum(nearest[:, 0], smallest, out=nearest[:, 0])
-            else:
-                _merge(nearest, out, smallest)
+            least = out.amin(1, keepdim=True) if groups == 1 else out
+            held = nearest[:, : least.shape[1]]
+            torch.minimum(held, least, out=held)
+        if num_neighbors > 1:
+            nearest = _nearest_in_groups(extended, rows, nearest, num_neighbors)
         return nearest.add_(queries.square().sum(1, keepdim=True))
 
 
-def _merge(nearest: Tensor, candidates: Tensor, smallest: Tensor) -> None:
-    """Bring the ``k`` smallest values per row, ``(Q, k)``, up to date with ``(Q, m)`` more."""
-    k = nearest.shape[1]
-    # Selection costs far more than the minimum, and after a few blocks few rows can improve.
-    improved = (smallest < nearest[:, -1]).nonzero()[:, 0]
-    best = candidates[improved].topk(min(k, candidates.shape[1]), largest=False).values
-    nearest[improved] = torch.cat([nearest[improved], best], dim=1).topk(k, largest=False).values
+def _nearest_in_groups(
+    extended: Tensor, rows: Tensor, minima: Tensor, num_neighbors: int
+) -> Tensor:
+    """Find the ``k`` smallest products of extended queries and rows, ``(Q, k)``, rising.
+
+    They all lie in the ``k`` groups of smallest minima: an element of any other group has ``k``
+    minima at or below it. Only the rows of those groups are therefore compared once more, where a
+    selection among all products would cost several times the products themselves.
+
+    Args:
+        extended: ``(Q, D + 1)`` queries with a one behind them.
+        rows: ``(M, D + 1)``, row ``i`` belonging to group ``i % G``.
+        minima: ``(Q, G)`` smallest product of each group.
+        num_neighbors: ``k``.
+    """
+    count, groups = minima.shape
+    chosen = minima.topk(min(num_neighbors, groups), largest=False).indices
+    members = torch.arange(0, len(rows), groups, device=rows.device)
+    nearest = extended.new_empty(count, num_neighbors)
+    step = max(1, _GATHERED // (chosen.shape[1] * len(members) * rows.shape[1]))
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        places = (chosen[part, :, None] + members).flatten(1)
+        missing = places >= len(rows)
+        candidates = rows[places.masked_fill_(missing, 0)]
+        products = torch.bmm(candidates, extended[part, :, None])[:, :, 0]
+        products.masked_fill_(missing, math.inf)
+        nearest[part] = products.topk(num_neighbors, largest=False).values
+    return nearest
 
 
-def _in_threads(work: Callable[[int], None], starts: Sequence[int], threads: int) -> None:
-    """Call ``work`` for every start, on threads that use one core each.
+def _in_threads(
+    work: Callable[[int], Tensor], starts: Sequence[int], threads: int
+) -> list[Tensor]:
+    """Call ``work`` for every start, on threads that use one core each; results in order.
 
     Operations on one block are too short to be split among cores: the threads of one operation
     wait for each other at its end, a whole time slice where other processes use the cores too.
     """
     if threads == 1:
-        for start in starts:
-            work(start)
-        return
+        return [work(start) for start in starts]
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(work, starts))
+            return list(pool.map(work, starts))
     finally:
         # Part of the setting is global, so the pool has changed it for threads yet to come.
         torch.set_num_threads(threads)

@@ -8,11 +8,13 @@ journal appear whole or not at all.
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,13 @@ class StudyFolder:
         if repair:
             _cut_unfinished_line(self.journal_path)
         return optuna.storages.JournalStorage(JournalFileBackend(str(self.journal_path)))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from handing out trials meanwhile; a dead one keeps out nobody."""
+        with (self.path / "study.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def records(self) -> list[TrialRecord]:
         """All trials in order of number.

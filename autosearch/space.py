@@ -7,6 +7,7 @@ of the listed values. Spaces convert to and from the plain mappings that stand i
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -84,7 +85,10 @@ class Parameter:
             return any(_same(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        return self.low <= value <= self.high and (self.kind == "float" or value == int(value))
+        if not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / (self.step or 1)
+        return self.step is None or math.isclose(steps, round(steps), abs_tol=1e-9)
 
     def active(self, params: Mapping[str, Value]) -> bool:
         """Whether the parameter exists beside the values already chosen."""
@@ -273,7 +277,8 @@ def _choices(values: list[object], path: str) -> tuple[Value, ...]:
             raise ConfigError(path, value, "choices that are null, true/false, numbers or text")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(path, value, "finite numbers")
-        if any(_same(value, other) for other in checked):
+        # Optuna finds a choice by equality, for which true is 1.
+        if value in checked:
             raise ConfigError(path, values, "choices that differ from each other")
         checked.append(value)
     return tuple(checked)
@@ -310,7 +315,7 @@ def _number(value: object, integer: bool) -> float | None:
         return None
     if integer:
         return value if isinstance(value, int) else None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _same(left: object, right: object) -> bool:

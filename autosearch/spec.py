@@ -18,6 +18,8 @@ from autosearch.space import Space
 _MAX_BYTES = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Besides its own errors, PyYAML raises these on bad numbers, dates and tags such as `!!bool x`.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
 
 
@@ -28,7 +30,7 @@ def seconds(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -104,7 +106,7 @@ class Constraint(BaseModel):
 
     name: str
     relation: Literal["<=", ">="]
-    bound: float
+    bound: float = Field(allow_inf_nan=False)
 
     @classmethod
     def parse(cls, text: object) -> Constraint:
@@ -124,7 +126,7 @@ class Constraint(BaseModel):
         return value - self.bound if self.relation == "<=" else self.bound - value
 
     def __str__(self) -> str:
-        return f"{self.name} {self.relation} {self.bound:g}"
+        return f"{self.name} {self.relation} {self.bound!r}"
 
 
 class StudySpec(Section):
@@ -186,7 +188,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except _YAML_ERRORS as error:
         place = getattr(error, "problem_mark", None)
         where = f"{path}:{place.line + 1}" if place else str(path)
         problem = getattr(error, "problem", None) or type(error).__name__
@@ -279,7 +281,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError("--set", override, "key=value, such as dataset.category=screw")
     try:
         value = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, RecursionError):
+    except _YAML_ERRORS:
         raise ConfigError(f"--set {key}", text, "a value in YAML") from None
     section, _, rest = key.partition(".")
     if not rest:

@@ -113,7 +113,8 @@ class StudyDriver:
         timeout = spec.study.timeout
         self._deadline = time.monotonic() + timeout if timeout else math.inf
         self._refresh()
-        self._reap()
+        with folder.lock():
+            self._reap()
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._renew_leases, daemon=True)
         self._keeper.start()
@@ -154,11 +155,12 @@ class StudyDriver:
         """Store what a worker sent back; a trial that is already told stays as it is."""
         with self._lock:
             assignment = self._mine.pop(number)
-            record = self._store(number, self._checked(outcome))
+            outcome = self._checked(outcome)
+            record = self._store(number, outcome)
             key = canonical_key(assignment.canonical)
             self._leader.pop(key, None)
             for follower in self._followers.pop(key, []):
-                if record.status in SCORED:
+                if self._is_known(key):
                     self._tell_cached(follower, key)
                 else:
                     self._store(follower, replace(outcome, artifacts={}))
@@ -167,8 +169,11 @@ class StudyDriver:
     def lost(self, number: int, reason: str) -> None:
         """Take note that a trial's worker died: hand the trial out again, or give it up."""
         with self._lock:
-            self._mine.pop(number)
-            self._hand_out_again(number, reason)
+            key = canonical_key(self._mine.pop(number).canonical)
+            self._leader.pop(key, None)
+            if self._holds(number):
+                self._hand_out_again(number, reason)
+            self._retry.extend(self._followers.pop(key, []))
 
     def stop(self) -> None:
         """Hand out nothing more."""
@@ -179,9 +184,8 @@ class StudyDriver:
         self._closing.set()
         self._keeper.join()
         with self._lock:
-            waiting = [number for numbers in self._followers.values() for number in numbers]
-            for number in (*self._mine, *waiting, *self._retry):
-                self._trial(number).set_user_attr("lease", None)
+            for number in filter(self._holds, self._held()):
+                self._set(number, "lease", None)
             self._mine.clear()
 
     def summary(self) -> Summary:
@@ -219,27 +223,41 @@ class StudyDriver:
         return [trial for trial in trials if trial.number < self._budget]
 
     def _trial(self, number: int) -> optuna.Trial:
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
-        return optuna.Trial(self._study, trial_id)
+        return optuna.Trial(self._study, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+
+    def _set(self, number: int, name: str, value: object) -> None:
+        self._storage.set_trial_user_attr(self._trial_id(number), name, value)
+
+    def _held(self) -> list[int]:
+        """Numbers that are out, wait for another's result, or are to be handed out again."""
+        waiting = [number for numbers in self._followers.values() for number in numbers]
+        return [*self._mine, *waiting, *self._retry]
+
+    def _holds(self, number: int) -> bool:
+        """Whether nobody else has taken over or told the trial, believing this process dead."""
+        trial = self._frozen(number)
+        lease = trial.user_attrs.get("lease") or {}
+        return not trial.state.is_finished() and lease.get("owner") == self._owner
 
     def _next_number(self) -> int | None:
-        if not self._retry and self._count() >= self._budget:
-            self._reap()
-        if self._retry:
-            return self._retry.popleft()
-        if self._count() >= self._budget:
-            return None
-        trial = self._study.ask()
-        if trial.number >= self._budget:
-            # Another driver took the last number in between.
-            self._study.tell(trial, state=TrialState.FAIL)
-            return None
-        return trial.number
+        with self._folder.lock():
+            if not self._retry and self._count() >= self._budget:
+                self._reap()
+            while self._retry:
+                if self._holds(number := self._retry.popleft()):
+                    return number
+            if self._count() >= self._budget:
+                return None
+            number = self._study.ask().number
+            self._set_lease(number)
+            return number
 
     def _prepare(self, number: int) -> Assignment | None:
         """Draw a trial's parameters; tell it at once if nothing needs to be evaluated."""
         trial = self._trial(number)
-        self._set_lease(trial)
         params = self._space.suggest(trial)
         try:
             canonical = self._canonical(params)
@@ -250,9 +268,7 @@ class StudyDriver:
             return None
         key = canonical_key(canonical)
         trial.set_user_attr("canonical", canonical)
-        if key not in self._cache:
-            self._refresh()
-        if key in self._cache:
+        if self._is_known(key):
             self._tell_cached(number, key)
             return None
         if key in self._leader:
@@ -264,8 +280,17 @@ class StudyDriver:
         self._mine[number] = assignment
         return assignment
 
+    def _is_known(self, key: str) -> bool:
+        if key not in self._cache:
+            self._refresh()
+        return key in self._cache
+
     def _checked(self, outcome: Outcome) -> Outcome:
         """A complete outcome with a value missing or not finite becomes a failed one."""
+        unknown = [name for name, by in outcome.violations.items() if math.isnan(by)]
+        if unknown:
+            reason = f"constraint {unknown[0]} is on a value that is nan"
+            return replace(outcome, status=Status.FAILED, violations={}, reason=reason)
         if outcome.status != Status.COMPLETE:
             return outcome
         for name in self._objectives:
@@ -276,6 +301,8 @@ class StudyDriver:
         return outcome
 
     def _store(self, number: int, outcome: Outcome) -> TrialRecord:
+        if (told := self._frozen(number)).state.is_finished():
+            return self._remember(told)
         self._folder.write_outcome(number, outcome)
         attributes: dict[str, Any] = {**outcome.measured, "seconds": outcome.seconds}
         if outcome.status != Status.COMPLETE:
@@ -314,8 +341,7 @@ class StudyDriver:
         return self._remember(self._frozen(number))
 
     def _frozen(self, number: int) -> FrozenTrial:
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
-        return self._storage.get_trial(trial_id)
+        return self._storage.get_trial(self._trial_id(number))
 
     def _remember(self, trial: FrozenTrial) -> TrialRecord:
         record = record_of(trial, self._objectives)
@@ -335,14 +361,14 @@ class StudyDriver:
                 self._remember(trial)
 
     def _reap(self) -> None:
-        """Take over running trials that nobody works on any more."""
-        waiting = {number for numbers in self._followers.values() for number in numbers}
+        """Take over running trials that nobody works on any more. Only under the folder's lock."""
+        held = set(self._held())
         for trial in self._running():
-            number = trial.number
-            if number in self._mine or number in waiting or number in self._retry:
+            number, lease = trial.number, trial.user_attrs.get("lease")
+            if number in held:
                 continue
-            lease = trial.user_attrs.get("lease")
             if lease is None:
+                self._set_lease(number)
                 self._retry.append(number)
             elif self._abandoned(lease):
                 self._hand_out_again(number, "the process that ran the search died")
@@ -354,29 +380,23 @@ class StudyDriver:
         return host == socket.gethostname() and not _alive(int(pid))
 
     def _hand_out_again(self, number: int, reason: str) -> None:
-        trial = self._trial(number)
-        lost = int(trial.user_attrs.get("attempts", 0)) + 1
-        trial.set_user_attr("attempts", lost)
-        key = canonical_key(trial.user_attrs.get("canonical", {}))
-        if self._leader.get(key) == number:
-            del self._leader[key]
-        if lost <= self._spec.study.retries:
-            self._retry.append(number)
+        lost = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
+        self._set(number, "attempts", lost)
+        if lost > self._spec.study.retries:
+            self._store(number, Outcome(Status.FAILED, reason=f"{reason} ({lost} times)"))
             return
-        told = Outcome(Status.FAILED, reason=f"{reason} ({lost} times)")
-        self._store(number, told)
-        self._retry.extend(self._followers.pop(key, []))
+        self._set_lease(number)
+        self._retry.append(number)
 
-    def _set_lease(self, trial: optuna.Trial) -> None:
+    def _set_lease(self, number: int) -> None:
         lease = {"owner": self._owner, "expires": time.time() + LEASE_SECONDS}
-        trial.set_user_attr("lease", lease)
+        self._set(number, "lease", lease)
 
     def _renew_leases(self) -> None:
         while not self._closing.wait(LEASE_SECONDS / 3):
             with self._lock:
-                waiting = [number for numbers in self._followers.values() for number in numbers]
-                for number in (*self._mine, *waiting, *self._retry):
-                    self._set_lease(self._trial(number))
+                for number in filter(self._holds, self._held()):
+                    self._set_lease(number)
 
 
 def _open(

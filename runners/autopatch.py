@@ -80,8 +80,8 @@ class AutoPatchRunner(Runner):
     def canonical(self, params: Params) -> Params:
         """See `Runner.canonical`.
 
-        Nothing remains of stages behind the last extraction, and no patch size where nothing is
-        extracted. Depth follows from the extraction block.
+        Of stages behind the last extraction it remains that they have none, and no patch size
+        where nothing is extracted. Depth follows from the extraction block.
         """
         full = with_defaults(params, self.parameters)
         blocks = [full[f"stage{s}.extraction_block"] for s in range(STAGES)]
@@ -89,11 +89,12 @@ class AutoPatchRunner(Runner):
         if not extracted:
             raise Infeasible("extraction_block is null in all stages: there are no features")
         kept: Params = {"width": full["width"]}
-        for s in range(extracted[-1] + 1):
-            for name in ("kernel_size", "expand_ratio", "extraction_block"):
-                kept[f"stage{s}.{name}"] = full[f"stage{s}.{name}"]
-            if s in extracted:
-                kept[f"stage{s}.patch_size"] = full[f"stage{s}.patch_size"]
+        for s in range(STAGES):
+            # Stated even where it is null, or else the default would take its place.
+            names = ["kernel_size", "expand_ratio"] if s <= extracted[-1] else []
+            names += ["extraction_block"]
+            names += ["patch_size"] if s in extracted else []
+            kept |= {f"stage{s}.{name}": full[f"stage{s}.{name}"] for name in names}
         return kept | canonical_bank(params)
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:

@@ -7,7 +7,6 @@ nearest neighbours there is its score, and scores are upsampled to the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +23,7 @@ from autosearch.detector import (
     shared_tensor,
     with_defaults,
 )
+from autosearch.errors import Infeasible
 from autosearch.features import (
     FeatureExtractor,
     PatchFeatures,
@@ -33,7 +33,8 @@ from autosearch.features import (
 from autosearch.memory import MemoryBank, coreset, make_memory_bank
 from autosearch.space import Params
 
-_BATCH = 8
+_CPU_BATCH, _GPU_BATCH = 4, 32
+"""Images per pass: on a CPU so few that feature maps stay in its caches."""
 
 PARAMETERS = {
     "coreset_ratio": ParameterInfo(
@@ -106,8 +107,12 @@ class MemoryBankDetector(Detector):
         self._bank: MemoryBank | None = None
 
     def fit(self, train: ImageSet) -> None:
-        """Fill the memory bank with the patches of all training images."""
-        patches = torch.cat(list(self._patches(shared_tensor(train.pixels))))
+        """Fill the memory bank with the patches of all training images.
+
+        Raises:
+            Infeasible: The coreset is smaller than the number of neighbours.
+        """
+        patches = self._patches(shared_tensor(train.pixels))
         settings = self._settings
         if settings.coreset_ratio < 1:
             kept = coreset(
@@ -117,6 +122,9 @@ class MemoryBankDetector(Detector):
                 seed=self._context.seed,
             )
             patches = patches[kept]
+        if len(patches) < settings.num_neighbors:
+            reason = f"num_neighbors {settings.num_neighbors} of a bank of {len(patches)} patches"
+            raise Infeasible(reason)
         bank = make_memory_bank(settings.backend, patches.shape[1], self._context.device)
         bank.add(patches)
         self._bank = bank
@@ -124,7 +132,7 @@ class MemoryBankDetector(Detector):
     def anomaly_maps(self, images: Tensor) -> Tensor:
         """See `Detector.anomaly_maps`; the unit is that of squared feature distances."""
         bank = self._fitted()
-        queries = torch.cat(list(self._patches(images)))
+        queries = self._patches(images)
         distances = bank.search(queries, self._settings.num_neighbors).mean(dim=1)
         scores = distances.view(len(images), 1, self._side, self._side)
         return _upsample(scores, images.shape[-1])[:, 0].cpu()
@@ -153,12 +161,16 @@ class MemoryBankDetector(Detector):
             raise RuntimeError("the detector has not been fitted")
         return self._bank
 
-    def _patches(self, images: Tensor) -> Iterator[Tensor]:
+    def _patches(self, images: Tensor) -> Tensor:
+        device = self._context.device
+        size = _CPU_BATCH if device == "cpu" else _GPU_BATCH
+        patches = []
         with torch.inference_mode():
-            for batch in images.split(_BATCH):
-                features = self._features(batch.to(self._context.device))
+            for start in range(0, len(images), size):
+                features = self._features(images[start : start + size].to(device))
                 self._side = features.shape[-1]
-                yield to_patches(features)
+                patches.append(to_patches(features))
+            return torch.cat(patches)
 
 
 class NearestPatchScore(nn.Module):
@@ -170,24 +182,30 @@ class NearestPatchScore(nn.Module):
         num_neighbors: Neighbours whose mean squared distance is the score.
     """
 
+    origin: Tensor
     bank: Tensor
     squares: Tensor
 
     def __init__(self, features: PatchFeatures, bank: Tensor, num_neighbors: int) -> None:
         super().__init__()
         self.features, self.num_neighbors = features, num_neighbors
-        self.register_buffer("bank", bank)
-        self.register_buffer("squares", bank.square().sum(dim=1))
+        # Products of features with a large mean would leave no digits for their differences.
+        self.register_buffer("origin", bank.mean(dim=0))
+        self.register_buffer("bank", bank - self.origin)
+        self.register_buffer("squares", self.bank.square().sum(dim=1))
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)``; higher is more anomalous."""
         features = self.features(images)
         count, _, height, width = features.shape
-        queries = to_patches(features)
+        queries = to_patches(features) - self.origin
         # |a - b|² = |a|² + |b|² - 2ab needs one product; a difference of all pairs would not fit.
         products = queries @ self.bank.T
         distances = queries.square().sum(dim=1, keepdim=True) + self.squares - 2 * products
-        nearest = distances.topk(self.num_neighbors, dim=1, largest=False).values
+        if self.num_neighbors == 1:
+            nearest = distances.amin(dim=1, keepdim=True)
+        else:
+            nearest = distances.topk(self.num_neighbors, dim=1, largest=False).values
         scores = nearest.clamp(min=0).mean(dim=1).view(count, 1, height, width)
         return _upsample(scores, images.shape[-1])[:, 0]
 

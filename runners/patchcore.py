@@ -69,8 +69,11 @@ class PatchCoreRunner(Runner):
                 f"{name} has no level {levels[-1]}, only 0 to {self._levels[name] - 1}"
             )
         kept: Params = {"backbone": name}
-        for level in levels:
-            kept[f"level{level}.patch_size"] = full[f"level{level}.patch_size"]
+        for level in range(_LEVELS):
+            # Stated even where it is false, or else the default would take its place.
+            kept[f"level{level}.extract"] = level in levels
+            if level in levels:
+                kept[f"level{level}.patch_size"] = full[f"level{level}.patch_size"]
         return kept | canonical_bank(params)
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:

@@ -114,6 +114,15 @@ def test_inputs_are_copied_and_kept(backend):
     assert torch.equal(queries, kept)
 
 
+def test_patches_come_back(backend):
+    parts = [normal(size, 24, seed=size) + 100 for size in (7, 30)]
+    bank = filled(backend, *parts)
+    torch.testing.assert_close(bank.patches().cpu(), torch.cat(parts), rtol=1e-6, atol=1e-5)
+    bank.patches().zero_()
+    assert bank.search(parts[0]).max() < 1e-3
+    assert make_memory_bank(backend, 24, DEVICE).patches().shape == (0, 24)
+
+
 @pytest.mark.parametrize("queries", [1, 5, 2500])
 def test_threads_agree_and_are_restored(queries):
     bank, asked = filled("torch", normal(40, 6)), normal(queries, 6, seed=1)

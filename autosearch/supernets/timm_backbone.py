@@ -64,16 +64,10 @@ class TimmBackbone(FeatureExtractor):
         self, name: str, levels: tuple[int, ...], state: Mapping[str, Tensor] | None = None
     ) -> None:
         super().__init__()
-        model = create(name)
+        model = create(name) if state is None else _with_state(name, state)
         known = _levels(name, model)
         if not levels or list(levels) != sorted(set(levels) & set(range(len(known)))):
             raise ConfigError("levels", levels, f"rising numbers from 0 to {len(known) - 1}")
-        if state is not None:
-            try:
-                model.load_state_dict(state)
-            except RuntimeError as error:
-                first = " ".join(str(error).split())[:300]
-                raise WeightsError(f"not the weights of {name}: {first}") from error
         model.prune_intermediate_layers(list(levels), prune_norm=True, prune_head=True)
         self.model = model
         self.levels = list(levels)
@@ -88,6 +82,23 @@ class TimmBackbone(FeatureExtractor):
             images, indices=self.levels, stop_early=True, intermediates_only=True
         )
         return maps
+
+
+def _with_state(name: str, state: Mapping[str, Tensor]) -> Any:
+    """Build a timm model with copies of the given tensors, without drawing values first."""
+    model = create_without_weights(name)
+    types = {key: value.dtype for key, value in model.state_dict().items()}
+    copies = {key: value.to(types.get(key), copy=True) for key, value in state.items()}
+    try:
+        model.load_state_dict(copies, assign=True)
+        if any(buffer.is_meta for buffer in model.buffers()):
+            # Some models have constants that their state does not hold.
+            model = create(name)
+            model.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise WeightsError(f"not the weights of {name}: {first}") from error
+    return model
 
 
 def _levels(name: str, model: Any) -> tuple[FeatureInfo, ...]:

@@ -1,0 +1,182 @@
+"""What a search costs beside its trials: trials that do nothing, on the real AutoPatch space.
+
+    python benchmarks/overhead.py --trials 100 2000 --workers 2
+
+Time runs from the first told trial to the last, and the first trials wait until all workers are
+there, so that the start of Ray and of its workers is left out. It is split into the sampler's own, reading and writing the study's journal, the rest of
+our driver, and what remains: with Ray, its scheduling and messages; else nearly nothing. The last
+column is the cost of the last tenth of the trials, since samplers that learn from all earlier
+trials grow slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import optuna
+import ray
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+from rich.table import Table
+
+from autosearch.detector import Runner
+from autosearch.registry import find_space, load_runner, resolve_objectives
+from autosearch.results import StudyFolder
+from autosearch.sampling import ReproducibleSampler
+from autosearch.search import make_executor
+from autosearch.spec import StudySpec, load_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Assignment, Outcome, Status
+
+PARTS = {
+    "sampler": (
+        (ReproducibleSampler, "sample_relative"),
+        (ReproducibleSampler, "sample_independent"),
+        (ReproducibleSampler, "infer_relative_search_space"),
+        (ReproducibleSampler, "after_trial"),
+    ),
+    "journal": ((JournalFileBackend, "append_logs"), (JournalFileBackend, "read_logs")),
+    "driver": ((StudyDriver, "ask"), (StudyDriver, "tell")),
+}
+
+
+class Trivial:
+    """Two random objective values, drawn from the assignment's seed.
+
+    Args:
+        spec: The study.
+        meeting: Folder in which workers wait for each other before their first trial.
+        workers: How many there are.
+    """
+
+    def __init__(self, spec: StudySpec, meeting: Path, workers: int) -> None:
+        self.spec, self._meeting, self._workers = spec, meeting, workers
+
+    def __call__(self, assignment: Assignment) -> Outcome:
+        """Evaluate nothing."""
+        (self._meeting / str(os.getpid())).touch()
+        while len(list(self._meeting.iterdir())) < self._workers:
+            time.sleep(0.05)
+        rng = random.Random(assignment.seed)
+        return Outcome(Status.COMPLETE, {name: rng.random() for name in self.spec.objectives})
+
+
+class Stopwatch:
+    """Time by part, each without the parts that ran inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._running: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Charge what happens inside to ``name``."""
+        self._charge()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._running.pop()
+
+    def watching(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a method."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return method(*args, **kwargs)
+
+        return call
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
+        self._since = now
+
+
+def main() -> None:
+    """Print one line per executor, sampler and number of trials."""
+    parser = argparse.ArgumentParser(description="Time the search itself.")
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 2000])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--samplers", nargs="+", default=["tpe", "random"])
+    parser.add_argument("--executors", nargs="+", default=["ray", "local"])
+    options = parser.parse_args()
+    console = Console(width=100)
+    console.print(
+        f"{options.workers} workers, Ray {ray.__version__}, Optuna {optuna.__version__}, "
+        f"{os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}"
+    )
+    spec = load_spec(find_space("autopatch"), ["backbone.weights=random"])
+    runner = load_runner(spec.study.runner)(spec)
+    if "ray" in options.executors:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=options.workers)
+    table = Table(title="milliseconds per trial")
+    for heading in ("executor", "sampler", "trials", "total", *PARTS, "remainder", "last tenth"):
+        left = heading in ("executor", "sampler")
+        table.add_column(heading, justify="left" if left else "right")
+    for sampler in options.samplers:
+        for trials in options.trials:
+            for executor in options.executors:
+                changed = [
+                    f"sampler.name={sampler}",
+                    f"study.trials={trials}",
+                    f"resources.max_concurrent={options.workers}",
+                    "backbone.weights=random",
+                    "resources.gpu=0",
+                ]
+                study = load_spec(find_space("autopatch"), changed)
+                workers = 1 if executor == "local" else options.workers
+                figures = _measure(study, runner, executor, workers)
+                shown = [f"{1e3 * value:.1f}" for value in figures]
+                table.add_row(executor, sampler, str(trials), *shown)
+    console.print(table)
+
+
+def _measure(spec: StudySpec, runner: Runner, executor: str, workers: int) -> list[float]:
+    """Seconds per trial: in all, of every part, of the remainder, and late in the search."""
+    directions = {name: item.direction for name, item in resolve_objectives(spec).items()}
+    told: list[float] = []
+    watch = Stopwatch()
+
+    def listen(record: object) -> None:
+        if not told:
+            watch.seconds.clear()
+        told.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        driver = StudyDriver(
+            StudyFolder(Path(folder)), spec, directions, runner.canonical, {}, listen
+        )
+        for name, methods in PARTS.items():
+            for owner, method in methods:
+                wrapped = watch.watching(name, getattr(owner, method))
+                stack.enter_context(patch.object(owner, method, wrapped))
+        meeting = Path(folder, "workers")
+        meeting.mkdir()
+        evaluator: Any = Trivial(spec, meeting, workers)
+        make_executor(executor).run(driver, evaluator)
+        driver.close()
+    late = max(2, len(told) // 10)
+    total = told[-1] - told[0]
+    parts = [watch.seconds[name] for name in PARTS]
+    intervals = len(told) - 1
+    spent = [value / intervals for value in (total, *parts, total - sum(parts))]
+    return [*spent, (told[-1] - told[-late]) / (late - 1)]
+
+
+if __name__ == "__main__":
+    main()

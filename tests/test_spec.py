@@ -1,0 +1,368 @@
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autosearch import registry
+from autosearch.detector import check_space
+from autosearch.errors import ConfigError
+from autosearch.spec import Constraint, dataset_spec, load_spec, parse_spec, study_name
+
+SHIPPED = sorted((Path(__file__).parents[1] / "searchspaces").glob("*.yaml"))
+
+CONTENT = {
+    "study": {"name": "small", "runner": "autopatch"},
+    "space": {"width": [1.0, 1.2], "stage0.patch_size": {"int": [1, 4]}},
+    "objectives": ["gflops", "rwap"],
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A small spec on disk."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(CONTENT, sort_keys=False))
+    return file
+
+
+def refusal(path: Path, *overrides: str) -> ConfigError:
+    """The error that loading ends with."""
+    with pytest.raises(ConfigError) as caught:
+        load_spec(path, overrides)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+class TestShippedSpaces:
+    def test_loads_and_fits_its_runner(self, path: Path) -> None:
+        spec = load_spec(path)
+        assert spec.study.name == path.stem
+        runner = registry.load_runner(spec.study.runner)
+        check_space(spec.parsed_space, runner.parameters, spec.study.runner)
+        assert list(registry.resolve_objectives(spec)) == spec.objectives
+        assert registry.find_space(path.stem).read_text() == path.read_text()
+
+    def test_its_runner_refuses_what_it_does_not_know(self, path: Path) -> None:
+        spec = load_spec(path)
+        known = registry.load_runner(spec.study.runner).parameters
+        name = spec.parsed_space.parameters[-1].name
+        misspelt = load_spec(path, [f"space.{name}x=[1]"])
+        with pytest.raises(ConfigError) as caught:
+            check_space(misspelt.parsed_space, known, "it")
+        assert caught.value.key == f"space.{name}x" and f"{name!r}?" in caught.value.allowed
+        outside = load_spec(path, [f"space.{name}=[5000]"])
+        with pytest.raises(ConfigError) as caught:
+            check_space(outside.parsed_space, known, "it")
+        assert (caught.value.key, caught.value.value) == (f"space.{name}", 5000)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("override", "key", "value", "allowed"),
+        [
+            ("stduy=1", "stduy", 1, "did you mean 'study'?"),
+            ("study.trails=3", "study.trails", 3, "did you mean 'trials'?"),
+            ("dataset.anomalies=3", "dataset.anomalies", 3, "'anomalies_per_type'?"),
+            ("resources.gpus=1", "resources.gpus", 1, "did you mean 'gpu'?"),
+            ("dataset.a.b=1", "dataset.a.b", 1, "a known key"),
+            ("study.trials=many", "study.trials", "many", "integer"),
+            ("study.trials=0", "study.trials", 0, "greater than or equal to 1"),
+            ("study.trials=2.5", "study.trials", 2.5, "integer"),
+            ("study.seed=-1", "study.seed", -1, "greater than or equal to 0"),
+            ("study.name=a/b", "study.name", "a/b", "pattern"),
+            ("study.name=..", "study.name", "..", "pattern"),
+            ("study.timeout=soon", "study.timeout", "soon", "number"),
+            ("study.timeout=0", "study.timeout", 0, "greater than 0"),
+            ("study.trial_timeout=.inf", "study.trial_timeout", math.inf, "finite"),
+            ("study=3", "study", 3, "dictionary"),
+            ("sampler.name=cmaes", "sampler.name", "cmaes", "'tpe'"),
+            ("dataset.image_size=16", "dataset.image_size", 16, "32"),
+            ("dataset.mask_rule=max", "dataset.mask_rule", "max", "'nearest'"),
+            ("objectives=[]", "objectives", [], "at least 1"),
+            ("objectives=[ap, ap]", "objectives", ["ap", "ap"], "each name once"),
+            ("measures=[ap, ap]", "measures", ["ap", "ap"], "each name once"),
+            ("constraints=[gflops < 1]", "constraints", "gflops < 1", '"gflops <= 0.31"'),
+            ("space=3", "space", 3, "dictionary"),
+            ("space={}", "space", {}, "at least one parameter"),
+            ("space.width=[]", "space.width", [], "at least one choice"),
+            ("novalue", "--set", "novalue", "key=value"),
+            ("=3", "--set", "=3", "key=value"),
+            ("study.trials=[", "--set study.trials", "[", "YAML"),
+            ("study.trials={a: 1, a: 2}", "--set study.trials", "{a: 1, a: 2}", "YAML"),
+            ("study.name=2024-13-45", "--set study.name", "2024-13-45", "YAML"),
+            ("objectives.x=1", "--set objectives.x", 1, "no mapping"),
+        ],
+    )
+    def test_message_names_key_value_and_what_is_allowed(
+        self, path: Path, override: str, key: str, value: object, allowed: str
+    ) -> None:
+        error = refusal(path, override)
+        assert (error.key, error.value) == (key, value)
+        assert allowed in error.allowed
+
+    def test_every_problem_of_a_first_level_key_has_its_place(self, path: Path) -> None:
+        content = {key: value for key, value in CONTENT.items() if key != "objectives"}
+        path.write_text(yaml.safe_dump(content))
+        error = refusal(path)
+        assert error.key == "objectives" and "required" in error.allowed
+
+    def test_unknown_objective_with_the_nearest_name(self, path: Path) -> None:
+        for key in ("objectives=[rwpa]", "measures=[rwpa]", "constraints=[rwpa >= 0.5]"):
+            with pytest.raises(ConfigError, match=r"did you mean 'rwap'\?") as caught:
+                registry.resolve_objectives(load_spec(path, [key]))
+            assert (caught.value.key, caught.value.value) == (key.split("=")[0], "rwpa")
+
+    def test_gp_needs_a_space_without_conditions(self, path: Path) -> None:
+        assert load_spec(path, ["sampler.name=gp"]).sampler.name == "gp"
+        condition = "space.stage1.patch_size={int: [1, 2], when: {width: 1.2}}"
+        error = refusal(path, "sampler.name=gp", condition)
+        assert (error.key, error.value) == ("sampler.name", "gp")
+
+    def test_two_bounds_on_one_side(self, path: Path) -> None:
+        load_spec(path, ["constraints=[gflops <= 1, gflops >= 0.1]"])
+        assert refusal(path, "constraints=[gflops <= 1, gflops <= 2]").key == "constraints"
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("study: {name: a}\nobjectives: [ap]\nstudy: {name: b}\n", "'study' stands twice"),
+            ("study: {runner: a, trials: 1, trials: 2}", "'trials' stands twice"),
+            ("study: &one {name: a}\nspace: *one\n", "aliases"),
+            ("study: [1\n", "expected"),
+            ("study: \x00", ""),
+            ("a: !!python/object/apply:os.getcwd []", "constructor"),
+            ("? [a]\n: 1\n", "unhashable"),
+            ("a: " + "[" * 5000 + "]" * 5000, "RecursionError"),
+            ("a: 2024-13-45", ""),
+            ("a: 0b_", ""),
+            ("a: !!int x", ""),
+            ("a: !!bool x", ""),
+            ("a: !!timestamp x", ""),
+            ("[" + "1" * 5000 + "]", ""),
+        ],
+        ids=range(14),
+    )
+    def test_that_is_not_good_yaml(self, path: Path, text: str, problem: str) -> None:
+        path.write_text(text)
+        error = refusal(path)
+        assert error.key.startswith(str(path)) and error.allowed == "valid YAML in UTF-8"
+        assert problem in str(error.value)
+
+    def test_line_of_a_mistake_is_named(self, path: Path) -> None:
+        path.write_text("study: {name: a}\nspace:\n  a: {b: 1, b: 2}\n")
+        assert refusal(path).key == f"{path}:3"
+
+    def test_bad_utf8(self, path: Path) -> None:
+        path.write_bytes(b"study: {name: caf\xe9}")
+        assert "UTF-8" in refusal(path).allowed
+
+    def test_huge(self, path: Path) -> None:
+        path.write_text("# " + "x" * 1_000_000)
+        error = refusal(path)
+        assert error.key == str(path) and "1 MB" in error.allowed
+
+    @pytest.mark.parametrize("text", ["", "3", "[1, 2]", "text"])
+    def test_that_is_no_mapping(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        assert "a mapping" in refusal(path).allowed
+
+    def test_missing_or_a_folder(self, tmp_path: Path) -> None:
+        for place in (tmp_path / "missing.yaml", tmp_path):
+            error = refusal(place)
+            assert error.key == str(place) and "readable" in error.allowed
+
+    def test_name_defaults_to_that_of_the_file(self, path: Path) -> None:
+        assert load_spec(path.rename(path.with_name("screw_1.2.yaml"))).study.name == "small"
+        nameless = path.with_name("screw_1.2.yaml")
+        nameless.write_text(
+            yaml.safe_dump(CONTENT | {"study": {"runner": "autopatch"}}, sort_keys=False)
+        )
+        assert load_spec(nameless).study.name == "screw_1.2"
+
+    @given(
+        st.text(st.characters(codec="utf-8"), max_size=60).map(str.encode)
+        | st.text("{}[]:,-?&*!|>'\"a1 \n").map(str.encode)
+        | st.binary(max_size=30)
+    )
+    def test_any_other_content_is_refused(
+        self, tmp_path_factory: pytest.TempPathFactory, content: bytes
+    ) -> None:
+        file = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+        file.write_bytes(content)
+        refusal(file)
+
+
+class TestOverrides:
+    def test_replace_values_of_the_file(self, path: Path) -> None:
+        spec = load_spec(
+            path,
+            [
+                "study.trials=7",
+                "study.timeout=15m",
+                "dataset.root=/data/a=b",
+                "backbone.weights=random",
+                "resources.gpu=0.5",
+                "dataset.test_skip=null",
+                "objectives=[gmacs]",
+            ],
+        )
+        assert (spec.study.trials, spec.study.timeout) == (7, 900)
+        assert spec.dataset.root == "/data/a=b" and spec.dataset.test_skip is None
+        assert spec.backbone.weights == "random" and spec.resources.gpu == 0.5
+        assert spec.objectives == ["gmacs"]
+        assert spec.study.name == "small"
+
+    def test_of_a_parameter_take_all_behind_space_as_its_name(self, path: Path) -> None:
+        spec = load_spec(
+            path, ["space.stage0.patch_size=3", "space.stage1.extraction_block=[null, 5]"]
+        )
+        space = spec.parsed_space
+        assert space["stage0.patch_size"].choices == (3,)
+        assert space["stage1.extraction_block"].choices == (None, 5)
+        assert space["width"].choices == (1.0, 1.2)
+
+    def test_later_ones_win(self, path: Path) -> None:
+        assert load_spec(path, ["study.seed=1", "study.seed=2"]).study.seed == 2
+
+    def test_a_whole_space(self, path: Path) -> None:
+        spec = load_spec(path, ["space={width: 1.2}"])
+        assert [parameter.name for parameter in spec.parsed_space.parameters] == ["width"]
+
+    def test_of_a_dataset_alone(self) -> None:
+        dataset = dataset_spec(["root=/data", "dataset.category=screw", "image_size=64"])
+        assert (dataset.root, dataset.category, dataset.image_size) == ("/data", "screw", 64)
+        with pytest.raises(ConfigError, match="did you mean 'category'") as caught:
+            dataset_spec(["catgory=screw"])
+        assert caught.value.key == "dataset.catgory"
+
+
+class TestDurations:
+    @pytest.mark.parametrize(
+        ("text", "wanted"),
+        [(90, 90), ("90", 90), ("90s", 90), ("1.5m", 90), (" 2 h ", 7200), ("1d", 86400)],
+    )
+    def test_are_seconds(self, text: object, wanted: float) -> None:
+        content = CONTENT | {"study": CONTENT["study"] | {"timeout": text, "trial_timeout": text}}
+        spec = parse_spec(content)
+        assert (spec.study.timeout, spec.study.trial_timeout) == (wanted, wanted)
+
+    @pytest.mark.parametrize("text", ["-5", "1.2.3s", ".", "5 weeks", "h", -3, "nan", "inf"])
+    def test_others_are_refused(self, text: object) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse_spec(CONTENT | {"study": CONTENT["study"] | {"timeout": text}})
+        assert caught.value.key == "study.timeout"
+
+
+class TestConstraints:
+    def test_violation_is_positive_where_the_bound_is_broken(self) -> None:
+        upper, lower = Constraint.parse("gflops <= 0.31"), Constraint.parse("rwap>=0.5")
+        assert upper.violation(0.41) == pytest.approx(0.1)
+        assert upper.violation(0.21) == pytest.approx(-0.1)
+        assert lower.violation(0.4) == pytest.approx(0.1)
+        assert lower.violation(0.7) == pytest.approx(-0.2)
+        assert upper.violation(0.31) == lower.violation(0.5) == 0
+
+    @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["<=", ">="]))
+    def test_text_round_trip_is_exact(self, bound: float, relation: str) -> None:
+        constraint = Constraint(name="ap", relation=relation, bound=bound)
+        assert Constraint.parse(str(constraint)) == constraint
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "gflops", "gflops < 1", "gflops <= ", "gflops <= one", "1 <= 2 <= 3", 5, "a <= 1e"],
+    )
+    def test_others_are_refused(self, text: object) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Constraint.parse(text)
+        assert (caught.value.key, caught.value.value) == ("constraints", text)
+
+
+TEXT = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=8)
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+    def test_shipped(self, path: Path, tmp_path: Path) -> None:
+        spec = load_spec(path, ["study.timeout=2h", "dataset.root='/größe: 1'"])
+        copy = tmp_path / "spec.yaml"
+        copy.write_text(spec.to_yaml(), encoding="utf-8")
+        assert load_spec(copy) == spec
+        assert load_spec(copy).to_yaml() == spec.to_yaml()
+
+    @given(
+        st.dictionaries(
+            TEXT,
+            st.lists(st.none() | st.integers() | TEXT, min_size=1, max_size=4, unique=True),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def test_of_awkward_names_and_values(self, space: dict[str, list[object]]) -> None:
+        spec = parse_spec(CONTENT | {"space": space})
+        assert parse_spec(yaml.safe_load(spec.to_yaml())) == spec
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "study.name=other",
+            "study.trials=5",
+            "study.timeout=1h",
+            "study.retries=0",
+            "resources.cpu=2",
+            "backbone.weights=random",
+            "measures=[ap]",
+            "space.width={choice: [1.0, 1.2]}",
+        ],
+    )
+    def test_survives_what_may_change_between_runs(self, path: Path, override: str) -> None:
+        before, after = load_spec(path), load_spec(path, [override])
+        assert before.identity() == after.identity()
+        assert before.content_hash() == after.content_hash()
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "study.runner=patchcore",
+            "objectives=[rwap, gflops]",
+            "constraints=[gflops <= 0.31]",
+            "space.width=[1.0]",
+            "space.width=[1.2, 1.0]",
+            "backbone.count_kernel_transform=true",
+        ],
+    )
+    def test_differs_where_trials_could_not_be_compared(self, path: Path, override: str) -> None:
+        before, after = load_spec(path), load_spec(path, [override])
+        assert before.content_hash() != after.content_hash()
+
+    def test_tells_close_bounds_apart(self, path: Path) -> None:
+        one = load_spec(path, ["constraints=[parameters <= 1234567]"])
+        two = load_spec(path, ["constraints=[parameters <= 1234568]"])
+        assert one.content_hash() != two.content_hash()
+
+
+def test_a_spec_is_frozen(path: Path) -> None:
+    spec = load_spec(path)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.study.trials = 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "a\n", "x" * 101]
+)
+def test_study_names_that_are_no_folder(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        study_name(text)
+    assert caught.value.value == text
+
+
+@pytest.mark.parametrize("text", ["a", "screw-2", "A.b_c", "0", "x" * 100])
+def test_study_names_that_are(text: str) -> None:
+    assert study_name(text) == text

@@ -1,0 +1,760 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+
+from autosearch import study as study_module
+from autosearch.errors import Infeasible, StudyError
+from autosearch.results import STUDY, StudyFolder, counts, front
+from autosearch.space import Params
+from autosearch.spec import StudySpec, parse_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+
+DIRECTIONS = {"cost": "minimize", "score": "maximize"}
+WIDE = {"x": {"int": [0, 9999]}, "kind": ["a", "b", None], "rate": {"float": [0.0, 1.0]}}
+NARROW = {"x": {"int": [0, 3]}}
+
+
+def make_spec(
+    space: dict | None = None, sampler: dict | None = None, **study: object
+) -> StudySpec:
+    return parse_spec(
+        {
+            "study": {"name": "fake", "runner": "fake", "trials": 8, **study},
+            "space": space or WIDE,
+            "objectives": list(DIRECTIONS),
+            "sampler": sampler or {"name": "random"},
+        }
+    )
+
+
+def open_driver(path: Path, spec: StudySpec | None = None, **options: object) -> StudyDriver:
+    options = {"canonical": dict, "guard": {"data": "d1"}, **options}
+    return StudyDriver(StudyFolder(path), spec or make_spec(), DIRECTIONS, **options)
+
+
+def complete(assignment: Assignment) -> Outcome:
+    x = float(assignment.canonical.get("x", 0))
+    values = {"cost": x, "score": -((x - 700) ** 2)}
+    return Outcome(Status.COMPLETE, values, measured={"extra": x / 2}, seconds={"fit": 0.5})
+
+
+def work(
+    driver: StudyDriver, evaluate: Callable[[Assignment], Outcome] = complete, limit: int = 10**9
+) -> list[Assignment]:
+    """Evaluate one after the other until there is nothing more, or ``limit`` were told."""
+    done: list[Assignment] = []
+    while len(done) < limit and (assignment := driver.ask()):
+        driver.tell(assignment.number, evaluate(assignment))
+        done.append(assignment)
+    return done
+
+
+def records(path: Path) -> list[TrialRecord]:
+    return StudyFolder(path).records()
+
+
+def load_study(path: Path) -> optuna.Study:
+    return optuna.load_study(study_name=STUDY, storage=StudyFolder(path).storage())
+
+
+class TestBudget:
+    def test_is_met_exactly(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path)
+        assert not driver.finished
+        done = work(driver)
+        assert [assignment.number for assignment in done] == list(range(8))
+        assert driver.finished and driver.ask() is None
+        driver.close()
+        assert [record.number for record in records(tmp_path)] == list(range(8))
+        assert driver.summary().counts[Status.COMPLETE] == driver.summary().finished == 8
+
+    def test_can_be_raised_later(self, tmp_path: Path) -> None:
+        first = open_driver(tmp_path)
+        work(first)
+        first.close()
+        more = open_driver(tmp_path, make_spec(trials=11))
+        assert [assignment.number for assignment in work(more)] == [8, 9, 10]
+        assert more.finished and more.summary().finished == 11
+        more.close()
+
+    def test_lowered_below_what_is_there_hands_out_nothing(self, tmp_path: Path) -> None:
+        first = open_driver(tmp_path)
+        work(first)
+        first.close()
+        less = open_driver(tmp_path, make_spec(trials=3))
+        assert less.ask() is None and less.finished
+        less.close()
+
+    def test_deadline_hands_out_nothing_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [1000.0]
+        clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0])
+        monkeypatch.setattr(study_module, "time", clock)
+        driver = open_driver(tmp_path, make_spec(timeout="10m"))
+        out = driver.ask()
+        now[0] += 599
+        assert out is not None and len(work(driver, limit=2)) == 2
+        now[0] += 2
+        assert driver.ask() is None
+        assert not driver.finished  # One is still out, and its result is welcome.
+        driver.tell(out.number, complete(out))
+        assert driver.finished and not driver.stopped
+        driver.close()
+        assert counts(records(tmp_path))["complete"] == 3
+
+
+class TestStatuses:
+    def test_partition_all_trials(self, tmp_path: Path) -> None:
+        def canonical(params: Params) -> Params:
+            if params["x"] == 0:
+                raise Infeasible("x is 0: nothing to build")
+            return {"x": int(params["x"]) % 12}
+
+        def evaluate(assignment: Assignment) -> Outcome:
+            match assignment.canonical["x"]:
+                case 1:
+                    return Outcome(Status.COMPLETE, {"cost": 1.0, "score": math.nan})
+                case 2:
+                    return Outcome(Status.COMPLETE, {"cost": 1.0})
+                case 3:
+                    return Outcome(Status.FAILED, reason="ValueError: no", traceback="Trace…")
+                case 4:
+                    return Outcome(Status.PRUNED, reason="hopeless")
+                case 5:
+                    broken = {"cost <= 4": 1.0}
+                    return Outcome(Status.INFEASIBLE, measured={"cost": 5.0}, violations=broken)
+                case _:
+                    return complete(assignment)
+
+        heard: list[TrialRecord] = []
+        spec = make_spec({"x": {"int": [0, 15]}}, trials=60)
+        driver = open_driver(tmp_path, spec, canonical=canonical, listener=heard.append)
+        evaluated = Counter(a.canonical["x"] for a in work(driver, evaluate))
+        driver.close()
+
+        on_disk = records(tmp_path)
+        number = counts(on_disk)
+        assert sum(number.values()) == len(on_disk) == 60
+        assert number == {str(s): n for s, n in driver.summary().counts.items()}
+        assert number["running"] == 0 and all(number[s] for s in number if s != "running")
+        assert sorted(record.number for record in heard) == list(range(60))
+        assert {record.number: record for record in heard} == dict(enumerate(on_disk))
+        for record in on_disk:
+            x = record.params["x"]
+            expected = {0: "infeasible", 1: "failed", 2: "failed", 3: "failed", 4: "pruned",
+                        5: "infeasible"}.get(x % 12 if x else 0)  # fmt: skip
+            if x == 12:
+                expected = None  # Its canonical form is {x: 0}, which can be built.
+            assert expected in (None, record.status)
+            assert bool(record.values) == (record.status in ("complete", "cached"))
+        # Only what is complete stands for its like; nothing complete is evaluated again.
+        assert all(evaluated[x] == 1 for x in evaluated if x == 0 or x > 5)
+
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            ({"cost": 1.0, "score": math.nan}, "objective score is nan"),
+            ({"cost": -math.inf, "score": 1.0}, "objective cost is -inf"),
+            ({"score": 1.0}, "objective cost is missing"),
+        ],
+    )
+    def test_value_that_is_not_finite_fails_the_trial(
+        self, tmp_path: Path, values: dict[str, float], reason: str
+    ) -> None:
+        driver = open_driver(tmp_path)
+        assignment = driver.ask()
+        told = driver.tell(assignment.number, Outcome(Status.COMPLETE, values))
+        driver.close()
+        assert (told.status, told.reason, told.values) == (Status.FAILED, reason, {})
+        trial = load_study(tmp_path).get_trials()[0]
+        assert trial.state == optuna.trial.TrialState.FAIL and trial.values is None
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        assert records(tmp_path)[0].measured == finite
+
+    def test_constraint_on_what_could_not_be_measured_fails_the_trial(
+        self, tmp_path: Path
+    ) -> None:
+        driver = open_driver(tmp_path)
+        assignment = driver.ask()
+        outcome = Outcome(
+            Status.COMPLETE, {"cost": 1.0, "score": 1.0}, violations={"auroc >= 0.5": math.nan}
+        )
+        told = driver.tell(assignment.number, outcome)
+        driver.close()
+        assert told.status == Status.FAILED and "auroc >= 0.5" in (told.reason or "")
+
+    def test_failure_keeps_its_traceback_and_artifacts(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path)
+        number = driver.ask().number
+        driver.tell(number, Outcome(Status.FAILED, reason="E: x", traceback="line 1\nline 2",
+                                    artifacts={"maps.jpg": b"\xff\x00"}))  # fmt: skip
+        driver.close()
+        folder = StudyFolder(tmp_path).trial_path(number)
+        assert (folder / "traceback.txt").read_text() == "line 1\nline 2"
+        assert (folder / "maps.jpg").read_bytes() == b"\xff\x00"
+        assert load_study(tmp_path).get_trials()[0].user_attrs["traceback"] == "line 1\nline 2"
+        assert records(tmp_path)[0].reason == "E: x"
+
+    def test_broken_constraint_keeps_a_trial_off_every_front(self, tmp_path: Path) -> None:
+        def evaluate(assignment: Assignment) -> Outcome:
+            values = {"cost": float(assignment.number), "score": float(assignment.number)}
+            if assignment.number != 0:
+                return Outcome(Status.COMPLETE, values, violations={"cost >= 1": -1.0})
+            broken = {"cost >= 1": 1.0}
+            return Outcome(Status.INFEASIBLE, measured=values, violations=broken)
+
+        driver = open_driver(tmp_path)
+        work(driver, evaluate)
+        assert 0 not in driver.summary().front and len(driver.summary().front) == 7
+        driver.close()
+        study = load_study(tmp_path)
+        assert sorted(trial.number for trial in study.best_trials) == list(range(1, 8))
+        assert study.get_trials()[0].constraints == {"cost >= 1": 1.0}
+        assert study.get_trials()[3].constraints == {"cost >= 1": -1.0}
+        assert [r.number for r in front(records(tmp_path), DIRECTIONS)] == list(range(1, 8))
+        assert records(tmp_path)[0].measured == {"cost": 0.0, "score": 0.0}
+
+    def test_complete_values_are_stored_in_the_order_of_the_spec(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path)
+        values = {"score": 5.0, "cost": 2.0}
+        driver.tell(driver.ask().number, Outcome(Status.COMPLETE, values))
+        driver.close()
+        study = load_study(tmp_path)
+        assert study.get_trials()[0].values == [2.0, 5.0]
+        assert study.metric_names == ["cost", "score"]
+        assert [d.name.lower() for d in study.directions] == ["minimize", "maximize"]
+
+
+class TestCache:
+    def test_each_canonical_configuration_is_evaluated_once(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path, make_spec(NARROW, trials=20))
+        done = work(driver)
+        driver.close()
+        assert sorted(a.canonical["x"] for a in done) == [0, 1, 2, 3]
+        on_disk = records(tmp_path)
+        assert counts(on_disk)["cached"] == 16 and counts(on_disk)["complete"] == 4
+        for record in on_disk:
+            if record.status == Status.CACHED:
+                source = on_disk[record.cached_from]
+                assert source.status == Status.COMPLETE and source.number < record.number
+                assert record.values == source.values and record.measured == source.measured
+                assert record.canonical == source.canonical
+
+    def test_lasts_beyond_the_process(self, tmp_path: Path) -> None:
+        first = open_driver(tmp_path, make_spec(NARROW, trials=20))
+        work(first)
+        first.close()
+        second = open_driver(tmp_path, make_spec(NARROW, trials=30))
+        assert work(second) == []
+        assert second.finished and second.summary().counts[Status.CACHED] == 26
+        second.close()
+
+    def test_takes_over_constraints(self, tmp_path: Path) -> None:
+        spec = make_spec({"x": 1}, trials=2)
+        driver = open_driver(tmp_path, spec)
+        values = {"cost": 1.0, "score": 1.0}
+        kept = Outcome(Status.COMPLETE, values, violations={"cost <= 3": -2.0})
+        work(driver, lambda assignment: kept)
+        driver.close()
+        assert [t.constraints for t in load_study(tmp_path).get_trials()] == [
+            {"cost <= 3": -2}
+        ] * 2
+
+
+class TestFollowers:
+    """Trials whose canonical configuration is being evaluated wait for its result."""
+
+    def start(self, path: Path, **study: object) -> tuple[StudyDriver, Assignment]:
+        driver = open_driver(path, make_spec({"x": 1}, trials=4, **study))
+        leader = driver.ask()
+        assert driver.ask() is None and not driver.finished
+        assert driver.summary().counts[Status.RUNNING] == 4
+        return driver, leader
+
+    def test_take_over_values(self, tmp_path: Path) -> None:
+        driver, leader = self.start(tmp_path)
+        driver.tell(leader.number, complete(leader))
+        assert driver.finished
+        driver.close()
+        assert [record.status for record in records(tmp_path)] == ["complete"] + ["cached"] * 3
+        assert {record.cached_from for record in records(tmp_path)[1:]} == {0}
+
+    def test_share_a_failure(self, tmp_path: Path) -> None:
+        driver, leader = self.start(tmp_path)
+        outcome = Outcome(Status.FAILED, reason="E: x", traceback="T", artifacts={"a": b"b"})
+        driver.tell(leader.number, outcome)
+        assert driver.finished
+        driver.close()
+        assert [(r.status, r.reason) for r in records(tmp_path)] == [("failed", "E: x")] * 4
+        assert not (StudyFolder(tmp_path).trial_path(1) / "a").exists()
+
+    def test_share_a_value_that_is_not_finite(self, tmp_path: Path) -> None:
+        driver, leader = self.start(tmp_path)
+        driver.tell(leader.number, Outcome(Status.COMPLETE, {"cost": math.nan, "score": 0.0}))
+        assert driver.finished
+        driver.close()
+        reasons = [(record.status, record.reason) for record in records(tmp_path)]
+        assert reasons == [("failed", "objective cost is nan")] * 4
+
+    def test_wait_on_while_their_leader_is_handed_out_again(self, tmp_path: Path) -> None:
+        driver, leader = self.start(tmp_path)
+        driver.lost(leader.number, "its worker died")
+        again = driver.ask()
+        assert again == leader
+        driver.tell(again.number, complete(again))
+        assert driver.ask() is None and driver.finished
+        driver.close()
+        assert counts(records(tmp_path))["cached"] == 3
+
+    def test_are_evaluated_themselves_when_their_leader_is_given_up(self, tmp_path: Path) -> None:
+        driver, leader = self.start(tmp_path, retries=0)
+        driver.lost(leader.number, "its worker died")
+        second = driver.ask()
+        assert second.number != leader.number and second.canonical == leader.canonical
+        driver.tell(second.number, complete(second))
+        assert driver.ask() is None and driver.finished
+        driver.close()
+        number = counts(records(tmp_path))
+        assert (number["failed"], number["complete"], number["cached"]) == (1, 1, 2)
+
+    def test_are_told_what_another_driver_found_for_their_lost_leader(
+        self, tmp_path: Path
+    ) -> None:
+        spec = make_spec({"x": 1}, trials=3)
+        driver, other = open_driver(tmp_path, spec), open_driver(tmp_path, spec)
+        leader, found = driver.ask(), other.ask()
+        assert driver.ask() is None
+        other.tell(found.number, complete(found))
+        driver.lost(leader.number, "its worker died")
+        assert driver.ask() is None
+        assert driver.finished
+        driver.close()
+        other.close()
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 1, "cached": 2}
+
+
+CHILD = """
+import json, os, signal, sys
+sys.path.insert(0, os.environ["TESTS"])
+from pathlib import Path
+from autosearch.results import StudyFolder
+from autosearch.spec import parse_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Outcome, Status
+
+folder, content, task = StudyFolder(Path(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
+directions = {"cost": "minimize", "score": "maximize"}
+driver = StudyDriver(folder, parse_spec(content), directions, dict, {"data": "d1"})
+if task == "die":
+    asked = [driver.ask(), driver.ask()]
+    print(json.dumps([[a.number, a.params, a.seed] for a in asked]), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+told = []
+print("ready", flush=True)
+sys.stdin.readline()
+while not driver.finished:
+    if assignment := driver.ask():
+        x = float(assignment.params["x"])
+        values = {"cost": x, "score": -x}
+        driver.tell(assignment.number, Outcome(Status.COMPLETE, values))
+        told.append(assignment.number)
+driver.close()
+print(json.dumps(told))
+"""
+
+
+def start_child(path: Path, spec: StudySpec, task: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, str(path), spec.model_dump_json(), task]
+    environment = os.environ | {"TESTS": str(Path(__file__).parent)}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+class TestDeath:
+    def test_of_the_process_hands_out_its_trials_again(self, tmp_path: Path) -> None:
+        spec = make_spec(trials=5, retries=1)
+        handed = []
+        for _ in range(2):
+            child = start_child(tmp_path, spec, "die")
+            handed.append(json.loads(child.communicate(timeout=60)[0]))
+            assert child.returncode == -signal.SIGKILL
+        assert handed[0] == handed[1]
+        assert [number for number, _, _ in handed[0]] == [0, 1]
+        # Both were lost once more than they may be, and are given up by the next to come.
+        driver = open_driver(tmp_path, spec)
+        assert [assignment.number for assignment in work(driver)] == [2, 3, 4]
+        assert driver.finished
+        driver.close()
+        lost = records(tmp_path)[:2]
+        assert all(record.status == Status.FAILED for record in lost)
+        assert all("died (2 times)" in (record.reason or "") for record in lost)
+        assert [record.params for record in lost] == [params for _, params, _ in handed[0]]
+
+    def test_of_a_worker_hands_the_trial_out_again_at_most_so_often(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path, make_spec(trials=1, retries=2))
+        handed = []
+        while assignment := driver.ask():
+            handed.append(assignment)
+            driver.lost(assignment.number, "its worker died")
+        assert len(handed) == 3 and handed[0] == handed[1] == handed[2]
+        assert driver.finished
+        driver.close()
+        (record,) = records(tmp_path)
+        assert record.status == Status.FAILED and record.reason == "its worker died (3 times)"
+
+    def test_between_ask_and_the_first_value_leaves_a_trial_to_take_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = open_driver(tmp_path)
+
+        class Killed(BaseException):
+            pass
+
+        def die(*args: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StudyDriver, "_prepare", die)
+            with pytest.raises(Killed):
+                driver.ask()
+        monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+        second = open_driver(tmp_path)
+        assert sorted(assignment.number for assignment in work(second)) == list(range(8))
+        second.close()
+
+    def test_half_a_line_at_the_end_of_the_journal_is_cut_off(self, tmp_path: Path) -> None:
+        first = open_driver(tmp_path)
+        work(first, limit=3)
+        first.close()
+        journal = StudyFolder(tmp_path).journal_path
+        whole = journal.read_bytes()
+        with journal.open("ab") as file:
+            file.write(b'{"op_code":8,"worker_id":"w","trial_id":0,"user_at')
+        assert counts(records(tmp_path))["complete"] == 3
+        assert journal.read_bytes() != whole  # A reader leaves the file alone.
+        second = open_driver(tmp_path)
+        assert journal.read_bytes().startswith(whole) and journal.read_bytes().endswith(b"\n")
+        assert [assignment.number for assignment in work(second)] == [3, 4, 5, 6, 7]
+        second.close()
+        assert counts(records(tmp_path))["complete"] == 8
+
+
+class TestGivingBack:
+    def test_close_costs_no_attempt(self, tmp_path: Path) -> None:
+        spec = make_spec(retries=0)
+        for _ in range(3):
+            driver = open_driver(tmp_path, spec)
+            out = [driver.ask(), driver.ask()]
+            assert [assignment.number for assignment in out] == [0, 1]
+            driver.stop()
+            assert driver.ask() is None and driver.stopped
+            driver.close()
+            assert counts(records(tmp_path))["running"] == 2
+        last = open_driver(tmp_path, spec)
+        assert sorted(assignment.number for assignment in work(last)) == list(range(8))
+        last.close()
+        assert counts(records(tmp_path))["complete"] == 8
+
+    def test_followers_come_back_too(self, tmp_path: Path) -> None:
+        spec = make_spec({"x": 1}, trials=3, retries=0)
+        first = open_driver(tmp_path, spec)
+        assert first.ask().number == 0 and first.ask() is None
+        first.close()
+        second = open_driver(tmp_path, spec)
+        assert len(work(second)) == 1 and second.finished
+        second.close()
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 1, "cached": 2}
+
+    def test_a_result_after_stop_is_kept(self, tmp_path: Path) -> None:
+        driver = open_driver(tmp_path)
+        assignment = driver.ask()
+        driver.stop()
+        assert not driver.finished
+        driver.tell(assignment.number, complete(assignment))
+        assert driver.finished
+        driver.close()
+        assert counts(records(tmp_path))["complete"] == 1
+
+    def test_what_another_driver_took_over_stays_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = open_driver(tmp_path)
+        number = first.ask().number
+        with monkeypatch.context() as patch:
+            later = SimpleNamespace(time=lambda: time.time() + 1000, monotonic=time.monotonic)
+            patch.setattr(study_module, "time", later)
+            second = open_driver(tmp_path)
+            assert second.ask().number == number
+        first.close()
+        third = open_driver(tmp_path)
+        assert third.ask().number != number
+        second.close()
+        third.close()
+
+
+class TestCtrlC:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_in_a_local_trial_gives_it_back(self, tmp_path: Path, number: int) -> None:
+        from autosearch.executors.local import LocalExecutor
+
+        class Evaluator:
+            calls = 0
+
+            def __call__(self, assignment: Assignment) -> Outcome:
+                self.calls += 1
+                if self.calls == 3:
+                    os.kill(os.getpid(), number)
+                    time.sleep(60)
+                return complete(assignment)
+
+        evaluator, before = Evaluator(), signal.getsignal(number)
+        driver = open_driver(tmp_path, make_spec(retries=0))
+        LocalExecutor().run(driver, evaluator)
+        driver.close()
+        assert driver.stopped and signal.getsignal(number) is before
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 2, "running": 1}
+        again = open_driver(tmp_path, make_spec(retries=0))
+        LocalExecutor().run(again, evaluator)
+        again.close()
+        assert evaluator.calls == 3 + 6
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 8}
+
+    def test_between_local_trials_stops_after_the_write(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from autosearch.executors.local import LocalExecutor
+
+        tell = StudyDriver.tell
+
+        def interrupted(self: StudyDriver, number: int, outcome: Outcome) -> TrialRecord:
+            os.kill(os.getpid(), signal.SIGINT)
+            return tell(self, number, outcome)
+
+        monkeypatch.setattr(StudyDriver, "tell", interrupted)
+        driver = open_driver(tmp_path)
+        LocalExecutor().run(driver, complete)
+        driver.close()
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 1}
+
+    def test_local_errors_and_time_limit_fail_the_trial(self, tmp_path: Path) -> None:
+        from autosearch.executors.local import LocalExecutor
+
+        def evaluate(assignment: Assignment) -> Outcome:
+            if assignment.number == 1:
+                raise ValueError("first line\nsecond line")
+            if assignment.number == 2:
+                time.sleep(60)
+            if assignment.number == 3:
+                raise Infeasible("too small")
+            return complete(assignment)
+
+        driver = open_driver(tmp_path, make_spec(trials=5, trial_timeout=0.2))
+        LocalExecutor().run(driver, evaluate)
+        driver.close()
+        told = records(tmp_path)
+        assert [record.status for record in told] == [
+            "complete", "failed", "failed", "infeasible", "complete",
+        ]  # fmt: skip
+        assert told[1].reason == "ValueError: first line"
+        trace = StudyFolder(tmp_path).trial_path(1) / "traceback.txt"
+        assert 'raise ValueError("first line' in trace.read_text()
+        assert told[2].reason == "ran longer than its limit of 0.2 s"
+        assert told[3].reason == "too small"
+
+
+class TestGuard:
+    @pytest.mark.parametrize(
+        ("options", "name", "old", "new"),
+        [
+            ({"guard": {"data": "d2"}}, "data", "d1", "d2"),
+            ({"guard": {}}, "data", "d1", "None"),
+            ({"spec": make_spec(NARROW)}, "space", "9999", "3"),
+            ({"spec": make_spec(runner="other")}, "runner", "fake", "other"),
+        ],
+    )
+    def test_refuses_another_study_and_names_both_values(
+        self, tmp_path: Path, options: dict, name: str, old: str, new: str
+    ) -> None:
+        open_driver(tmp_path).close()
+        with pytest.raises(StudyError, match=f"another {name}: ") as caught:
+            open_driver(tmp_path, **options)
+        then, now = str(caught.value).split(f"another {name}: ")[1].split(" then, ")
+        assert old in then and new in now.split(" now;")[0]
+        # Nothing was changed by the attempt.
+        open_driver(tmp_path).close()
+
+    def test_shows_only_what_differs(self, tmp_path: Path) -> None:
+        open_driver(tmp_path, guard={"weights": {"a": "1", "b": "2"}}).close()
+        with pytest.raises(StudyError) as caught:
+            open_driver(tmp_path, guard={"weights": {"a": "1", "b": "3"}})
+        assert "{'b': '2'} then, {'b': '3'} now" in str(caught.value)
+
+
+SAMPLERS = {
+    "random": {"name": "random"},
+    "tpe": {"name": "tpe", "startup_trials": 4},
+    "nsga2": {"name": "nsga2", "population_size": 4},
+}
+CONDITIONAL = WIDE | {"depth": {"int": [1, 4], "when": {"kind": ["a", "b"]}}}
+
+
+class TestReproducibility:
+    @pytest.mark.parametrize("name", SAMPLERS)
+    @pytest.mark.parametrize("space", [WIDE, CONDITIONAL], ids=["static", "conditional"])
+    @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+    def test_interrupted_search_proposes_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, space: dict
+    ) -> None:
+        spec = make_spec(space, SAMPLERS[name], trials=14, seed=3)
+        whole = open_driver(tmp_path / "whole", spec)
+        expected = work(whole)
+        whole.close()
+
+        monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+        found: list[Assignment] = []
+        for turn in range(20):
+            driver = open_driver(tmp_path / "pieces", spec)
+            found += work(driver, limit=3)
+            driver.ask()  # Under way when the search is stopped …
+            if turn % 2:
+                driver.close()  # … by Ctrl-C, or else by the death of the process.
+            else:
+                driver._closing.set()
+            if driver.finished and driver.ask() is None:
+                break
+        assert found == expected
+        assert len({a.params["x"] for a in expected}) > 5
+
+    def test_seeds_differ_between_studies_and_not_between_equal_trials(
+        self, tmp_path: Path
+    ) -> None:
+        def seeds(name: str, seed: int) -> dict[int, int]:
+            driver = open_driver(tmp_path / name, make_spec(NARROW, trials=20, seed=seed))
+            done = work(driver)
+            driver.close()
+            return {assignment.canonical["x"]: assignment.seed for assignment in done}
+
+        one, other, twin = seeds("a", 1), seeds("b", 2), seeds("c", 1)
+        assert one == twin and one.keys() == other.keys()
+        assert len({*one.values(), *other.values()}) == 8
+
+    def test_study_seed_changes_what_is_proposed(self, tmp_path: Path) -> None:
+        drawn = []
+        for seed in (0, 1):
+            driver = open_driver(tmp_path / str(seed), make_spec(seed=seed))
+            drawn.append([assignment.params for assignment in work(driver)])
+            driver.close()
+        assert drawn[0] != drawn[1]
+
+
+class TestTwoDrivers:
+    def test_in_threads_share_the_budget(self, tmp_path: Path) -> None:
+        spec, told, errors = make_spec(trials=40), [], []
+        drivers = [open_driver(tmp_path, spec) for _ in range(2)]
+
+        def run(driver: StudyDriver) -> None:
+            try:
+                while not driver.finished:
+                    told.extend(assignment.number for assignment in work(driver))
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        threads = [threading.Thread(target=run, args=(driver,)) for driver in drivers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for driver in drivers:
+            driver.close()
+        assert not errors
+        assert sorted(told) == list(range(40))
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 40}
+
+    def test_in_processes_share_the_budget(self, tmp_path: Path) -> None:
+        spec = make_spec(trials=40)
+        children = [start_child(tmp_path, spec, "work") for _ in range(2)]
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        told = [json.loads(child.communicate("go\n", timeout=60)[0]) for child in children]
+        assert all(child.returncode == 0 for child in children)
+        assert sorted(told[0] + told[1]) == list(range(40))
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 40}
+
+    def test_do_not_repeat_what_the_other_took_up(self, tmp_path: Path) -> None:
+        stopped = open_driver(tmp_path, make_spec(trials=6))
+        assert stopped.ask() and stopped.ask() and stopped.ask()
+        stopped.close()
+        one = open_driver(tmp_path, make_spec(trials=6))
+        two = open_driver(tmp_path, make_spec(trials=6))
+        first = one.ask()
+        told = [assignment.number for assignment in work(two)]
+        one.tell(first.number, complete(first))
+        told += [first.number, *(assignment.number for assignment in work(one))]
+        one.close()
+        two.close()
+        assert sorted(told) == list(range(6))
+        assert counts(records(tmp_path)) == counts([]) | {"complete": 6}
+
+    def test_leave_alone_what_the_other_works_on(self, tmp_path: Path) -> None:
+        one, two = (open_driver(tmp_path, make_spec(trials=2)) for _ in range(2))
+        first, second = one.ask(), two.ask()
+        assert {first.number, second.number} == {0, 1}
+        two.tell(second.number, complete(second))
+        assert two.ask() is None and not two.finished
+        one.tell(first.number, complete(first))
+        assert two.finished and one.finished
+        one.close()
+        two.close()
+
+    def test_expired_lease_is_taken_over_and_the_late_result_ignored(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow = open_driver(tmp_path, make_spec(trials=1))
+        late = slow.ask()
+        later = SimpleNamespace(time=lambda: time.time() + 1000, monotonic=time.monotonic)
+        monkeypatch.setattr(study_module, "time", later)
+        quick = open_driver(tmp_path, make_spec(trials=1))
+        taken = quick.ask()
+        assert taken == late
+        values = {"cost": 1.0, "score": 1.0}
+        quick.tell(taken.number, Outcome(Status.COMPLETE, values))
+        told = slow.tell(late.number, Outcome(Status.FAILED, reason="too late", traceback="T"))
+        assert told.status == Status.COMPLETE and told.values == values
+        assert slow.finished and quick.finished
+        slow.close()
+        quick.close()
+        assert [(r.status, r.values) for r in records(tmp_path)] == [("complete", values)]
+        assert not StudyFolder(tmp_path).trial_path(0).exists()
+
+    def test_leases_of_running_trials_are_renewed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(study_module, "LEASE_SECONDS", 0.3)
+        driver = open_driver(tmp_path)
+        driver.ask()
+        study = load_study(tmp_path)
+
+        def expires() -> float:
+            return float(study.get_trials()[0].user_attrs["lease"]["expires"])
+
+        before = expires()
+        while expires() <= before + 1:  # Else the test's own time limit ends it.
+            time.sleep(0.05)
+        driver.close()
+        assert study.get_trials()[0].user_attrs["lease"] is None
