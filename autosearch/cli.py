@@ -16,6 +16,7 @@ from rich.text import Text
 
 from autosearch import __version__
 from autosearch.errors import AutosearchError
+from autosearch.supernet_cli import supernet_app
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.results import StudyFolder
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(supernet_app, name="supernet")
 
 console = Console()
 INTERRUPTED = 130

@@ -19,8 +19,7 @@ from rich.text import Text
 
 from autosearch.data import Report
 from autosearch.objectives import Objective
-from autosearch.study import Summary
-from autosearch.trials import SCORED, Status, TrialRecord
+from autosearch.trials import SCORED, Status, Summary, TrialRecord
 
 _PLAIN_SECONDS = 5.0
 _SHOWN_STATUSES = (Status.FAILED, Status.INFEASIBLE, Status.PRUNED, Status.CACHED)
@@ -87,8 +86,9 @@ class SearchProgress:
 
     def _status(self) -> str:
         summary = self._summary
-        if summary is None:
-            return "starting workers …"
+        if summary is None or self._latest is None:
+            waited = _clock(time.monotonic() - self._start)
+            return f"starting workers and the first trials … · {waited} elapsed"
         parts = [f"{summary.counts[s]} {s}" for s in _SHOWN_STATUSES if summary.counts[s]]
         parts.append(f"front {len(summary.front)}")
         for name, objective in self._objectives.items():
@@ -116,6 +116,8 @@ def front_table(
     front: Sequence[TrialRecord], objectives: Mapping[str, Objective], limit: int = 20
 ) -> RenderableType:
     """The Pareto front: trial number, objectives with unit, and the configuration in short."""
+    if not front:
+        return "No complete trial, so no Pareto front."
     plural = "" if len(front) == 1 else "s"
     title = f"Pareto front, {len(front)} trial{plural}"
     table = Table(title=title, title_justify="left", box=None)
@@ -155,7 +157,7 @@ def short(record: TrialRecord) -> str:
 
 
 def _initials(name: str) -> str:
-    return "".join(word[0] for word in name.split("_")).upper()
+    return "".join(word[:1] for word in name.split("_")).upper()
 
 
 def trial_table(record: TrialRecord) -> RenderableType:
@@ -173,7 +175,7 @@ def trial_table(record: TrialRecord) -> RenderableType:
         table.add_row("values from", f"trial {record.cached_from}")
     for title in ("values", "measured", "seconds", "params", "canonical"):
         for name, value in getattr(record, title).items():
-            table.add_row(f"{title} {name}", escape(_number(value)))
+            table.add_row(escape(f"{title} {name}"), escape(_number(value)))
     return table
 
 
@@ -267,7 +269,7 @@ def _listed(types: Mapping[str, int]) -> str:
 
 def _number(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) >= 10 or value == int(value) else f"{value:.4f}"
+        return f"{value:.4g}" if abs(value) >= 10 or value.is_integer() else f"{value:.4f}"
     return str(value)
 
 

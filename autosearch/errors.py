@@ -63,8 +63,8 @@ class Infeasible(AutosearchError):
     """A configuration that can never be evaluated, found before any work is done."""
 
 
-class TrialTimeout(Exception):
-    """A trial ran longer than its time limit; it is recorded as failed."""
+class TrialTimeout(BaseException):
+    """A trial ran longer than its time limit; no `except Exception` in it may hold it up."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
-"""Files that are never seen half written, their hashes, and the folder for things made once."""
+"""Files that are never seen half written, locks, hashes, the folder for things made once."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
 
@@ -32,6 +34,39 @@ def publish(path: Path, make: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class FileLock:
+    """Lets one holder in at a time, of all threads and processes; a dead process holds nothing.
+
+    Args:
+        path: The file that stands for the lock, made if it is missing. Its content is not touched.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: BinaryIO | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock; always true."""
+        file = self._path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._held = file
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        held, self._held = self._held, None
+        if held is not None:
+            # Closing is not enough while a forked child has the file open too.
+            fcntl.flock(held, fcntl.LOCK_UN)
+            held.close()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from autosearch.data.records import NORMAL, ImageSet
 
@@ -55,8 +55,10 @@ def _row(images: ImageSet, i: int, values: NDArray[np.floating]) -> NDArray[np.u
     inner = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0)
     inner &= np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
     marked[mask & ~inner] = (0, 255, 80)
-    tiles = [_tile(tile) for tile in (photo, marked, heat(values))]
-    return np.concatenate(tiles, axis=1)
+    named = Image.fromarray(np.concatenate([_tile(t) for t in (photo, marked, heat(values))], 1))
+    label = ImageDraw.Draw(named)
+    label.text((4, 3), images.types[i], fill="white", stroke_width=1, stroke_fill="black")
+    return np.asarray(named)
 
 
 def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Memory banks of normal patches: exact nearest neighbours, and coresets that thin a bank out.
+"""Memory banks of normal patches: exact nearest neighbours.
 
 The anomaly score of a patch is its squared Euclidean distance to the nearest patch of the bank
 (PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022;
@@ -31,7 +31,6 @@ _GATHERED = 1 << 20
 """Numbers copied at a time to compare queries with single rows: 4 MB."""
 _FAISS_GPU_TEMPORARY = 256 << 20
 """Scratch bytes of one bank: FAISS would take 1.5 GB, and several trials share one GPU."""
-_PROJECTED = 128
 _INSTALL = {
     "faiss-cpu": "the package faiss-cpu: pip install 'autosearch[cpu]'",
     "faiss-gpu": (
@@ -269,58 +268,6 @@ def make_memory_bank(
     return BACKENDS[name](dimension, device)
 
 
-def coreset(
-    patches: Tensor,
-    *,
-    ratio: float | None = None,
-    count: int | None = None,
-    method: str = "kcenter",
-    seed: int = 0,
-) -> Tensor:
-    """Choose patches that stand for all.
-
-    ``kcenter`` is PatchCore's greedy k-centre: always take the patch farthest from those taken,
-    starting with the one nearest to the mean, on a Gaussian random projection where patches are
-    long. The AutoPatch reference chooses anew within every batch; this choice is made over all
-    patches at once. ``random`` draws without replacement.
-
-    Indices stand in order of choice, so that the first ones are the coreset of a smaller count.
-
-    Args:
-        patches: ``(M, D)``, without NaN.
-        ratio: Kept share, above 0 and at most 1; rounded to a count of at least 1.
-        count: Kept number from 1 to ``M``, instead of the ratio.
-        method: ``kcenter`` or ``random``.
-        seed: Of the projection or of the draw.
-
-    Returns:
-        int64 indices on the CPU, all different; 0 to ``M - 1`` if everything is kept.
-
-    Raises:
-        ConfigError: If an argument is out of range, or ratio and count are both given or missing.
-        ValueError: If a value is NaN or infinite.
-    """
-    total = len(patches)
-    if (ratio is None) == (count is None):
-        raise ConfigError("coreset_ratio", ratio, "either a ratio or a count, not both")
-    if ratio is not None:
-        if not 0 < ratio <= 1:
-            raise ConfigError("coreset_ratio", ratio, "a number above 0 and at most 1")
-        count = max(1, round(ratio * total))
-    if count is None or not 1 <= count <= total:
-        raise ConfigError("coreset_count", count, f"an integer from 1 to {total}")
-    if method not in ("kcenter", "random"):
-        raise ConfigError("coreset_method", method, "'kcenter' or 'random'")
-    if not torch.isfinite(patches).all():
-        raise ValueError("patches hold NaN or infinite values")
-    if count == total:
-        return torch.arange(total)
-    generator = torch.Generator().manual_seed(seed)
-    if method == "random":
-        return torch.randperm(total, generator=generator)[:count]
-    return _k_center(_project(patches.detach().float(), generator), count).cpu()
-
-
 def _nearest_in_blocks(
     queries: Tensor, rows: Tensor, bank_size: int, num_neighbors: int
 ) -> Tensor:
@@ -401,28 +348,3 @@ def _faiss() -> Any:
 
         return faiss
     return None
-
-
-def _project(patches: Tensor, generator: torch.Generator) -> Tensor:
-    """Project to 128 dimensions at most, which changes distances by about 6 %."""
-    centred = patches - patches.mean(0)
-    if patches.shape[1] <= _PROJECTED:
-        return centred
-    matrix = torch.randn(patches.shape[1], _PROJECTED, generator=generator) / _PROJECTED**0.5
-    return torch.mm(centred, matrix.to(patches.device))
-
-
-def _k_center(points: Tensor, count: int) -> Tensor:
-    """Greedy k-centre on centred points, ``(M, d)``, in ``count`` passes over them."""
-    norms = points.square().sum(1)
-    nearest = torch.full_like(norms, math.inf)
-    chosen = torch.empty(count, dtype=torch.int64, device=points.device)
-    current = norms.argmin()
-    for position in range(count):
-        chosen[position] = current
-        distances = torch.addmv(norms, points, points[current], alpha=-2).add_(norms[current])
-        torch.minimum(nearest, distances, out=nearest)
-        # A chosen point must not come up again where only its duplicates are left.
-        nearest[current] = -math.inf
-        current = nearest.argmax()
-    return chosen

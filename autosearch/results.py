@@ -8,23 +8,23 @@ journal appear whole or not at all.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch import pareto
 from autosearch.errors import StudyError
-from autosearch.files import write_atomic
+from autosearch.files import FileLock, write_atomic
 from autosearch.spec import StudySpec, load_spec
 from autosearch.trials import SCORED, Outcome, Status, TrialRecord
 
@@ -107,18 +107,25 @@ class StudyFolder:
             repair: Cut off half a line that a process killed in the middle of an append has left;
                 nothing that is added after it could be read. It never holds a told trial. Only
                 for those who write: a reader might cut what a writer is just adding.
+
+        Raises:
+            StudyError: The folder cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{self.path}: cannot be made ({error.strerror})") from None
         if repair:
             _cut_unfinished_line(self.journal_path)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(self.journal_path)))
+        # Optuna's own locks outlive a process that is killed while it writes, the default one for
+        # ever where the path is relative.
+        lock: Any = FileLock(self.journal_path)
+        backend = JournalFileBackend(str(self.journal_path), lock_obj=lock)
+        return optuna.storages.JournalStorage(backend)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from handing out trials meanwhile; a dead one keeps out nobody."""
-        with (self.path / "study.lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def lock(self) -> FileLock:
+        """To be held by whoever hands out trials."""
+        return FileLock(self.path / "study.lock")
 
     def records(self) -> list[TrialRecord]:
         """All trials in order of number.
@@ -139,6 +146,44 @@ class StudyFolder:
             write_atomic(self.trial_path(number) / name, content)
         if outcome.traceback:
             write_atomic(self.trial_path(number) / "traceback.txt", outcome.traceback)
+
+
+def open_study(
+    storage: optuna.storages.BaseStorage, directions: Mapping[str, str], guard: Mapping[str, Any]
+) -> optuna.Study:
+    """Create or continue the study, refusing one that was made from something else.
+
+    Args:
+        storage: As `StudyFolder.storage` gives it.
+        directions: Objective name to ``minimize`` or ``maximize``.
+        guard: What must not change as long as the study lasts, by name.
+
+    Raises:
+        StudyError: The guard is another than when the study was made; both values are shown.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    existing = STUDY in optuna.get_all_study_names(storage)
+    study = optuna.create_study(
+        study_name=STUDY,
+        storage=storage,
+        directions=[StudyDirection[direction.upper()] for direction in directions.values()],
+        load_if_exists=True,
+    )
+    if not existing or "guard" not in study.user_attrs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(directions))
+        study.set_user_attr("guard", dict(guard))
+        return study
+    before = study.user_attrs["guard"]
+    for name in sorted({*before, *guard}):
+        if before.get(name) != guard.get(name):
+            old, new = _difference(before.get(name), guard.get(name))
+            raise StudyError(
+                f"this study was made with another {name}: {old} then, {new} now; "
+                "give the new study another --name"
+            )
+    return study
 
 
 def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
@@ -206,14 +251,20 @@ def front_csv(records: Sequence[TrialRecord]) -> str:
     return out.getvalue()
 
 
+def _difference(old: object, new: object) -> tuple[str, str]:
+    """Show only those entries of two mappings that differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        left = {name: old[name] for name in names if name in old}
+        right = {name: new[name] for name in names if name in new}
+        return str(left), str(right)
+    return str(old), str(new)
+
+
 def _cut_unfinished_line(path: Path) -> None:
     if not path.is_file() or path.stat().st_size == 0:
         return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
+    with FileLock(path):
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()

@@ -142,6 +142,10 @@ def new_folder(results: Path, spec: StudySpec, resume: bool) -> StudyFolder:
     """
     folder = StudyFolder(results / spec.study.name)
     if folder.exists() and not resume:
+        if not folder.records():
+            # Left by a run that ended before its first trial, on an error perhaps.
+            folder.journal_path.unlink()
+            return folder
         raise StudyError(
             f"{folder.path}: this study exists; continue it with `autosearch resume "
             f"{folder.path}`, or start another with --name"

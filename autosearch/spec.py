@@ -275,6 +275,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1, which PyYAML reads, takes 1e-3 for text; everybody else means a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
+)
+
+
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -307,5 +313,5 @@ def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> Conf
         )
     if first["type"] == "missing":
         return ConfigError(key, None, "a value: this key is required")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Input should be ")
     return ConfigError(key, first["input"], message[0].lower() + message[1:])

@@ -14,19 +14,17 @@ import secrets
 import socket
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch import pareto
-from autosearch.errors import Infeasible, StudyError
-from autosearch.results import STUDY, StudyFolder, record_of
+from autosearch.errors import Infeasible
+from autosearch.results import STUDY, StudyFolder, open_study, record_of
 from autosearch.sampling import ReproducibleSampler
 from autosearch.space import Params
 from autosearch.spec import StudySpec
@@ -35,6 +33,7 @@ from autosearch.trials import (
     Assignment,
     Outcome,
     Status,
+    Summary,
     TrialRecord,
     canonical_key,
     derived_seed,
@@ -44,26 +43,6 @@ LEASE_SECONDS = 120.0
 """How long a running trial of a silent process on another machine is left alone."""
 
 _MAX_TRACEBACK = 20_000
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Where a search stands.
-
-    Attributes:
-        counts: Trials of every status.
-        budget: Trials wanted in all.
-        front: Objective values of the non-dominated trials, by trial number.
-    """
-
-    counts: Mapping[Status, int]
-    budget: int
-    front: Mapping[int, Mapping[str, float]]
-
-    @property
-    def finished(self) -> int:
-        """Trials with a final status."""
-        return sum(number for status, number in self.counts.items() if status != Status.RUNNING)
 
 
 class StudyDriver:
@@ -77,7 +56,8 @@ class StudyDriver:
         directions: Objective name to ``minimize`` or ``maximize``, in the order of the spec.
         canonical: `Runner.canonical`, which may raise `Infeasible`.
         guard: What must not change between runs of one study, by name: hashes of data and weights.
-        listener: Called with every trial that gets a final status, after it was stored.
+        listener: Called with every trial that gets a final status from now on, after it was
+            stored.
 
     Raises:
         StudyError: The study on disk was made from something else.
@@ -96,9 +76,9 @@ class StudyDriver:
         self._objectives = tuple(directions)
         self._directions = list(directions.values())
         self._space = spec.parsed_space
-        self._listener = listener or (lambda record: None)
+        self._listener: Callable[[TrialRecord], None] = lambda record: None
         self._storage = folder.storage(repair=True)
-        self._study = _open(self._storage, directions, {**spec.identity(), **guard})
+        self._study = open_study(self._storage, directions, {**spec.identity(), **guard})
         self._study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed)
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -115,6 +95,8 @@ class StudyDriver:
         self._refresh()
         with folder.lock():
             self._reap()
+        # A listener may well use the driver, which its maker does not have before now.
+        self._listener = listener or self._listener
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._renew_leases, daemon=True)
         self._keeper.start()
@@ -397,45 +379,6 @@ class StudyDriver:
             with self._lock:
                 for number in filter(self._holds, self._held()):
                     self._set_lease(number)
-
-
-def _open(
-    storage: optuna.storages.BaseStorage, directions: Mapping[str, str], guard: Mapping[str, Any]
-) -> optuna.Study:
-    """Create or continue the study, refusing one that was made from something else."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    existing = STUDY in optuna.get_all_study_names(storage)
-    study = optuna.create_study(
-        study_name=STUDY,
-        storage=storage,
-        directions=[StudyDirection[direction.upper()] for direction in directions.values()],
-        load_if_exists=True,
-    )
-    if not existing or "guard" not in study.user_attrs:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(directions))
-        study.set_user_attr("guard", dict(guard))
-        return study
-    before = study.user_attrs["guard"]
-    for name in sorted({*before, *guard}):
-        if before.get(name) != guard.get(name):
-            old, new = _difference(before.get(name), guard.get(name))
-            raise StudyError(
-                f"this study was made with another {name}: {old} then, {new} now; "
-                "give the new study another --name"
-            )
-    return study
-
-
-def _difference(old: object, new: object) -> tuple[str, str]:
-    """Show only those entries of two mappings that differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        left = {name: old[name] for name in names if name in old}
-        right = {name: new[name] for name in names if name in new}
-        return str(left), str(right)
-    return str(old), str(new)
 
 
 def _alive(pid: int) -> bool:

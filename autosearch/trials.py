@@ -113,3 +113,23 @@ class TrialRecord:
     reason: str | None = None
     cached_from: int | None = None
     duration: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a search stands.
+
+    Attributes:
+        counts: Trials of every status.
+        budget: Trials wanted in all.
+        front: Objective values of the non-dominated trials, by trial number.
+    """
+
+    counts: Mapping[Status, int]
+    budget: int
+    front: Mapping[int, Mapping[str, float]]
+
+    @property
+    def finished(self) -> int:
+        """Trials with a final status."""
+        return sum(number for status, number in self.counts.items() if status != Status.RUNNING)

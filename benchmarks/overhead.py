@@ -3,7 +3,8 @@
     python benchmarks/overhead.py --trials 100 2000 --workers 2
 
 Time runs from the first told trial to the last, and the first trials wait until all workers are
-there, so that the start of Ray and of its workers is left out. It is split into the sampler's own, reading and writing the study's journal, the rest of
+there, so that the start of Ray and of its workers is left out. It is split into the sampler's own,
+the study's journal (reading and writing it), waiting for the disk to have it (fsync), the rest of
 our driver, and what remains: with Ray, its scheduling and messages; else nearly nothing. The last
 column is the cost of the last tenth of the trials, since samplers that learn from all earlier
 trials grow slower.
@@ -38,7 +39,7 @@ from autosearch.spec import StudySpec, load_spec
 from autosearch.study import StudyDriver
 from autosearch.trials import Assignment, Outcome, Status
 
-PARTS = {
+PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "sampler": (
         (ReproducibleSampler, "sample_relative"),
         (ReproducibleSampler, "sample_independent"),
@@ -46,6 +47,7 @@ PARTS = {
         (ReproducibleSampler, "after_trial"),
     ),
     "journal": ((JournalFileBackend, "append_logs"), (JournalFileBackend, "read_logs")),
+    "disk": ((os, "fsync"),),
     "driver": ((StudyDriver, "ask"), (StudyDriver, "tell")),
 }
 

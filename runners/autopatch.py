@@ -25,7 +25,13 @@ from autosearch.supernets.ofa_layout import (
 from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
 from autosearch.weights import resolve
 
-from .memory_bank import PARAMETERS, BankSettings, MemoryBankDetector, canonical_bank
+from .memory_bank import (
+    PARAMETERS,
+    BankSettings,
+    MemoryBankDetector,
+    canonical_bank,
+    check_backend,
+)
 
 _DEFAULT_BLOCKS = {1: 6, 3: 14}
 
@@ -60,6 +66,7 @@ class AutoPatchRunner(Runner):
     def __init__(self, spec: StudySpec) -> None:
         """Load one supernet for every width that the space may draw."""
         super().__init__(spec)
+        check_backend(spec.memory.backend)
         space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
         drawn = (
             space["width"].values() if "width" in space else (self.parameters["width"].default,)

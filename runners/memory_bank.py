@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autosearch.complexity import nearest_neighbour_flops, profile
+from autosearch.coreset import coreset
 from autosearch.data.records import ImageSet
 from autosearch.detector import (
     Cost,
@@ -30,7 +31,7 @@ from autosearch.features import (
     optimise_for_inference,
     to_patches,
 )
-from autosearch.memory import MemoryBank, coreset, make_memory_bank
+from autosearch.memory import MemoryBank, make_memory_bank
 from autosearch.space import Params
 
 _CPU_BATCH, _GPU_BATCH = 4, 32
@@ -69,6 +70,16 @@ class BankSettings:
             str(full["coreset_method"]),
             int(full["num_neighbors"] or 0),
         )
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a memory backend that does not work on this machine.
+
+    Raises:
+        ConfigError: Names the backend and how to install it.
+    """
+    if backend != "auto":
+        make_memory_bank(backend, 1, "cuda" if backend == "faiss-gpu" else "cpu")
 
 
 def canonical_bank(params: Params) -> Params:

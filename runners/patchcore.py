@@ -13,7 +13,13 @@ from autosearch.spec import StudySpec
 from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
 from autosearch.weights import PACKAGED, resolve
 
-from .memory_bank import PARAMETERS, BankSettings, MemoryBankDetector, canonical_bank
+from .memory_bank import (
+    PARAMETERS,
+    BankSettings,
+    MemoryBankDetector,
+    canonical_bank,
+    check_backend,
+)
 
 _LEVELS = 6
 _DEFAULT_LEVELS = (2, 3)
@@ -44,6 +50,7 @@ class PatchCoreRunner(Runner):
     def __init__(self, spec: StudySpec) -> None:
         """Load every backbone that the space may draw."""
         super().__init__(spec)
+        check_backend(spec.memory.backend)
         space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
         default = (self.parameters["backbone"].default,)
         drawn = space["backbone"].values() if "backbone" in space else default

@@ -1,25 +1,31 @@
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from rich.console import Console
 
 from autosearch import __version__, cli
+from autosearch.console import short, trial_table
 from autosearch.data import demo_root
 from autosearch.results import StudyFolder
+from autosearch.trials import Status, TrialRecord
 
 TINY = [
     "--executor", "local",
     "--set", "dataset.image_size=64",
     "--set", "backbone.weights=random",
     "--set", "space.width=1.0",
+    "--set", "space.coreset_ratio=0.1",
 ]  # fmt: skip
 
 
@@ -32,6 +38,15 @@ class Finished(NamedTuple):
 
 
 Command = Callable[..., Finished]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of networks this small only wait for each other, and for whoever else is there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -69,7 +84,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["run", "autopatch", *TINY, "--trials", "3", "--results", str(results)]
     done = subprocess.run(
         [sys.executable, "-c", "from autosearch.cli import main; main()", *command],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=100, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "RANDOM WEIGHTS" in done.stdout and "synthetic" in done.stdout
@@ -87,7 +102,7 @@ class TestHelp:
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "-h"], ["data", "--help"]])
     def test_is_shown(self, autosearch: Command, arguments: list[str]) -> None:
         code, out, _ = autosearch(*arguments)
-        assert code == 0 and "Usage: autosearch" in out
+        assert code == 0 and "Usage: " in out
 
     def test_names_every_command(self, autosearch: Command) -> None:
         out = autosearch("--help").out
@@ -153,7 +168,7 @@ class TestDataCheck:
     def test_of_what_is_not_there(self, refuses: Callable[..., str], tmp_path: Path) -> None:
         assert str(tmp_path / "none") in refuses("data", "check", tmp_path / "none", "brick")
         error = refuses("data", "check", demo_root(), "brik")
-        assert "'brik'" in error and "did you mean 'brick'?" in error
+        assert "dataset.category: 'brik'" in error and "brick, grass, gravel" in error
 
 
 class TestErrors:
@@ -269,7 +284,7 @@ class TestStudy:
             assert set(trial) == {"number", "values", "params"}
             assert trial["values"] == records[trial["number"]].values
             assert trial["params"] == records[trial["number"]].params
-            assert len(trial["params"]) == 21
+            assert len(trial["params"]) == 22
 
     def test_csv_is_the_file_written_at_the_end(self, autosearch: Command, study: Path) -> None:
         code, out, _ = autosearch("show", study, "--csv")
@@ -343,6 +358,17 @@ class TestStudy:
         assert autosearch("show", tmp_path / "autopatch", "--csv").out == "number\n"
         out = autosearch("show", tmp_path / "autopatch", "--trial", "1").out
         assert "infeasible" in out and "no features" in out
+
+
+def test_a_trial_with_odd_names_and_values_can_be_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    params = {"stage0.kernel_size": 5, "a._odd": None, "b.": "[red]", "[c]": True}
+    record = TrialRecord(7, Status.FAILED, params, params, {}, {"x": math.nan, "y": math.inf})
+    Console().print(trial_table(record))
+    out = capsys.readouterr().out
+    assert "nan" in out and "inf" in out and "[red]" in out and "[c]" in out
+    assert short(record)
 
 
 def test_output_goes_to_a_pipe_that_closes(study: Path) -> None:

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each room imports only from those before it.
 ROOMS = (
     "errors", "files", "space", "spec", "trials", "pareto", "metrics", "data", "synthesis",
-    "features", "supernets", "weights", "complexity", "pruning", "memory", "detector", "objectives",
-    "registry", "maps", "results", "sampling", "study", "evaluate", "executors", "search",
-    "console", "cli",
+    "features", "supernets", "weights", "complexity", "pruning", "memory", "coreset", "detector",
+    "objectives", "registry", "maps", "results", "sampling", "study", "evaluate", "executors",
+    "search", "console", "supernet_cli", "cli",
 )  # fmt: skip
 
 # What systems that are searched may know: the contracts and the parts they are built from.

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autosearch import memory
+from autosearch.coreset import coreset
 from autosearch.errors import ConfigError
-from autosearch.memory import BACKENDS, available_backends, coreset, make_memory_bank
+from autosearch.memory import BACKENDS, available_backends, make_memory_bank
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

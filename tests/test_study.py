@@ -363,6 +363,9 @@ if task == "die":
     asked = [driver.ask(), driver.ask()]
     print(json.dumps([[a.number, a.params, a.seed] for a in asked]), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
+if task == "die while writing":
+    os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+    driver.ask()
 told = []
 print("ready", flush=True)
 sys.stdin.readline()
@@ -436,6 +439,19 @@ class TestDeath:
         second = open_driver(tmp_path)
         assert sorted(assignment.number for assignment in work(second)) == list(range(8))
         second.close()
+
+    @pytest.mark.timeout(20)
+    def test_in_the_middle_of_a_write_holds_up_nobody(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)  # Results are usually given as a relative path.
+        path = Path("results")
+        child = start_child(path, make_spec(), "die while writing")
+        child.communicate(timeout=60)
+        assert child.returncode == -signal.SIGKILL
+        driver = open_driver(path)
+        assert sorted(assignment.number for assignment in work(driver)) == list(range(8))
+        driver.close()
 
     def test_half_a_line_at_the_end_of_the_journal_is_cut_off(self, tmp_path: Path) -> None:
         first = open_driver(tmp_path)

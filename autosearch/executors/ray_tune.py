@@ -13,9 +13,12 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -99,7 +102,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """A process that evaluates one assignment after the other over the same data."""
 
     def setup(self, config: dict[str, Any], *, evaluator: TrialEvaluator) -> None:
-        """Keep what all trials share."""
+        """Keep what all trials share, and to the cores that a trial was given."""
+        torch.set_num_threads(max(1, int(evaluator.spec.resources.cpu)))
         self._evaluator, self._assignment = evaluator, config["assignment"]
 
     def step(self) -> dict[str, Any]:
@@ -134,20 +138,26 @@ class RayTuneExecutor:
         """See `Executor.run`."""
         os.environ.update(_SETTINGS)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        started = not ray.is_initialized()
-        if started:
-            ray.init(
-                address=self._address or "local",
-                include_dashboard=None if self._address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        scratch = tempfile.TemporaryDirectory(prefix="autosearch-tune-")
+        # Ray must not be interrupted while it starts: it would bring down the process.
+        with _stopping_tune(driver), self._ray(), scratch as folder:
+            self._fit(driver, evaluator, folder)
+
+    @contextmanager
+    def _ray(self) -> Iterator[None]:
+        if ray.is_initialized():
+            yield
+            return
+        ray.init(
+            address=self._address or "local",
+            include_dashboard=None if self._address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         try:
-            with tempfile.TemporaryDirectory(prefix="autosearch-tune-") as folder:
-                self._fit(driver, evaluator, folder)
+            yield
         finally:
-            if started:
-                ray.shutdown()
+            ray.shutdown()
 
     def _fit(self, driver: StudyDriver, evaluator: TrialEvaluator, folder: str) -> None:
         demand, concurrent = _share(driver.spec.resources)
@@ -168,14 +178,25 @@ class RayTuneExecutor:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+        tuner.fit()
 
-        def stop() -> None:
-            driver.stop()
-            # Tune ends its loop on this signal; the loop may be in the middle of a write.
-            signal.raise_signal(signal.SIGUSR1)
 
+@contextmanager
+def _stopping_tune(driver: StudyDriver) -> Iterator[None]:
+    """Let an interrupt stop the driver, and Tune if it is running already."""
+
+    def stop() -> None:
+        driver.stop()
+        # Tune ends its loop on this signal; the loop may be in the middle of a write.
+        signal.raise_signal(signal.SIGUSR1)
+
+    # Until Tune listens to the signal, it would end the process.
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    try:
         with stopping_on_signals(stop):
-            tuner.fit()
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _share(resources: ResourceSpec) -> tuple[dict[str, float], int]:

@@ -1,0 +1,601 @@
+"""Distillation of supernets: the elastic network, its start, its training, its result."""
+
+import copy
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3 as Reference
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from autosearch.cli import app
+from autosearch.errors import ConfigError, DataError, StudyError, WeightsError
+from autosearch.supernets.distill import Distillation, Progress, Settings, learning_rate
+from autosearch.supernets.elastic import ActiveSizes, ElasticOFA, calibrate, released_key
+from autosearch.supernets.feature_loss import normalise
+from autosearch.supernets.image_pack import ImagePack, augmented_batch, pack_images, plain_batch
+from autosearch.supernets.ofa_layout import plain_state, random_state, shape_table
+from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
+from autosearch.supernets.recalibration import recalibrate
+from autosearch.supernets.teacher import Teacher
+from autosearch.supernets.transplant import initial_state, sort_channels
+from autosearch.supernets.verify import channel_correlation, verify_state, width_of
+from autosearch.weights import read_tensors, resolve
+
+LITE = "tf_efficientnet_lite0"
+LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def lively_state(width: float) -> dict[str, Tensor]:
+    """Random tensors that all matter: no neutral norms, no identity transforms."""
+    state = random_state(width, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in state.items():
+        if name.endswith(("_matrix", "bias", "running_mean")):
+            tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
+        elif ".bn." in name and tensor.is_floating_point():
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+    return state
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+def picture(seed: int, width: int = 256, height: int = 256) -> Image.Image:
+    """Coloured blobs, so that images differ and crops are not flat."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for seed in range(45):
+        (root / f"set{seed % 2}").mkdir(exist_ok=True)
+        picture(seed).save(root / f"set{seed % 2}" / f"{seed:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pack(folder: Path, cache: Path) -> ImagePack:
+    return pack_images(folder)
+
+
+@pytest.fixture(scope="module")
+def teacher_state() -> dict[str, Tensor]:
+    return resolve(LITE, "bundled", 0).state
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_state: dict[str, Tensor]) -> Teacher:
+    return Teacher(LITE, teacher_state)
+
+
+def distillation(teacher: Teacher, pack: ImagePack, out: Path, steps: int, **changes: object):
+    resume = bool(changes.pop("resume", False))
+    settings = Settings(**{"batch": 4, "crop": 32, "steps": steps, **changes})
+    return Distillation(teacher, {"teacher_sha256": "abc"}, pack, settings, out, resume)
+
+
+# The elastic network
+
+
+@pytest.mark.parametrize("width", [1.0, 1.2])
+def test_any_size_equals_the_static_subnet(width: float):
+    state = lively_state(width)
+    net, supernet = ElasticOFA(width, state), OFAMobileNetV3(width, state)
+    net.training = False
+    draw = np.random.default_rng(0)
+    for sizes in (LARGEST, SMALLEST, *(ActiveSizes.random(draw) for _ in range(6))):
+        static = supernet.subnet(sizes.architecture(width))(noise(1, 3, 64, 64))
+        with torch.no_grad():
+            elastic = net.forward(noise(1, 3, 64, 64), sizes)
+        assert len(elastic) == 6
+        for a, b in zip(elastic[1:], static, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_random_sizes_reach_every_choice():
+    draw = np.random.default_rng(0)
+    drawn = [ActiveSizes.random(draw) for _ in range(60)]
+    for stage in range(5):
+        assert {s.kernel_sizes[stage] for s in drawn} == {3, 5, 7}
+        assert {s.expand_ratios[stage] for s in drawn} == {3, 4, 6}
+        assert {s.depths[stage] for s in drawn} == {2, 3, 4}
+
+
+def test_training_updates_statistics_of_active_channels_only():
+    net = ElasticOFA(1.0, lively_state(1.0))
+    before = copy.deepcopy(net.tensors)
+    net.momentum = None
+    net.forward(noise(2, 3, 32, 32), LARGEST)
+    assert all(torch.equal(before[name], net.tensors[name]) for name in before)
+    net.momentum = 0.5
+    net.forward(noise(2, 3, 32, 32), SMALLEST)
+    name = "blocks.1.conv.depth_conv.bn.running_var"
+    changed = (before[name] != net.tensors[name]).nonzero().flatten().tolist()
+    assert changed == list(range(48))  # 16 inputs times 3
+    name = "blocks.3.conv.depth_conv.bn.running_var"
+    assert torch.equal(before[name], net.tensors[name])
+
+
+def test_reference_package_loads_the_result():
+    net = ElasticOFA(1.0, lively_state(1.0))
+    released = net.released_state()
+    assert len(released) == 475
+    assert set(plain_state(1.0, released)) == set(shape_table(1.0))
+    reference = Reference(
+        dropout_rate=0, width_mult=1.0, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6],
+        depth_list=[2, 3, 4],
+    )  # fmt: skip
+    reference.load_state_dict(released)
+    reference.eval()
+    net.training = False
+    sizes = ActiveSizes.random(np.random.default_rng(3))
+    reference.set_active_subnet(
+        [k for k in sizes.kernel_sizes for _ in range(4)],
+        [e for e in sizes.expand_ratios for _ in range(4)],
+        list(sizes.depths),
+    )
+    with torch.no_grad():
+        x = reference.blocks[0](reference.first_conv(noise(1, 3, 64, 64)))
+        ours = net.forward(noise(1, 3, 64, 64), sizes)
+        for stage, blocks in enumerate(reference.block_group_info):
+            for number in blocks[: sizes.depths[stage]]:
+                x = reference.blocks[number](x)
+            torch.testing.assert_close(ours[stage + 1], x)
+
+
+def test_every_tensor_and_choice_has_gradients():
+    net = ElasticOFA(1.0, lively_state(1.0))
+    assert len(net.parameters()) == 9 + 20 * 11 + 12 * 4
+    assert not any(
+        name.startswith(("classifier", "final", "feature")) for name in net.parameters()
+    )
+    kernel = net.tensors["blocks.4.conv.depth_conv.conv.weight"]
+    for size in (7, 5, 3):
+        for parameter in net.parameters().values():
+            parameter.grad = None
+        sizes = ActiveSizes((size,) * 5, (6,) * 5, (4,) * 5)
+        torch.stack(
+            [m.square().mean() for m in net.forward(noise(2, 3, 64, 64), sizes)]
+        ).sum().backward()
+        for name, parameter in net.parameters().items():
+            used = "_matrix" not in name or size <= int(name.split("to")[1][0])
+            assert (parameter.grad is not None) == used, name
+            assert not used or parameter.grad.count_nonzero() > 0, name
+        ring = kernel.grad.abs().sum((0, 1)) > 0
+        side = {7: 7, 5: 5, 3: 5}[size]  # the transform to 3x3 reads the whole 5x5
+        assert ring.sum() == side**2
+    for parameter in net.parameters().values():
+        parameter.grad = None
+    net.forward(noise(2, 3, 64, 64), SMALLEST)[-1].sum().backward()
+    assert kernel.grad is None
+    projection = net.tensors["blocks.1.conv.point_linear.conv.weight"].grad
+    assert projection[:, :48].count_nonzero() > 0
+    assert projection[:, 48:].count_nonzero() == 0
+
+
+def test_released_names():
+    names = {
+        "first_conv.bn.weight": "first_conv.bn.weight",
+        "blocks.0.conv.point_linear.conv.weight": (
+            "blocks.0.mobile_inverted_conv.point_linear.conv.weight"
+        ),
+        "blocks.7.conv.depth_conv.conv.weight": (
+            "blocks.7.mobile_inverted_conv.depth_conv.conv.conv.weight"
+        ),
+        "blocks.7.conv.depth_conv.bn.bias": (
+            "blocks.7.mobile_inverted_conv.depth_conv.bn.bn.bias"
+        ),
+        "blocks.7.conv.depth_conv.conv.7to5_matrix": (
+            "blocks.7.mobile_inverted_conv.depth_conv.conv.7to5_matrix"
+        ),
+        "blocks.7.conv.depth_conv.se.fc.reduce.bias": (
+            "blocks.7.mobile_inverted_conv.depth_conv.se.fc.reduce.bias"
+        ),
+    }
+    assert {plain: released_key(plain) for plain in names} == names
+
+
+# Recalibration
+
+
+def test_recalibration_measures_each_norm_on_its_own_inputs():
+    supernet = OFAMobileNetV3(1.0, lively_state(1.0))
+    extractor = supernet.subnet(SMALLEST.architecture(1.0))
+    kept = copy.deepcopy(extractor.state_dict())
+    images = torch.rand((6, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    fresh = recalibrate(extractor, images, batch_size=6)
+    assert all(torch.equal(kept[name], value) for name, value in extractor.state_dict().items())
+    assert not fresh.training
+    assert {m.momentum for m in fresh.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+    # Seen by batch statistics again, every norm gets the mean and variance that it stores.
+    seen: dict[nn.Module, Tensor] = {}
+    norms = [m for m in fresh.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = 0.0
+        norm.register_forward_hook(lambda m, args, out: seen.update({m: args[0].clone()}))
+    fresh(normalise(images))
+    for norm in norms:
+        inputs = seen[norm].transpose(0, 1).flatten(1)
+        torch.testing.assert_close(norm.running_mean, inputs.mean(1), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(norm.running_var, inputs.var(1), atol=1e-4, rtol=2e-3)
+
+
+def test_calibrating_the_supernet_is_recalibrating_the_subnet():
+    state = lively_state(1.0)
+    images = torch.rand((8, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    net = ElasticOFA(1.0, state)
+    calibrate(net, normalise(images).split(4), LARGEST)
+    assert not net.training
+    stored = OFAMobileNetV3(1.0, state).subnet(LARGEST.architecture(1.0))
+    fresh = recalibrate(stored, images, batch_size=4)
+    ours = OFAMobileNetV3(1.0, net.released_state()).subnet(LARGEST.architecture(1.0))
+    for a, b in zip(ours(normalise(images)), fresh(normalise(images)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_no_images_are_lost_to_a_short_last_batch():
+    images = torch.rand((7, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    extractor = OFAMobileNetV3(1.0, lively_state(1.0)).subnet(SMALLEST.architecture(1.0))
+    norm = next(m for m in recalibrate(extractor, images, 3).modules() if hasattr(m, "eps"))
+    assert norm.num_batches_tracked == 2
+    one = recalibrate(extractor, images[:1], 3)
+    assert all(value.isfinite().all() for value in one.state_dict().values())
+
+
+# Teacher and start
+
+
+def test_teacher_is_tapped_at_every_stage(teacher: Teacher, teacher_state: dict[str, Tensor]):
+    assert [tap.channels for tap in teacher.taps] == [16, 24, 40, 80, 112, 192]
+    assert [tap.reduction for tap in teacher.taps] == [2, 4, 8, 16, 16, 32]
+    images = noise(1, 3, 64, 64).sigmoid()
+    model = timm.create_model(LITE).eval()
+    model.load_state_dict(teacher_state)
+    wanted: list[Tensor] = []
+    for stage in list(model.blocks)[:6]:
+        stage.register_forward_hook(lambda m, args, out: wanted.append(out))
+    with torch.no_grad():
+        model((images - 0.5) / 0.5)
+        for found, expected in zip(teacher(images), wanted, strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_any_timm_model_can_teach():
+    teacher = Teacher("resnet18", resolve("resnet18", "random", 0).state)
+    channels = [tap and tap.channels for tap in teacher.taps]
+    assert channels == [64, 64, 128, None, 256, 512]
+    maps = teacher(torch.zeros(1, 3, 64, 64))
+    assert [None if m is None else m.shape[-1] for m in maps] == [32, 16, 8, None, 4, 2]
+    assert initial_state(1.0, teacher.stages[1:], 0)[1] == 0
+    with pytest.raises(ConfigError, match="a timm model"):
+        Teacher("no_such_model", {})
+
+
+def test_the_start_is_drawn_from_the_seed(teacher: Teacher):
+    first, same, other = (initial_state(1.0, teacher.stages[1:], seed)[0] for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    for name, copied in (
+        ("blocks.1.conv.point_linear", True),
+        ("blocks.4.conv.point_linear", False),
+    ):
+        assert torch.equal(first[f"{name}.conv.weight"], other[f"{name}.conv.weight"]) == copied
+
+
+def test_sorting_channels_keeps_the_function():
+    state = lively_state(1.0)
+    net = ElasticOFA(1.0, state)
+    for number in range(1, 21):
+        sort_channels(state, number)
+        weight = state[f"blocks.{number}.conv.point_linear.conv.weight"].abs().sum((0, 2, 3))
+        assert (weight.diff() <= 0).all()
+    ordered = ElasticOFA(1.0, state)
+    net.training = ordered.training = False
+    with torch.no_grad():
+        pairs = zip(
+            *(n.forward(noise(1, 3, 64, 64), LARGEST) for n in (net, ordered)), strict=True
+        )
+        for a, b in pairs:
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_copied_stages_compute_what_the_teacher_does(teacher: Teacher, training: bool):
+    stages = [copy.deepcopy(stage) for stage in teacher.stages[1:]]
+    state, copied = initial_state(1.0, stages, seed=0)
+    assert copied == 14
+    for name in state:
+        if name.endswith("se.fc.expand.weight"):
+            state[name].zero_()  # the gate is constant, so it can be undone exactly
+    net = ElasticOFA(1.0, state)
+    net.training, net.momentum = training, None
+    # Stages 0 and 1 differ from the teacher's by their activation's bound only: lift it.
+    for stage, channels, kernel in ((0, 16, 3), (1, 24, 5)):
+        for block in stages[stage]:
+            block.bn1.act = block.bn2.act = nn.ReLU()
+            assert block.conv_dw.kernel_size[0] == kernel
+        sizes = ActiveSizes((7,) * 5, (6,) * 5, (2,) * 5)
+        inputs = noise(4, channels, 16, 16)
+        with torch.no_grad():
+            wanted = stages[stage].train(training)(inputs)
+            found = net.stage(stage, inputs, sizes)
+        # In training the epsilons are folded for the stored variances, not for the batch's.
+        tolerance = 0.05 if training else 1e-4
+        assert (found - wanted).square().mean().sqrt() < tolerance * wanted.std()
+
+
+def test_wider_supernets_start_near_the_teacher(teacher: Teacher):
+    state, copied = initial_state(1.2, teacher.stages[1:], seed=0)
+    assert copied == 14
+    net = ElasticOFA(1.2, state)
+    net.training = False
+    with torch.no_grad():
+        maps = teacher(noise(2, 3, 64, 64).sigmoid())
+        inputs = torch.cat([maps[1], torch.zeros(2, 8, 16, 16)], 1)
+        found = net.stage(1, inputs, ActiveSizes((7,) * 5, (6,) * 5, (2,) * 5))
+    assert channel_correlation(found[:, :40], maps[2]) > 0.9
+
+
+# Images
+
+
+def test_archives_are_read_and_bad_files_counted(tmp_path: Path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    picture(0, 600, 256).save(tmp_path / "deep" / "er" / "wide.jpg")
+    picture(1, 220, 700).save(tmp_path / "tall.tga")
+    picture(2, 150, 150).save(tmp_path / "small.png")
+    Image.new("RGB", (300, 300), "red").save(tmp_path / "flat.bmp")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    (tmp_path / "broken.pk3").write_bytes(b"no archive")
+    (tmp_path / "notes.txt").write_text("not an image")
+    for name, seed in (("a.pk3", 3), ("b.ZIP", 4)):
+        content = io.BytesIO()
+        picture(seed).save(content, "webp")
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("textures/x.webp", content.getvalue())
+            archive.writestr("textures/bad.png", b"")
+            archive.writestr("readme.md", "text")
+    pack = pack_images(tmp_path)
+    assert pack.images == 4
+    assert pack.crops.shape == (2 + 3 + 1 + 1, 256, 256, 3)
+    assert pack.sources == {"a.pk3": 1, "b.ZIP": 1, "deep": 1, "tall.tga": 1}
+    assert pack.skipped == {"unreadable": 4, "too small": 1, "flat or repeated": 1}
+    archived = np.asarray(picture(3), dtype=int)
+    assert np.abs(pack.crops[0] - archived).mean() < 6  # webp loses a little
+
+
+def test_images_are_packed_once(folder: Path, pack: ImagePack, cache: Path):
+    files = {path: path.stat().st_mtime_ns for path in (cache / "images").iterdir()}
+    again = pack_images(folder)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert again.sha256 == pack.sha256
+    assert np.array_equal(again.crops, pack.crops)
+    assert pack.images == 45
+    assert len(pack.held_out) == 2
+    assert sorted([*pack.training, *pack.held_out]) == list(range(45))
+
+
+def test_crops_of_one_image_are_held_out_together(tmp_path: Path):
+    for seed in range(3):
+        picture(seed, 800, 256).save(tmp_path / f"{seed}.png")
+    pack = pack_images(tmp_path)
+    assert pack.held_out.tolist() == [0, 1, 2]
+    assert pack.training.tolist() == [3, 4, 5, 6, 7, 8]
+
+
+def test_folders_without_images_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="is not a folder"):
+        pack_images(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no usable image"):
+        pack_images(tmp_path)
+    picture(0).save(tmp_path / "one.png")
+    with pytest.raises(DataError, match="one image only"):
+        pack_images(tmp_path)
+
+
+def test_augmentation_is_drawn_from_its_generator(pack: ImagePack):
+    first, same = (augmented_batch(pack, 40, 32, np.random.default_rng(0)) for _ in range(2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, augmented_batch(pack, 40, 32, np.random.default_rng(1)))
+    assert first.shape == (40, 3, 32, 32)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= first.min() < first.max() <= 1
+    grey = (first == first[:, :1]).all((1, 2, 3)).sum()
+    assert 4 <= grey <= 20  # 12 expected
+    whole = torch.from_numpy(pack.crops[:2] / np.float32(255)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(plain_batch(pack.crops[:2], 256), whole)
+
+
+# Training
+
+
+def test_losses_fall(teacher: Teacher, pack: ImagePack, tmp_path: Path):
+    run = distillation(teacher, pack, tmp_path, steps=24, crop=64)
+    told: list[Progress] = []
+    assert run.run(told.append)
+    first, *steps, last = told
+    assert [p.step for p in told] == [0, *range(1, 25), 24]
+    assert first.held_out.keys() == last.held_out.keys() == {"largest", "smallest", "random"}
+    for kind in first.held_out:
+        pairs = zip(first.held_out[kind][1:], last.held_out[kind][1:], strict=True)
+        ratios = [after / before for before, after in pairs]
+        assert max(ratios) < 0.97
+        assert sum(ratios) / 5 < 0.9
+    assert all(p.held_out is None for p in steps)
+    assert last.left == 0
+    assert last.fraction == 1
+    assert [entry["step"] for entry in run.history] == [0, 24]
+    # Both matrices of the two blocks that every step runs at the least kernel or at random.
+    for stage in range(5):
+        for number in (4 * stage + 1, 4 * stage + 2):
+            for matrix in ("7to5_matrix", "5to3_matrix"):
+                name = f"blocks.{number}.conv.depth_conv.conv.{matrix}"
+                assert not torch.equal(
+                    run.net.tensors[name], torch.eye(len(run.net.tensors[name]))
+                )
+
+
+def test_a_run_that_was_cut_off_continues_bit_for_bit(
+    teacher: Teacher, pack: ImagePack, tmp_path: Path
+):
+    whole = distillation(teacher, pack, tmp_path / "whole", steps=4)
+    whole.run()
+    done: list[Progress] = []
+    cut = distillation(teacher, pack, tmp_path / "cut", steps=4)
+    assert not cut.run(done.append, stop=lambda: len(done) > 2)
+    assert cut.step == 2
+    resumed = distillation(teacher, pack, tmp_path / "cut", steps=4, resume=True)
+    assert resumed.step == 2
+    assert resumed.elapsed == cut.elapsed
+    assert resumed.run()
+    saved = [read_tensors(tmp_path / d / "checkpoint.safetensors") for d in ("whole", "cut")]
+    assert saved[0].keys() == saved[1].keys()
+    assert any(name.startswith("optimiser.exp_avg_sq.net.") for name in saved[0])
+    assert any(name.startswith("projection.5.") for name in saved[0])
+    for name, tensor in saved[0].items():
+        assert torch.equal(tensor, saved[1][name]), name
+    assert resumed.pieces == [
+        {"from_step": 0, "batch": 4, "crop": 32},
+        {"from_step": 2, "batch": 4, "crop": 32},
+    ]
+
+
+def test_checkpoints_are_neither_overwritten_nor_mixed_up(
+    teacher: Teacher, pack: ImagePack, tmp_path: Path
+):
+    with pytest.raises(StudyError, match="no checkpoint"):
+        distillation(teacher, pack, tmp_path, 1, resume=True)
+    distillation(teacher, pack, tmp_path, 0).run()
+    with pytest.raises(StudyError, match="there already"):
+        distillation(teacher, pack, tmp_path, 1)
+    with pytest.raises(StudyError, match="seed '0', not '1'"):
+        distillation(teacher, pack, tmp_path, 1, resume=True, seed=1)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StudyError, match="not a checkpoint"):
+        distillation(teacher, pack, tmp_path, 1, resume=True)
+
+
+def test_a_time_budget_ends_the_run(teacher: Teacher, pack: ImagePack, tmp_path: Path):
+    run = distillation(teacher, pack, tmp_path, None, minutes=1e-4, checkpoint_minutes=0)
+    told: list[Progress] = []
+    assert run.run(told.append)
+    assert run.step >= 1
+    assert told[1].left == pytest.approx(max(0, 6e-3 - told[1].elapsed))
+    assert [p.held_out is None for p in told[:3]] == [False, True, False]
+
+
+def test_any_teacher_and_the_wide_supernet_can_be_trained(pack: ImagePack, tmp_path: Path):
+    teacher = Teacher("resnet18", resolve("resnet18", "random", 0).state)
+    run = distillation(teacher, pack, tmp_path, 2, width=1.2)
+    assert sorted(run.objective.projections) == [
+        f"{place}.{kind}" for place in (0, 1, 2, 4, 5) for kind in ("bias", "weight")
+    ]
+    told: list[Progress] = []
+    assert run.run(told.append)
+    missing = [loss is None for loss in told[-1].held_out["random"]]
+    assert missing == [False, False, False, True, False, False]
+
+
+def test_settings_are_checked():
+    for wrong in ({}, {"steps": 1, "minutes": 1.0}):
+        with pytest.raises(ConfigError, match="exactly one"):
+            Settings(**wrong)
+    with pytest.raises(ConfigError, match="multiple of 32"):
+        Settings(steps=1, crop=100)
+    with pytest.raises(ConfigError, match="at least 2"):
+        Settings(steps=1, batch=1)
+
+
+def test_learning_rate_warms_up_and_fades():
+    assert learning_rate(0.0) == pytest.approx(1e-6)
+    assert learning_rate(0.01) == pytest.approx(1e-3, rel=0.01)
+    assert learning_rate(0.02) == pytest.approx(2e-3, rel=0.01)
+    assert learning_rate(0.5) == pytest.approx(1e-3 + 1e-6)
+    assert learning_rate(1.0) == pytest.approx(1e-6)
+
+
+# The result
+
+
+def test_correlation_of_channels():
+    target = noise(8, 5, 6, 6)
+    scaled = 3 * target + 2
+    assert channel_correlation(scaled, target) == pytest.approx(1)
+    assert channel_correlation(torch.cat([-target, noise(8, 2, 6, 6)], 1), target) == (
+        pytest.approx(-1)
+    )
+    constant = target.clone()
+    constant[:, 0] = 1
+    assert channel_correlation(constant, target) == pytest.approx(0.8)
+    mixed = torch.einsum("nchw,dc->ndhw", target, noise(9, 5))
+    assert channel_correlation(target, mixed) == pytest.approx(1)
+    fresh = torch.randn(target.shape, generator=torch.Generator().manual_seed(5))
+    assert abs(channel_correlation(fresh, mixed)) < 0.3
+
+
+def test_verification_refuses_what_is_no_supernet(teacher_state: dict[str, Tensor]):
+    with pytest.raises(WeightsError, match="stem is missing"):
+        verify_state(teacher_state)
+    state = lively_state(1.2)
+    assert width_of(state) == 1.2
+    found = verify_state(state)
+    assert (found.width, found.parameters, found.agreement) == (1.2, 10_715_752, {})
+    assert found.parity == 0
+    state["blocks.3.conv.depth_conv.bn.weight"][0] = torch.nan
+    with pytest.raises(WeightsError, match=r"not finite: blocks\.3"):
+        verify_state(state)
+
+
+def test_commands_from_images_to_a_verified_supernet(folder: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    common = ["supernet", "distill", "--images", str(folder), "--out", str(out), "--half"]
+    small = ["--batch", "2", "--crop", "32", "--teacher-weights", "bundled", "--threads", "1"]
+    done = CliRunner().invoke(app, [*common, *small, "--steps", "1"])
+    assert done.exit_code == 0, done.output
+    assert "45 crops of 45 images, 2 held out" in done.output
+    assert "14 blocks start as the teacher's" in done.output
+    again = CliRunner().invoke(app, [*common, *small, "--steps", "2"])
+    assert isinstance(again.exception, StudyError)
+
+    file = out / "supernet.safetensors"
+    card = json.loads((out / "supernet.json").read_text())
+    assert card["teacher"] == LITE
+    assert card["steps"] == 1
+    assert card["sources"] == {"set0": 23, "set1": 22}
+    assert {"teacher_sha256", "images_sha256", "seed", "held_out", "command"} <= card.keys()
+    assert card["bytes"] == file.stat().st_size < 17e6
+    weights = resolve("ofa_mbv3_d234_e346_k357_w1.0", str(file), 0)
+    assert weights.sha256 == card["sha256"]
+    stored = read_tensors(file)
+    kernel = "blocks.1.mobile_inverted_conv.depth_conv.conv.conv.weight"
+    assert stored[kernel].dtype == torch.float16
+    assert stored["first_conv.bn.running_var"].dtype == torch.float32
+
+    check = ["supernet", "verify", str(file), "--images", str(folder), "--crop", "64", "--json"]
+    shown = CliRunner().invoke(app, [*check, "--teacher-weights", "bundled"])
+    assert shown.exit_code == 0, shown.output
+    record = json.loads(shown.output)
+    assert record["sha256"] == card["sha256"]
+    assert record["parity"] == 0
+    assert len(record["agreement"]) == 10
+    assert all(len(values) == 5 for values in record["agreement"].values())
+    assert all(abs(value) <= 1 for value in record["agreement"]["largest, recalibrated"])
