@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: run test test-all lint format clean
 
 run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
-	$(BIN)/autosearch run searchspaces/autopatch.yaml --set backbone.weights=random --resume
+	$(BIN)/autosearch run searchspaces/autopatch.yaml --set backbone.weights=random --trials 60 --resume
 
 test: $(VENV)/.dev  ## The quick tests
 	$(BIN)/python -m pytest

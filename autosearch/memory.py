@@ -252,8 +252,9 @@ def make_memory_bank(
     """Make an empty memory bank.
 
     Args:
-        backend: A name of `BACKENDS`, or ``auto``, which is torch: as fast as FAISS for up to 32
-            dimensions, several times faster beyond (`benchmarks/nearest_neighbour.py`).
+        backend: A name of `BACKENDS`, or ``auto``, which is torch: never much slower than FAISS,
+            and much faster where the BLAS in FAISS's wheel does not know the processor
+            (`benchmarks/nearest_neighbour.py`).
         dimension: Length of a patch.
         device: Where to store and search; ``faiss-cpu`` always uses the CPU.
 
