@@ -34,7 +34,7 @@ class ReproducibleSampler(BaseSampler):
     """
 
     def __init__(self, sampler: SamplerSpec, space: Space, seed: int) -> None:
-        self._make = _makers(sampler, space)[sampler.name]
+        self._maker = _makers(sampler, space)[sampler.name]
         self._seed = seed
         self._known = None if space.conditional else _distributions(space)
         self._current: tuple[int, BaseSampler] | None = None
@@ -74,6 +74,11 @@ class ReproducibleSampler(BaseSampler):
         """Let the sampler take note of a result."""
         self._make(self._seed).after_trial(study, trial, state, values)
 
+    def _make(self, seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._maker(seed)
+
     def _inner(self, trial: FrozenTrial) -> BaseSampler:
         if self._current is None or self._current[0] != trial.number:
             seed = derived_seed(self._seed, trial.number)
@@ -85,26 +90,19 @@ def _makers(spec: SamplerSpec, space: Space) -> dict[str, Callable[[int], BaseSa
     grouped = space.conditional if spec.group is None else spec.group
 
     def tpe(seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                multivariate=spec.multivariate,
-                constant_liar=spec.constant_liar,
-                group=grouped and spec.multivariate,
-                n_startup_trials=spec.startup_trials,
-                n_ei_candidates=spec.ei_candidates,
-            )
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            multivariate=spec.multivariate,
+            constant_liar=spec.constant_liar,
+            group=grouped and spec.multivariate,
+            n_startup_trials=spec.startup_trials,
+            n_ei_candidates=spec.ei_candidates,
+        )
 
-    def gp(seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
-
-    size = spec.population_size
+    size, startup = spec.population_size, spec.startup_trials
     return {
         "tpe": tpe,
-        "gp": gp,
+        "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup),
         "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=size, seed=seed),
         "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(population_size=size, seed=seed),
         "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),

@@ -12,14 +12,6 @@ from autosearch.supernets.ofa_mobilenetv3 import OFAArchitecture, OFAMobileNetV3
 NATIVE_HARD_ACTIVATIONS = (nn.Hardswish, nn.Hardsigmoid)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def supernets() -> dict[float, OFAMobileNetV3]:
     return {width: OFAMobileNetV3(width, random_state(width, 0)) for width in (1.0, 1.2)}

@@ -26,14 +26,6 @@ LITE = "tf_efficientnet_lite0"
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 

@@ -24,14 +24,6 @@ LITE = "tf_efficientnet_lite0"
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def lively_state(width: float) -> dict[str, Tensor]:
     """Random tensors that all matter: no neutral norms, no identity transforms."""
     state = random_state(width, seed=0)

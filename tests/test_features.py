@@ -22,15 +22,6 @@ from autosearch.features import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks run slower on several threads, far slower where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Fixed(FeatureExtractor):
     """Returns given maps and remembers what it was asked with."""
 

@@ -19,14 +19,6 @@ from autosearch.memory import BACKENDS, available_backends, make_memory_bank
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=BACKENDS)
 def backend(request) -> str:
     if request.param not in available_backends(DEVICE):

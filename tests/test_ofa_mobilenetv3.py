@@ -26,15 +26,6 @@ from autosearch.weights import tensors_sha256
 SIDE = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks run slower on several threads, far slower where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def lively_state(width: float) -> dict[str, Tensor]:
     """Random weights in which every tensor matters: no neutral norms, no identity transforms."""
     state = random_state(width, seed=0)

@@ -32,14 +32,6 @@ BANK = {"coreset_ratio": 0.5, "coreset_method": "random", "num_neighbors": 3}
 CASES = [{}, EVEN_SIZES, BANK]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=SPACES)
 def runner(request) -> Runner:
     content = {

@@ -13,15 +13,6 @@ MODELS = ["efficientnet_lite0", "resnet18", "mobilenetv3_large_100", "wide_resne
 SIDE = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks run slower on several threads, far slower where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
