@@ -270,7 +270,7 @@ def _search(spec: StudySpec, folder: StudyFolder, executor: ExecutorName) -> Non
         console.print(f"{why}. Continue with: autosearch resume {folder.path}")
         raise typer.Exit(INTERRUPTED if driver.stopped else 0)
     console.print("Next:")
-    for command in view.next_commands(folder.path, best):
+    for command in view.next_commands(folder.path, records, best):
         console.print(f"  {command}")
 
 

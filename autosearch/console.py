@@ -247,12 +247,17 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
 
 
-def next_commands(path: Path, front: Sequence[TrialRecord]) -> Iterable[str]:
+def next_commands(
+    path: Path, records: Sequence[TrialRecord], front: Sequence[TrialRecord]
+) -> Iterable[str]:
     """What to type next."""
     folder = escape(str(path))
     yield f"autosearch show {folder}"
+    failed = [record for record in records if record.status == Status.FAILED]
     if front:
         yield f"autosearch show {folder} --trial {front[-1].number}"
+    if failed:
+        yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
     yield f"autosearch resume {folder} --trials N   # more trials"
 
 

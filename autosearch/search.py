@@ -15,9 +15,11 @@ from autosearch import __version__, registry
 from autosearch.data import load_search_data
 from autosearch.data.records import SearchData
 from autosearch.detector import Runner, check_space
-from autosearch.errors import StudyError
+from autosearch.errors import DataError, StudyError
 from autosearch.evaluate import TrialEvaluator
 from autosearch.executors import Executor
+from autosearch.files import write_atomic
+from autosearch.metrics import Truth
 from autosearch.objectives import Objective
 from autosearch.results import StudyFolder, front, front_csv
 from autosearch.spec import StudySpec
@@ -87,7 +89,9 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     runner_class = registry.load_runner(spec.study.runner)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
     runner = runner_class(spec)
-    return Inputs(spec, objectives, runner, load_search_data(spec.dataset, progress))
+    data = load_search_data(spec.dataset, progress)
+    _check_scorable(data, spec)
+    return Inputs(spec, objectives, runner, data)
 
 
 def open_driver(
@@ -118,8 +122,6 @@ def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Exec
 
 def write_front(folder: StudyFolder, directions: Mapping[str, str]) -> None:
     """Write ``pareto.csv``."""
-    from autosearch.files import write_atomic
-
     write_atomic(folder.path / "pareto.csv", front_csv(front(folder.records(), directions)))
 
 
@@ -151,6 +153,18 @@ def new_folder(results: Path, spec: StudySpec, resume: bool) -> StudyFolder:
             f"{folder.path}`, or start another with --name"
         )
     return folder
+
+
+def _check_scorable(data: SearchData, spec: StudySpec) -> None:
+    """Refuse a validation split on which every trial would fail, its metrics being undefined."""
+    gap = Truth.from_masks(data.val.masks, data.val.types).gap
+    if gap is None:
+        return
+    dataset = spec.dataset
+    first = data.val.paths[int(data.val.labels.argmax())]
+    size = f"at image_size {dataset.image_size} under mask_rule {dataset.mask_rule}"
+    remedy = "set dataset.mask_rule to any, raise dataset.image_size, or mend the masks"
+    raise DataError(first, f"{gap} {size} (validation)", remedy)
 
 
 def _absolute(spec: StudySpec) -> StudySpec:

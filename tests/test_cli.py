@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from autosearch import __version__, cli
@@ -197,6 +199,28 @@ class TestErrors:
         error = refuses("run", "autopatch", *TINY, "--set", f"dataset.root={root}",
                         "--results", tmp_path / "results")  # fmt: skip
         assert str(root) in error
+        assert not (tmp_path / "results").exists()
+
+    def test_of_masks_that_vanish_when_resized(
+        self, refuses: Callable[..., str], tmp_path: Path
+    ) -> None:
+        # Every trial would fail on it, so none is started.
+        category = tmp_path / "data" / "dots"
+        grey = np.random.default_rng(0).integers(0, 255, (400, 400), dtype=np.uint8)
+        dot = np.zeros((400, 400), dtype=np.uint8)
+        dot[5, 5] = 255
+        folders = {"train/good": 6, "test/good": 2, "test/dot": 2, "ground_truth/dot": 2}
+        for folder, number in folders.items():
+            (category / folder).mkdir(parents=True)
+            for i in range(number):
+                mask = folder.startswith("ground_truth")
+                name = f"{i}_mask.png" if mask else f"{i}.png"
+                pixels = dot if mask else np.roll(grey, 10 * i + len(folder))
+                Image.fromarray(pixels).save(category / folder / name)
+        given = ["dataset.root=" + str(tmp_path / "data"), "dataset.category=dots"]
+        options = [part for text in (*given, "dataset.image_size=64") for part in ("--set", text)]
+        error = refuses("run", "backbones", *options, "--results", tmp_path / "results")
+        assert "test/dot/0.png: no anomalous pixel" in error and "mask_rule" in error
         assert not (tmp_path / "results").exists()
 
     def test_of_a_study_in_the_way(self, refuses: Callable[..., str], copy: Path) -> None:
