@@ -20,6 +20,7 @@ from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.maps import contact_sheet
 from autosearch.metrics import Truth
 from autosearch.objectives import Moment, Objective, Scored
+from autosearch.space import Params
 from autosearch.spec import StudySpec
 from autosearch.trials import Assignment, Outcome, Status
 
@@ -48,7 +49,7 @@ class TrialEvaluator:
         seconds: dict[str, float] = {}
         measured: dict[str, float] = {}
         with _timed(seconds, "build"):
-            detector = self._build(assignment)
+            detector = build(self.spec, self._runner, assignment.canonical, assignment.seed)
             self._measure("build", detector, None, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
@@ -76,13 +77,6 @@ class TrialEvaluator:
         named += [name for name, objective in known.items() if objective.default]
         return [known[name] for name in dict.fromkeys(named)]
 
-    def _build(self, assignment: Assignment) -> Detector:
-        wanted = self.spec.resources.gpu != 0
-        device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
-        torch.manual_seed(assignment.seed)
-        context = TrialContext(assignment.seed, device, self.spec.dataset.image_size)
-        return self._runner.build(assignment.canonical, context)
-
     def _measure(
         self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
     ) -> None:
@@ -96,6 +90,21 @@ class TrialEvaluator:
             for constraint in self.spec.parsed_constraints
             if constraint.name in measured
         }
+
+
+def build(spec: StudySpec, runner: Runner, canonical: Params, seed: int) -> Detector:
+    """Make the detector of a trial, the same every time.
+
+    Args:
+        spec: The study.
+        runner: Its runner, weights loaded.
+        canonical: The trial's canonical configuration.
+        seed: The trial's seed, `autosearch.trials.trial_seed`.
+    """
+    wanted = spec.resources.gpu != 0
+    device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    return runner.build(canonical, TrialContext(seed, device, spec.dataset.image_size))
 
 
 def evaluate_safely(

@@ -31,6 +31,9 @@ from autosearch.trials import SCORED, Outcome, Status, TrialRecord
 STUDY = "study"
 """Name of the one Optuna study in a journal."""
 
+TEST = "test.json"
+"""What a trial reached on the test split, written by ``autosearch evaluate`` alone."""
+
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
     "lease", "attempts",
@@ -135,6 +138,25 @@ class StudyFolder:
             raise StudyError(f"{self.journal_path}: holds no study") from None
         names = study.metric_names or [f"value_{i}" for i in range(len(study.directions))]
         return [record_of(trial, names) for trial in study.get_trials(deepcopy=False)]
+
+    def write_test(self, number: int, figures: Mapping[str, Any]) -> None:
+        """Keep what a trial reached on the test split."""
+        text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomic(self.trial_path(number) / TEST, text)
+
+    def load_tests(self) -> dict[int, dict[str, Any]]:
+        """What `write_test` wrote, by trial number; few trials have it.
+
+        Raises:
+            StudyError: A file cannot be read.
+        """
+        found = {}
+        for path in self.path.glob(f"trials/*/{TEST}"):
+            try:
+                found[int(path.parent.name)] = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise StudyError(f"{path}: cannot be read ({error})") from None
+        return dict(sorted(found.items()))
 
     def write_outcome(self, number: int, outcome: Outcome) -> None:
         """Keep a trial's artifacts and traceback."""

@@ -14,9 +14,9 @@ from typing import Any
 from autosearch import __version__, registry
 from autosearch.data import load_search_data
 from autosearch.data.records import SearchData
-from autosearch.detector import Runner, check_space
+from autosearch.detector import Detector, Runner, check_space
 from autosearch.errors import DataError, StudyError
-from autosearch.evaluate import TrialEvaluator
+from autosearch.evaluate import TrialEvaluator, build
 from autosearch.executors import Executor
 from autosearch.files import write_atomic
 from autosearch.metrics import Truth
@@ -24,7 +24,7 @@ from autosearch.objectives import Objective
 from autosearch.results import StudyFolder, front, front_csv
 from autosearch.spec import StudySpec
 from autosearch.study import StudyDriver
-from autosearch.trials import TrialRecord
+from autosearch.trials import SCORED, TrialRecord, trial_seed
 
 _PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
 
@@ -92,6 +92,42 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     data = load_search_data(spec.dataset, progress)
     _check_scorable(data, spec)
     return Inputs(spec, objectives, runner, data)
+
+
+def reopen(folder: StudyFolder, progress: Callable[[int, int], None] | None = None) -> Inputs:
+    """Load what a study was made from, to go on with its trials after the search.
+
+    Args:
+        folder: The study's folder.
+        progress: Called with images read so far and images in all.
+
+    Raises:
+        StudyError: Data or weights have changed since; both hashes are shown.
+        AutosearchError: Anything that `load_inputs` finds wrong.
+    """
+    inputs = load_inputs(folder.load_spec(), progress)
+    meta, guard = folder.load_meta(), inputs.guard()
+    before = {
+        "data": meta.get("data", {}).get("sha256"),
+        "weights": {weights["name"]: weights["sha256"] for weights in meta.get("weights", ())},
+    }
+    for name, value in before.items():
+        if guard[name] != value:
+            raise StudyError(f"{folder.path}: other {name} now than then: {guard[name]}, {value}")
+    return inputs
+
+
+def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
+    """Make the detector of a scored trial as the search made it; it still has to be fitted.
+
+    Raises:
+        StudyError: The trial has no values, so nothing says that it can be built.
+    """
+    if record.status not in SCORED:
+        why = f": {record.reason}" if record.reason else ""
+        raise StudyError(f"trial {record.number} is {record.status}{why}")
+    seed = trial_seed(inputs.spec.study.seed, record.canonical)
+    return build(inputs.spec, inputs.runner, record.canonical, seed)
 
 
 def open_driver(

@@ -36,7 +36,7 @@ from autosearch.trials import (
     Summary,
     TrialRecord,
     canonical_key,
-    derived_seed,
+    trial_seed,
 )
 
 LEASE_SECONDS = 120.0
@@ -256,7 +256,7 @@ class StudyDriver:
         if key in self._leader:
             self._followers.setdefault(key, []).append(number)
             return None
-        seed = derived_seed(self._spec.study.seed, key)
+        seed = trial_seed(self._spec.study.seed, canonical)
         assignment = Assignment(number, params, canonical, seed)
         self._leader[key] = number
         self._mine[number] = assignment

@@ -44,6 +44,11 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
+def trial_seed(study_seed: int, canonical: Mapping[str, object]) -> int:
+    """Seed of a trial: the same wherever and whenever the configuration is evaluated."""
+    return derived_seed(study_seed, canonical_key(canonical))
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One configuration to evaluate.
