@@ -1,11 +1,24 @@
 """Fixtures shared by all tests."""
 
+import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import optuna
 import pytest
 import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from PIL import Image
+
+from autosearch.registry import find_space
+from autosearch.results import StudyFolder, front, open_study
+from autosearch.space import Value
+from autosearch.spec import StudySpec, load_spec
+from autosearch.trials import SCORED, Outcome, Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,3 +47,86 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., StudyFolder]:
+    """Write a study's folder without evaluating anything: `make_study(path, trials, seed=0)`."""
+    return _make_study
+
+
+def _make_study(path: Path, trials: int, seed: int = 0, space: str = "autopatch") -> StudyFolder:
+    """A study of the given space with trials of every status and made-up values."""
+    name = path.name if re.fullmatch(r"[\w.-]+", path.name) else "odd"
+    spec = load_spec(find_space(space), [f"study.name={name}", f"study.trials={trials}"])
+    folder = StudyFolder(path)
+    study = open_study(folder.storage(), {"gflops": "minimize", "rwap": "maximize"}, {})
+    folder.write_spec(spec)
+    weights = {
+        "name": "ofa_mbv3_d234_e346_k357_w1.0",
+        "source": "random",
+        "sha256": "0" * 64,
+        "note": "made up",
+    }
+    counts = {"train": {"good": 20}, "val": {"crack": 1, "good": 5}}
+    data = {"name": "demo", "category": "brick", "root": "x", "counts": counts, "sha256": "1" * 64}
+    data |= {"image_size": 224, "resize_rule": "bilinear", "mask_rule": "nearest"}
+    data |= {"anomalies_per_type": 1, "test_skip": 1, "synthetic": True}
+    meta = {"autosearch": "0.1.0", "written": "2026-01-01T00:00:00+00:00", "seed": seed}
+    folder.write_meta({**meta, "data": data, "weights": [weights], "packages": {"torch": "2.14"}})
+    study.add_trials([_trial(spec, number, seed) for number in range(trials)])
+    failed = [r for r in folder.records() if r.status == Status.FAILED][:3]
+    for record in failed:
+        outcome = Outcome(Status.FAILED, traceback="Traceback (most recent call last): <script>")
+        folder.write_outcome(record.number, outcome)
+    for record in front(folder.records(), {"gflops": "minimize", "rwap": "maximize"}):
+        picture = io.BytesIO()
+        Image.new("RGB", (484, 328), (record.number % 256, 90, 120)).save(picture, "JPEG")
+        folder.write_outcome(
+            record.number, Outcome(Status.COMPLETE, artifacts={"maps.jpg": picture.getvalue()})
+        )
+    return folder
+
+
+def _trial(spec: StudySpec, number: int, seed: int) -> optuna.trial.FrozenTrial:
+    draw = np.random.default_rng((seed, number))
+    drawn = _Draw(draw)
+    params = spec.parsed_space.suggest(drawn)
+    status = Status(draw.choice([*["complete"] * 14, "failed", "infeasible", "pruned", "cached"]))
+    if number == 0:
+        status = Status.COMPLETE
+    gflops = float(draw.uniform(0.05, 0.6))
+    rwap = float(0.5 * (1 - np.exp(-8 * gflops)) * draw.uniform(0.6, 1.0))
+    attributes: dict[str, Any] = {"status": str(status), "canonical": params}
+    if status in SCORED:
+        attributes |= {"gmacs": gflops / 2, "ap": rwap * 0.9, "search_gflops": 3.0, "seconds": {}}
+        attributes |= {"cached_from": 0} if status == Status.CACHED else {}
+    else:
+        attributes |= {"reason": f"{status} on purpose <b>"}
+    state = optuna.trial.TrialState.COMPLETE if status in SCORED else optuna.trial.TrialState.FAIL
+    return optuna.trial.create_trial(
+        state=state,
+        values=[gflops, rwap] if status in SCORED else None,
+        params=params,
+        distributions=drawn.distributions,
+        user_attrs=attributes,
+    )
+
+
+class _Draw:
+    """Draws parameters evenly and keeps their distributions, as Optuna wants them."""
+
+    def __init__(self, draw: np.random.Generator) -> None:
+        self._draw = draw
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return choices[int(self._draw.integers(len(choices)))]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        self.distributions[name] = IntDistribution(low, high, log=log, step=step)
+        return int(self._draw.choice(range(low, high + 1, step)))
+
+    def suggest_float(self, *_: Any, **__: Any) -> float:
+        raise NotImplementedError("no space of these tests has a continuous range")
