@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import shutil
 import urllib.error
 import urllib.request
@@ -32,8 +33,9 @@ from autosearch.supernets.timm_backbone import create, create_without_weights
 OFA_URL = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
 """Where the authors of once-for-all publish their supernets, one file per model name."""
 
-BUNDLED: dict[str, tuple[Path, str]] = {}
-"""Weights that ship with this package: model name to file and a note on how they were made."""
+_PRETRAINED = Path(__file__).parent / "supernets" / "pretrained"
+BUNDLED = {name: _PRETRAINED / f"{name}.safetensors" for name in ofa_layout.MODEL_NAMES}
+"""Weights that ship with this package; beside each file a card says how it was made."""
 
 CONNECT_SECONDS = 4.0
 """How long a server may take to answer before it counts as unreachable. There are no retries."""
@@ -140,8 +142,18 @@ def _bundled(model: str) -> Weights:
         return Weights(model, "package", sha256(path), state, note)
     if model not in BUNDLED:
         raise WeightsError(f"{model}: no weights of this model are bundled. {_remedy(model)}")
-    path, note = BUNDLED[model]
-    return Weights(model, "bundled", sha256(path), _fit(model, read_tensors(path), path), note)
+    path = BUNDLED[model]
+    card, digest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), sha256(path)
+    if digest != card["sha256"]:
+        raise WeightsError(
+            f"{path}: its SHA-256 is {digest}, but its card says {card['sha256']}; "
+            "install the package anew"
+        )
+    note = (
+        f"distilled from {card['teacher']} on {card['images']} freely licensed images, "
+        f"{card['steps']} steps; no released checkpoint"
+    )
+    return Weights(model, "bundled", digest, _fit(model, read_tensors(path), path), note)
 
 
 def _from_path(model: str, request: str) -> Weights:

@@ -54,6 +54,11 @@ def _parameters() -> dict[str, ParameterInfo]:
                 3, "side of the neighbourhood that is averaged", low=1, high=16
             ),
         }
+    known["bn_recalibration"] = ParameterInfo(
+        None,
+        "batch-norm statistics from the training images; null: for bundled weights alone",
+        choices=(None, True, False),
+    )
     return known | PARAMETERS
 
 
@@ -102,6 +107,14 @@ class AutoPatchRunner(Runner):
             names += ["extraction_block"]
             names += ["patch_size"] if s in extracted else []
             kept |= {f"stage{s}.{name}": full[f"stage{s}.{name}"] for name in names}
+        recalibration = full["bn_recalibration"]
+        if recalibration is None:
+            # A distilled supernet keeps the statistics of its largest subnet alone.
+            recalibration = any(
+                width == full["width"] and weights.source == "bundled"
+                for width, weights in self._weights.items()
+            )
+        kept["bn_recalibration"] = recalibration
         return kept | canonical_bank(params)
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:
@@ -116,6 +129,7 @@ class AutoPatchRunner(Runner):
             BankSettings.of(params, self.spec.memory.backend),
             context,
             extra_flops=kernel_transform_flops(architecture) if counted else 0,
+            bn_recalibration=bool(params["bn_recalibration"]),
         )
 
 

@@ -33,9 +33,13 @@ from autosearch.features import (
 )
 from autosearch.memory import MemoryBank, make_memory_bank
 from autosearch.space import Params
+from autosearch.supernets.recalibration import recalibrate
 
 _CPU_BATCH, _GPU_BATCH = 4, 32
 """Images per pass: on a CPU so few that feature maps stay in its caches."""
+
+_CALIBRATION_IMAGES = 64
+"""Batch-norm statistics are measured on so many training images, evenly spread."""
 
 PARAMETERS = {
     "coreset_ratio": ParameterInfo(
@@ -99,6 +103,7 @@ class MemoryBankDetector(Detector):
         bank: How the memory bank is made and searched.
         context: Seed, device and image size.
         extra_flops: Added to the network's FLOPs, for conventions that count more than it runs.
+        bn_recalibration: Whether batch norms take their statistics from the training images.
     """
 
     def __init__(
@@ -108,12 +113,13 @@ class MemoryBankDetector(Detector):
         bank: BankSettings,
         context: TrialContext,
         extra_flops: int = 0,
+        bn_recalibration: bool = False,
     ) -> None:
         self._settings, self._context = bank, context
         self._network = profile(extractor, (1, 3, context.image_size, context.image_size))
-        self._extra_flops = extra_flops
-        fast = optimise_for_inference(extractor)
-        self._features = PatchFeatures(fast, patch_sizes).to(context.device).eval()
+        self._extra_flops, self._bn_recalibration = extra_flops, bn_recalibration
+        self._extractor, self._patch_sizes = extractor, patch_sizes
+        self._features: PatchFeatures | None = None
         self._side = 0
         self._bank: MemoryBank | None = None
 
@@ -123,7 +129,9 @@ class MemoryBankDetector(Detector):
         Raises:
             Infeasible: The coreset is smaller than the number of neighbours.
         """
-        patches = self._patches(shared_tensor(train.pixels))
+        images = shared_tensor(train.pixels)
+        features = self._prepare(images)
+        patches = self._patches(features, images)
         settings = self._settings
         if settings.coreset_ratio < 1:
             kept = coreset(
@@ -138,12 +146,12 @@ class MemoryBankDetector(Detector):
             raise Infeasible(reason)
         bank = make_memory_bank(settings.backend, patches.shape[1], self._context.device)
         bank.add(patches)
-        self._bank = bank
+        self._features, self._bank = features, bank
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
         """See `Detector.anomaly_maps`; the unit is that of squared feature distances."""
-        bank = self._fitted()
-        queries = self._patches(images)
+        features, bank = self._fitted()
+        queries = self._patches(features, images)
         distances = bank.search(queries, self._settings.num_neighbors).mean(dim=1)
         scores = distances.view(len(images), 1, self._side, self._side)
         return _upsample(scores, images.shape[-1])[:, 0].cpu()
@@ -163,24 +171,31 @@ class MemoryBankDetector(Detector):
 
     def module(self) -> nn.Module:
         """See `Detector.module`."""
-        return NearestPatchScore(
-            self._features, self._fitted().patches(), self._settings.num_neighbors
-        )
+        features, bank = self._fitted()
+        return NearestPatchScore(features, bank.patches(), self._settings.num_neighbors)
 
-    def _fitted(self) -> MemoryBank:
-        if self._bank is None:
+    def _prepare(self, images: Tensor) -> PatchFeatures:
+        extractor = self._extractor
+        if self._bn_recalibration:
+            step = -(-len(images) // _CALIBRATION_IMAGES)
+            extractor = recalibrate(extractor, images[::step])
+        fast = optimise_for_inference(extractor)
+        return PatchFeatures(fast, self._patch_sizes).to(self._context.device).eval()
+
+    def _fitted(self) -> tuple[PatchFeatures, MemoryBank]:
+        if self._features is None or self._bank is None:
             raise RuntimeError("the detector has not been fitted")
-        return self._bank
+        return self._features, self._bank
 
-    def _patches(self, images: Tensor) -> Tensor:
+    def _patches(self, features: PatchFeatures, images: Tensor) -> Tensor:
         device = self._context.device
         size = _CPU_BATCH if device == "cpu" else _GPU_BATCH
         patches = []
         with torch.inference_mode():
             for start in range(0, len(images), size):
-                features = self._features(images[start : start + size].to(device))
-                self._side = features.shape[-1]
-                patches.append(to_patches(features))
+                grid = features(images[start : start + size].to(device))
+                self._side = grid.shape[-1]
+                patches.append(to_patches(grid))
             return torch.cat(patches)
 
 

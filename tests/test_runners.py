@@ -28,8 +28,9 @@ EVEN_SIZES = {"stage1.patch_size": 2, "stage3.patch_size": 16} | {
     "level2.patch_size": 4,
     "level3.patch_size": 16,
 }
+RECALIBRATED = {"bn_recalibration": True}
 BANK = {"coreset_ratio": 0.5, "coreset_method": "random", "num_neighbors": 3}
-CASES = [{}, EVEN_SIZES, BANK]
+CASES = [{}, EVEN_SIZES, BANK, RECALIBRATED]
 
 
 @pytest.fixture(scope="module", params=SPACES)
@@ -109,6 +110,17 @@ def test_nothing_extracted_is_infeasible(runner):
         runner.canonical(own(runner, NOTHING_EXTRACTED))
 
 
+def test_bundled_weights_are_recalibrated_unless_told_otherwise():
+    spec = {"study": {"name": "test", "runner": "autopatch"}, "space": SPACES["autopatch"]}
+    spec |= {"objectives": ["rwap"]}
+    for source, default in {"random": False, "bundled": True}.items():
+        runner = load_runner("autopatch")(parse_spec({**spec, "backbone": {"weights": source}}))
+        assert runner.canonical({})["bn_recalibration"] is default
+        for value in (True, False):
+            chosen = runner.canonical({"bn_recalibration": value})
+            assert chosen["bn_recalibration"] is value
+
+
 def test_a_level_that_the_backbone_lacks_is_infeasible():
     spec = {"study": {"name": "test", "runner": "patchcore"}, "space": SPACES["patchcore"]}
     spec |= {"objectives": ["rwap"], "backbone": {"weights": "random"}}
@@ -134,6 +146,7 @@ WITH_EFFECT = {
         "stage1.extraction_block": 5,
         "stage3.extraction_block": None,
         "stage3.patch_size": 2,
+        "bn_recalibration": True,
     },
     "patchcore": {"level1.extract": True, "level3.extract": False, "level2.patch_size": 2},
 }

@@ -2,7 +2,9 @@
 
 import contextlib
 import http.server
+import json
 import pickle
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,7 +21,10 @@ from skimage.transform import resize
 from autosearch import weights
 from autosearch.errors import ConfigError, WeightsError
 from autosearch.files import cache_dir, sha256
+from autosearch.supernets import ofa_layout
 from autosearch.supernets.ofa_mobilenetv3 import random_state
+from autosearch.supernets.teacher import Teacher
+from autosearch.supernets.verify import verify_state
 from autosearch.weights import resolve, tensors_sha256
 
 OFA = "ofa_mbv3_d234_e346_k357_w1.0"
@@ -169,19 +174,52 @@ def test_an_answer_that_is_no_checkpoint_is_not_cached(server: Server, body: byt
 @pytest.mark.usefixtures("offline")
 def test_offline_says_what_to_do():
     with pytest.raises(WeightsError, match=r"path of a file .*random.* meaningless") as raised:
-        resolve(OFA, "auto", seed=0)
+        resolve("resnet18", "auto", seed=0)
     assert "\n" not in str(raised.value)
     with pytest.raises(WeightsError, match="no weights of this model are bundled"):
-        resolve(OFA, "bundled", seed=0)
+        resolve("resnet18", "bundled", seed=0)
 
 
 @pytest.mark.usefixtures("offline")
-def test_offline_falls_back_to_bundled_weights(released: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(weights.BUNDLED, OFA, (released, "distilled"))
-    found = resolve(OFA, "auto", seed=0)
-    assert (found.source, found.note) == ("bundled", "distilled")
+@pytest.mark.parametrize("model", weights.BUNDLED)
+def test_offline_falls_back_to_bundled_weights(model: str):
+    found = resolve(model, "auto", seed=0)
+    assert (found.source, found.sha256) == ("bundled", sha256(weights.BUNDLED[model]))
+    assert "distilled from tf_efficientnet_lite0" in found.note
     with pytest.raises(WeightsError, match="cannot be read"):
-        resolve(OFA, "official", seed=0)
+        resolve(model, "official", seed=0)
+
+
+@pytest.mark.parametrize("model", weights.BUNDLED)
+def test_bundled_weights_fit_into_the_package(model: str):
+    path = weights.BUNDLED[model]
+    assert path.stat().st_size <= 25e6
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["sha256"] == sha256(path) and card["half"]
+    assert card["width"] == str(ofa_layout.MODEL_NAMES[model])
+
+
+@pytest.mark.parametrize("model", weights.BUNDLED)
+def test_bundled_supernets_see_what_their_teacher_sees(model: str):
+    """On photographs that no training has shown: correlation of channels, random weights at 0."""
+    photographs = (data.chelsea(), data.coffee(), data.astronaut(), data.rocket())
+    crops = [(255 * resize(p, (256, 256), anti_aliasing=True)).astype("u1") for p in photographs]
+    teacher = Teacher("tf_efficientnet_lite0", resolve("tf_efficientnet_lite0", "auto", 0).state)
+    found = verify_state(resolve(model, "bundled", 0).state, teacher, np.stack(crops), size=128)
+    assert found.parity < 1e-3
+    assert min(found.agreement["largest, stored"][:4]) > 0.7
+    assert min(found.agreement["random 0, recalibrated"][:4]) > 0.45
+    random = verify_state(resolve(model, "random", 0).state, teacher, np.stack(crops), size=128)
+    assert max(random.agreement["largest, stored"][:4]) < 0.2
+
+
+def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(weights.BUNDLED[OFA].read_bytes()[:-1] + b"x")
+    shutil.copy(weights.BUNDLED[OFA].with_suffix(".json"), path.with_suffix(".json"))
+    monkeypatch.setitem(weights.BUNDLED, OFA, path)
+    with pytest.raises(WeightsError, match=r"damaged.*its card says.*install the package anew"):
+        resolve(OFA, "bundled", seed=0)
 
 
 @pytest.mark.parametrize("setting", ["0", "1"])
