@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +17,13 @@ from rich.text import Text
 
 from autosearch import __version__
 from autosearch.errors import AutosearchError
+from autosearch.evaluate_cli import evaluate
 from autosearch.supernet_cli import supernet_app
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.results import StudyFolder
     from autosearch.spec import StudySpec
+    from autosearch.trials import TrialRecord
 
 app = typer.Typer(
     name="autosearch",
@@ -33,6 +36,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(supernet_app, name="supernet")
+app.command()(evaluate)
 
 console = Console()
 INTERRUPTED = 130
@@ -118,27 +122,31 @@ def resume(
 def show(
     directory: Directory,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One object: study, counts, front.")
+        bool, typer.Option("--json", help="One object: study, counts, front or trial.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The front as CSV.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The front as CSV, or the trial.")] = False,
     trial: Annotated[
-        int | None, typer.Option("--trial", min=0, help="One trial: values, log, traceback.")
+        int | None, typer.Option("--trial", min=0, help="One trial: values, test, traceback.")
     ] = None,
 ) -> None:
-    """Show a study's Pareto front. Counts of trials add up: each trial has one status."""
+    """Show a study's Pareto front. Counts of trials add up: each trial has one status.
+
+    Figures of the test split stand beside those of validation where `autosearch evaluate` has
+    measured them.
+    """
     from autosearch import console as view
     from autosearch import registry
+    from autosearch.final_view import final_warnings, tested_record
     from autosearch.results import StudyFolder, counts, front, front_csv
 
     folder = StudyFolder.open(directory)
     spec, records, meta = folder.load_spec(), folder.records(), folder.load_meta()
     objectives = registry.resolve_objectives(spec)
     directions = {name: objective.direction for name, objective in objectives.items()}
-    best = front(records, directions)
-    if trial is not None:
-        _show_trial(folder, trial)
-    elif as_csv:
-        sys.stdout.write(front_csv(best))
+    tests = folder.load_tests()
+    listed = front(records, directions) if trial is None else [_record(folder, records, trial)]
+    if as_csv:
+        sys.stdout.write(front_csv([tested_record(record, tests) for record in listed]))
     elif as_json:
         number = counts(records)
         study = {
@@ -150,13 +158,16 @@ def show(
             "data": meta.get("data", {}),
             "weights": meta.get("weights", []),
         }
-        listed = [{"number": r.number, "values": r.values, "params": r.params} for r in best]
-        print(json.dumps({"study": study, "counts": number, "front": listed}, indent=2))
+        plain = [_plain(record, tests.get(record.number), trial is not None) for record in listed]
+        shown = {"front": plain} if trial is None else {"trial": plain[0]}
+        print(json.dumps({"study": study, "counts": number, **shown}, indent=2))
+    elif trial is not None:
+        _show_trial(folder, listed[0], tests)
     else:
         console.print(f"[bold]{spec.study.name}[/]: {view.counts_line(counts(records))}"
                       f" of {spec.study.trials}")  # fmt: skip
-        _print_all(view.provenance(meta), view.warnings(meta))
-        console.print(view.front_table(best, objectives))
+        _print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
+        console.print(view.front_table(listed, objectives, tests=tests))
 
 
 @app.command()
@@ -274,18 +285,38 @@ def _search(spec: StudySpec, folder: StudyFolder, executor: ExecutorName) -> Non
         console.print(f"  {command}")
 
 
-def _show_trial(folder: StudyFolder, number: int) -> None:
-    from autosearch import console as view
+def _record(folder: StudyFolder, records: Sequence[TrialRecord], number: int) -> TrialRecord:
     from autosearch.errors import StudyError
 
-    records = folder.records()
     if not number < len(records):
         raise StudyError(f"{folder.path}: no trial {number}; there are {len(records)}")
-    console.print(view.trial_table(records[number]))
-    for path in sorted(folder.trial_path(number).glob("*")):
+    return records[number]
+
+
+def _show_trial(
+    folder: StudyFolder, record: TrialRecord, tests: Mapping[int, Mapping[str, Any]]
+) -> None:
+    from autosearch.console import trial_table
+    from autosearch.final_view import final_tables, final_warnings
+
+    console.print(trial_table(record))
+    if (figures := tests.get(record.number)) is not None:
+        _print_all(final_tables(figures), final_warnings({record.number: figures}))
+    for path in sorted(folder.trial_path(record.number).glob("*")):
         console.print(f"file {path}")
         if path.suffix == ".txt":
             console.print(path.read_text(encoding="utf-8"), markup=False, highlight=False)
+
+
+def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> dict[str, Any]:
+    """A trial for JSON: as listed in the front, or all of it; its test figures if it has any."""
+    if whole:
+        return {**asdict(record), "test": figures}
+    plain: dict[str, Any] = {"number": record.number, "values": record.values}
+    plain["params"] = record.params
+    if figures is not None:
+        plain["test"] = {part: figures[part] for part in ("metrics", "intervals")}
+    return plain
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autosearch.data import Report
+from autosearch.final_view import Tests, tested_names, with_interval
 from autosearch.objectives import Objective
 from autosearch.trials import SCORED, Status, Summary, TrialRecord
 
@@ -113,9 +115,19 @@ class SearchProgress:
 
 
 def front_table(
-    front: Sequence[TrialRecord], objectives: Mapping[str, Objective], limit: int = 20
+    front: Sequence[TrialRecord],
+    objectives: Mapping[str, Objective],
+    limit: int = 20,
+    tests: Tests = MappingProxyType({}),
 ) -> RenderableType:
-    """The Pareto front: trial number, objectives with unit, and the configuration in short."""
+    """The Pareto front: trial number, objectives with unit, and the configuration in short.
+
+    Args:
+        front: Its trials.
+        objectives: The study's, in its order.
+        limit: Largest number of rows.
+        tests: Test figures by trial number; a column more where there are any.
+    """
     if not front:
         return "No complete trial, so no Pareto front."
     plural = "" if len(front) == 1 else "s"
@@ -126,9 +138,13 @@ def front_table(
         unit = f" ({objective.unit})" if objective.unit else ""
         arrow = "↓" if objective.direction == "minimize" else "↑"
         table.add_column(f"{name}{unit} {arrow}", justify="right")
+    tested = tested_names(objectives) if any(r.number in tests for r in front) else []
+    for name in tested:
+        table.add_column(f"test {name} [95 %]", justify="right")
     table.add_column("configuration")
     for record in _thinned(front, limit):
         values = [_number(record.values[name]) for name in objectives]
+        values += [with_interval(tests.get(record.number), name) for name in tested]
         table.add_row(str(record.number), *values, escape(short(record)))
     tails = {name.rpartition(".")[2] for record in front for name in record.params if "." in name}
     notes = [", ".join(f"{_initials(tail)} {tail}" for tail in sorted(tails) if "_" in tail)]

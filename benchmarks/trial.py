@@ -98,7 +98,7 @@ def main() -> None:
             ],
         )
     )
-    test = load_test_set(inputs.spec.dataset)
+    test, _ = load_test_set(inputs.spec.dataset)
     evaluator = TrialEvaluator(inputs.spec, inputs.runner, inputs.data)
     console = Console(soft_wrap=True)
     console.print(__doc__.split("\n\n", 2)[2].strip() if __doc__ else "")

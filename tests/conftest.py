@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
 import io
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,38 @@ class _Draw:
 
     def suggest_float(self, *_: Any, **__: Any) -> float:
         raise NotImplementedError("no space of these tests has a continuous range")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium for all tests; use `browser`, which starts every test afresh."""
+    found: dict[str, Any] = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    found["selenium"] = importlib.util.find_spec("selenium")
+    missing = [name for name, there in found.items() if there is None]
+    if missing:
+        reason = f"no {' and no '.join(missing)} here, so pages cannot be tried"
+        if os.environ.get("AUTOSEARCH_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found["chromium"]
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(found["chromedriver"]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """Selenium's driver of a headless Chromium: empty page, 1440 x 900, light, empty log."""
+    chromium.get("about:blank")
+    light = {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", light)
+    metrics = {"width": 1440, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.get_log("browser")
+    return chromium

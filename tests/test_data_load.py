@@ -106,15 +106,29 @@ def test_a_search_never_opens_test_files(root: Path) -> None:
 
 
 def test_test_set_is_what_no_search_saw(root: Path) -> None:
-    data, test = load_search_data(spec(root)), load_test_set(spec(root))
+    data, (test, _) = load_search_data(spec(root)), load_test_set(spec(root))
     assert test.types == ("dent", "good", "good", "hole", "hole")
     assert not set(test.paths) & {*data.train.paths, *data.val.paths}
+
+
+def test_test_hash_follows_test_files_and_not_the_place(root: Path, tmp_path: Path) -> None:
+    _, info = load_test_set(spec(root))
+    assert info["counts"] == {"dent": 1, "good": 2, "hole": 2}
+    moved = root.rename(tmp_path / "elsewhere")
+    write_image(moved / "part/train/good/5.png", 98)
+    assert load_test_set(spec(moved))[1] == info, "a train image is no part of the test"
+    assert load_test_set(spec(moved, anomalies_per_type=2))[1]["sha256"] != info["sha256"]
+    write_mask(moved / "part/ground_truth/hole/2_mask.png", 20)
+    assert load_test_set(spec(moved))[1]["sha256"] != info["sha256"]
 
 
 def test_progress_counts_every_image(root: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_search_data(spec(root), lambda done, total: seen.append((done, total)))
     assert seen == [(i, 8) for i in range(1, 9)]
+    seen.clear()
+    load_test_set(spec(root), lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 5) for i in range(1, 6)]
 
 
 def empty_mask(base: Path) -> Path:
@@ -192,7 +206,7 @@ part/test/dent/0.png,,0,,,,other
 
 def test_csv_rows_state_split_group_and_category(root: Path) -> None:
     dataset = csv_spec(root, ROWS)
-    data, test = load_search_data(dataset), load_test_set(dataset)
+    data, (test, _) = load_search_data(dataset), load_test_set(dataset)
     assert data.train.paths == ("part/train/good/0.png",)
     assert data.val.types == ("hole", "hole", "good")
     assert data.val.groups == ("A", "A", "part/train/good/1.png")
@@ -243,6 +257,6 @@ def test_real_tiles(shared_data: Path) -> None:
         "train": {"good": 48},
         "val": {**dict.fromkeys(kinds, 1), "good": 16},
     }
-    test = load_test_set(dataset)
+    test, _ = load_test_set(dataset)
     assert [test.types.count(kind) for kind in ("good", *kinds)] == [16, 5, 5, 5, 5, 5]
     assert 0.2 < data.train.pixels.mean() < 0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -65,14 +66,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
     """
     index = open_index(dataset)
     split = split_index(index, dataset)
-    total, done = len(split.train) + len(split.val), 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
+    tick = _ticker(progress, len(split.train) + len(split.val))
     train, train_files = _read_all(index, split.train, dataset, tick)
     val, val_files = _read_all(index, split.val, dataset, tick)
     counts = {"train": _count(split.train), "val": _count(split.val)}
@@ -83,7 +77,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "root": str(index.root),
         "root_name": index.root.name,
         "counts": counts,
-        "sha256": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "sha256": _sha256(files),
         "image_size": dataset.image_size,
         "resize_rule": RESIZE_RULE,
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
@@ -94,8 +88,18 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
     return SearchData(train, val, info)
 
 
-def load_test_set(dataset: DatasetSpec) -> ImageSet:
+def load_test_set(
+    dataset: DatasetSpec, progress: Progress | None = None
+) -> tuple[ImageSet, dict[str, object]]:
     """Read the test images, for final figures only; nothing that selects may call this.
+
+    Args:
+        dataset: As given to the search.
+        progress: Told about every image read.
+
+    Returns:
+        Read-only arrays in the order of the files' paths, and an info: ``counts`` of images by
+        type, and ``sha256`` over relative path and bytes of every image and mask.
 
     Raises:
         ConfigError: As `load_search_data`.
@@ -109,7 +113,13 @@ def load_test_set(dataset: DatasetSpec) -> ImageSet:
             "the test split is empty",
             "add test images, or lower dataset.anomalies_per_type or dataset.test_skip",
         )
-    return _read_all(index, split.test, dataset, lambda: None)[0]
+    tick = _ticker(progress, len(split.test))
+    images, files = _read_all(index, split.test, dataset, tick)
+    info: dict[str, object] = {
+        "counts": _count(split.test),
+        "sha256": _sha256(f"test\0{line}" for line in files),
+    }
+    return images, info
 
 
 def read_sample(sample: Sample) -> Original:
@@ -174,6 +184,16 @@ def _read_all(
     types = tuple(sample.type for sample in samples)
     groups = tuple(sample.group for sample in samples)
     return ImageSet(pixels, masks, types, names, groups), lines
+
+
+def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
+    """What is called after every image, to tell ``progress``."""
+    done = itertools.count(1)
+    return lambda: progress(next(done), total) if progress else None
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,0 +1,424 @@
+"""Final figures: true to independent metrics, repeatable, and out of reach of any search."""
+
+import ast
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from typer.testing import CliRunner, Result
+
+from autosearch import cli, final, search
+from autosearch.data import load_test_set
+from autosearch.errors import StudyError
+from autosearch.evaluate_cli import evaluate
+from autosearch.final import METRICS, FinalEvaluator
+from autosearch.results import StudyFolder
+from autosearch.spec import parse_spec
+from autosearch.thresholds import Threshold, choose_threshold
+from autosearch.trials import Status
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE = 64
+
+
+def write_part(base: Path) -> None:
+    """Ten normal images to train on, three to test on, four holes and two dents."""
+    draw = np.random.default_rng(0)
+    names = [f"train/good/{i}" for i in range(10)] + [f"test/good/{i}" for i in range(3)]
+    names += [f"test/hole/{i}" for i in range(4)] + [f"test/dent/{i}" for i in range(2)]
+    for name in names:
+        values = draw.normal(120, 12, (SIDE, SIDE, 3))
+        if "good" not in name:
+            y, x = draw.integers(4, 40, 2)
+            values[y : y + 14, x : x + 12] += 90 if "hole" in name else 25
+            mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+            mask[y : y + 14, x : x + 12] = 255
+            path = base / "ground_truth" / f"{name.removeprefix('test/')}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(path)
+        path = base / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study in which trials share configurations; the data lies beside it."""
+    base = tmp_path_factory.mktemp("made")
+    write_part(base / "data" / "part")
+    spec = parse_spec(
+        {
+            "study": {"name": "study", "runner": "autopatch", "trials": 4},
+            "space": {"stage1.extraction_block": [5, 6], "width": 1.0, "coreset_ratio": 0.2},
+            "objectives": ["gflops", "rwap"],
+            "sampler": {"name": "random"},
+            "backbone": {"weights": "random"},
+            "dataset": {"root": str(base / "data"), "category": "part", "image_size": SIDE},
+        }
+    )
+    inputs, folder = search.load_inputs(spec), StudyFolder(base / "study")
+    driver = search.open_driver(inputs, folder)
+    search.run(inputs, folder, driver, search.make_executor("local"))
+    statuses = [record.status for record in folder.records()]
+    assert set(statuses) == {Status.COMPLETE, Status.CACHED}
+    return folder.path
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> StudyFolder:
+    """A copy of the study that a test may change; its data may not be."""
+    return StudyFolder(Path(shutil.copytree(made, tmp_path / "study")))
+
+
+@pytest.fixture(scope="module")
+def figures(made: Path) -> dict:
+    """What is found of trial 0, by way of a file."""
+    folder = StudyFolder(made)
+    inputs = search.reopen(folder)
+    evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=200)
+    found = evaluator(folder.records()[0])
+    return json.loads(json.dumps(found, allow_nan=False))
+
+
+@pytest.fixture(scope="module")
+def maps(made: Path) -> dict[str, np.ndarray]:
+    """Validation and test maps of trial 0, made here without the evaluator."""
+    inputs = search.reopen(StudyFolder(made))
+    detector = search.rebuild(inputs, StudyFolder(made).records()[0])
+    detector.fit(inputs.data.train)
+    test, _ = load_test_set(inputs.spec.dataset)
+    images = {"val": inputs.data.val.pixels, "test": test.pixels}
+    return {k: detector.anomaly_maps(torch.tensor(v)).numpy() for k, v in images.items()}
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `evaluate`, or `show`, as the command line would; errors are raised."""
+    app = typer.Typer()
+    app.command()(evaluate)
+    app.command()(cli.show)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if isinstance(done.exception, Exception):
+            raise done.exception
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the trials for which a detector was made."""
+    made: list[int] = []
+
+    def spied(inputs: search.Inputs, record: search.TrialRecord) -> search.Detector:
+        made.append(record.number)
+        return search.rebuild(inputs, record)
+
+    monkeypatch.setattr(final, "rebuild", spied)
+    return made
+
+
+class TestFigures:
+    def test_agree_with_independent_metrics(self, made: Path, figures: dict, maps: dict) -> None:
+        dataset = StudyFolder(made).load_spec().dataset
+        test, info = load_test_set(dataset)
+        assert test.types == ("dent", "good", "good", "good", "hole", "hole", "hole")
+        assert figures["data"] == {**info, "images": 7}
+        pixels, flat = maps["test"].ravel(), test.masks.ravel()
+        scores = maps["test"].max(axis=(1, 2))
+        value = {name: figures["thresholds"][name]["value"] for name in ("pixel", "image")}
+        expected = {
+            "ap": average_precision_score(flat, pixels),
+            "pixel_auroc": roc_auc_score(flat, pixels),
+            "image_auroc": roc_auc_score(test.labels, scores),
+            "pixel_f1_at_val": f1_score(flat, pixels >= value["pixel"]),
+            "image_f1_at_val": f1_score(test.labels, scores >= value["image"]),
+            "image_tpr_at_val": np.mean(scores[test.labels] >= value["image"]),
+            "image_fpr_at_val": np.mean(scores[~test.labels] >= value["image"]),
+        }
+        # All regions have one size, so rwAP's weights only balance two types of 3 + 1 regions.
+        regions = {"hole": 3, "dent": 1}
+        weight = np.ones(test.masks.shape)
+        for i, kind in enumerate(test.types):
+            if kind != "good":
+                weight[i][test.masks[i]] = 2 / regions[kind]
+        expected["rwap"] = average_precision_score(flat, pixels, sample_weight=weight.ravel())
+        found = figures["metrics"]
+        assert list(found) == list(METRICS)
+        assert {name: found[name] for name in expected} == pytest.approx(expected)
+        every = [
+            f1_score(flat, pixels >= cut) for cut in np.quantile(pixels, np.linspace(0, 1, 80))
+        ]
+        assert found["pixel_f1_best"] >= max(every) and 0 < found["aupro"] <= 1
+
+    def test_thresholds_are_those_of_validation(
+        self, made: Path, figures: dict, maps: dict
+    ) -> None:
+        val = search.reopen(StudyFolder(made)).data.val
+        chosen = choose_threshold(maps["val"].ravel(), val.masks.ravel())
+        kept = Threshold.from_plain(figures["thresholds"]["pixel"])
+        assert kept.value == pytest.approx(chosen.value) and kept.reached == chosen.reached
+        image = choose_threshold(maps["val"].max(axis=(1, 2)), val.labels)
+        assert figures["thresholds"]["image"]["value"] == pytest.approx(image.value)
+        checked = figures["validation"]["metrics"]
+        assert checked["pixel_f1_at_val"] == pytest.approx(chosen.f1)
+        assert checked["pixel_f1_best"] == pytest.approx(chosen.f1)
+
+    def test_of_a_type_are_of_its_images_and_all_normal_ones(
+        self, made: Path, figures: dict, maps: dict
+    ) -> None:
+        test, _ = load_test_set(StudyFolder(made).load_spec().dataset)
+        assert {kind: part["images"] for kind, part in figures["types"].items()} == {
+            "dent": 1,
+            "hole": 3,
+        }
+        kept = [i for i, kind in enumerate(test.types) if kind != "dent"]
+        found = figures["types"]["hole"]["metrics"]
+        flat, pixels = test.masks[kept].ravel(), maps["test"][kept].ravel()
+        assert found["ap"] == pytest.approx(average_precision_score(flat, pixels))
+        scores = maps["test"][kept].max(axis=(1, 2))
+        assert found["image_auroc"] == pytest.approx(roc_auc_score(test.labels[kept], scores))
+
+    def test_have_intervals_where_images_can_be_drawn(self, figures: dict) -> None:
+        for name, (low, high) in figures["intervals"].items():
+            assert 0 <= low <= high <= 1, name
+        low, high = figures["intervals"]["rwap"]
+        assert low < figures["metrics"]["rwap"] < high
+        assert set(figures["types"]["dent"]["intervals"].values()) == {None}
+        assert figures["types"]["hole"]["intervals"]["ap"] is not None
+        assert figures["bootstrap"]["resamples"] == 200
+
+    def test_prove_that_the_search_can_be_repeated(self, made: Path, figures: dict) -> None:
+        record = StudyFolder(made).records()[0]
+        checked = figures["validation"]
+        assert checked["reproduced"] and checked["largest_difference"] < 1e-6
+        assert checked["stored"]["rwap"] == record.values["rwap"]
+        assert {"ap", "pixel_auroc", "image_auroc"} < set(checked["stored"])
+
+    def test_say_where_the_search_was_not_repeated(self, made: Path) -> None:
+        folder = StudyFolder(made)
+        inputs = search.reopen(folder)
+        record = folder.records()[0]
+        other = replace(record, values={**record.values, "rwap": record.values["rwap"] + 0.01})
+        evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
+        checked = evaluator(other)["validation"]
+        assert not checked["reproduced"]
+        assert checked["largest_difference"] == pytest.approx(0.01)
+
+
+class TestCommand:
+    def test_shares_equal_configurations(
+        self, command: Callable[..., Result], folder: StudyFolder, fits: list[int]
+    ) -> None:
+        records = folder.records()
+        wanted = [part for record in records for part in ("--trial", record.number)]
+        out = command("evaluate", folder.path, *wanted, "--resamples", 100).output
+        distinct = {json.dumps(record.canonical) for record in records}
+        assert len(fits) == len(distinct) < len(records)
+        tests = folder.load_tests()
+        assert list(tests) == [0, 1, 2, 3] and "rwap" in out
+        for record in records:
+            kept = tests[record.number]
+            assert kept["trial"] == record.number
+            assert kept["same_as"] == record.cached_from
+            assert kept["validation"]["metrics"]["rwap"] == pytest.approx(record.values["rwap"])
+
+    def test_skips_what_is_done_unless_forced(
+        self, command: Callable[..., Result], folder: StudyFolder, fits: list[int]
+    ) -> None:
+        again = ("evaluate", folder.path, "--trial", 0, "--resamples", 100)
+        command(*again)
+        first = folder.load_tests()[0]
+        assert "1 evaluated before" in command(*again).output and fits == [0]
+        command(*again, "--force")
+        second = folder.load_tests()[0]
+        assert fits == [0, 0]
+        for part in ("metrics", "intervals", "types", "thresholds", "bootstrap"):
+            assert second[part] == first[part]
+
+    def test_figures_of_another_test_split_are_replaced(
+        self, command: Callable[..., Result], folder: StudyFolder, fits: list[int]
+    ) -> None:
+        command("evaluate", folder.path, "--trial", 0, "--resamples", 100)
+        kept = folder.load_tests()[0]
+        folder.write_test(0, {**kept, "data": {**kept["data"], "sha256": "0" * 64}})
+        command("evaluate", folder.path, "--trial", 0, "--resamples", 100)
+        assert fits == [0, 0] and folder.load_tests()[0]["data"] == kept["data"]
+
+    def test_interrupted_keeps_what_is_finished(
+        self,
+        command: Callable[..., Result],
+        folder: StudyFolder,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        records = folder.records()
+        other = next(r for r in records if r.canonical != records[0].canonical)
+
+        def stopped(inputs: search.Inputs, record: search.TrialRecord) -> search.Detector:
+            if record.number == other.number:
+                raise KeyboardInterrupt
+            return search.rebuild(inputs, record)
+
+        monkeypatch.setattr(final, "rebuild", stopped)
+        wanted = ("--trial", 0, "--trial", other.number, "--resamples", 100)
+        out = command("evaluate", folder.path, *wanted, code=130).output
+        assert "1 of 2 trials have figures; the same command goes on" in out and list(
+            folder.load_tests()
+        ) == [0]
+
+    def test_front_is_evaluated_and_nothing_else(
+        self, command: Callable[..., Result], folder: StudyFolder
+    ) -> None:
+        out = command("evaluate", folder.path, "--front", "--resamples", 100).output
+        shown = json.loads(command("show", folder.path, "--json").output)["front"]
+        assert list(folder.load_tests()) == sorted(trial["number"] for trial in shown)
+        assert "RANDOM WEIGHTS" in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((), "Give --trial N, or --front"),
+            (("--trial", 9), "no trial 9; there are 4"),
+        ],
+    )
+    def test_says_what_to_give(
+        self, command: Callable[..., Result], made: Path, arguments: tuple, message: str
+    ) -> None:
+        with pytest.raises(StudyError, match=message):
+            command("evaluate", made, *arguments)
+
+    def test_refuses_trials_without_values(
+        self, command: Callable[..., Result], tmp_path: Path, make_study: Callable
+    ) -> None:
+        folder = make_study(tmp_path / "fake", 30)
+        failed = next(r for r in folder.records() if r.status == Status.FAILED)
+        with pytest.raises(StudyError, match=f"trial {failed.number} is failed"):
+            command("evaluate", folder.path, "--trial", failed.number)
+
+
+class TestShow:
+    @pytest.fixture
+    def shown(self, folder: StudyFolder, figures: dict) -> StudyFolder:
+        for record in folder.records():
+            folder.write_test(record.number, {**figures, "trial": record.number})
+        return folder
+
+    def test_front_has_test_columns(
+        self, command: Callable[..., Result], folder: StudyFolder, shown: StudyFolder
+    ) -> None:
+        out = command("show", shown.path).output
+        assert "test rwap [95 %]" in out and "0." in out
+        assert f"{shown.load_tests()[0]['metrics']['rwap']:.4f} [0." in out
+
+    def test_without_test_figures_there_are_none(
+        self, command: Callable[..., Result], folder: StudyFolder
+    ) -> None:
+        for arguments in ((), ("--json",), ("--csv",), ("--trial", 0)):
+            out = command("show", folder.path, *arguments).output
+            assert not [
+                word for word in ("test rwap", "test_rwap", '"metrics"', "[95") if word in out
+            ]
+
+    def test_trial_has_a_row_for_each_metric_and_type(
+        self, command: Callable[..., Result], shown: StudyFolder, figures: dict
+    ) -> None:
+        out = command("show", shown.path, "--trial", 0).output
+        lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
+        for name in METRICS:
+            assert f"{figures['metrics'][name]:.4f}" in lines[name]
+        assert f"{figures['types']['hole']['metrics']['rwap']:.4f}" in lines["hole"]
+
+    def test_a_trial_that_was_not_reproduced_is_marked(
+        self, command: Callable[..., Result], folder: StudyFolder, figures: dict
+    ) -> None:
+        doubtful = {**figures["validation"], "reproduced": False, "largest_difference": 0.25}
+        folder.write_test(0, {**figures, "validation": doubtful})
+        for arguments in ((), ("--trial", 0)):
+            out = command("show", folder.path, *arguments).output
+            assert "Trial 0 was not reproduced" in out and "0.25" in out
+
+    def test_json(self, command: Callable[..., Result], shown: StudyFolder, figures: dict) -> None:
+        front = json.loads(command("show", shown.path, "--json").output)["front"]
+        for trial in front:
+            assert trial["test"] == {part: figures[part] for part in ("metrics", "intervals")}
+        trial = json.loads(command("show", shown.path, "--trial", 1, "--json").output)["trial"]
+        assert trial["number"] == trial["test"]["trial"] == 1
+        assert trial["test"]["types"] == figures["types"] and "seconds" in trial
+
+    def test_csv(self, command: Callable[..., Result], shown: StudyFolder, figures: dict) -> None:
+        for arguments in ((), ("--trial", 0)):
+            out = command("show", shown.path, "--csv", *arguments).output
+            for row in csv.DictReader(io.StringIO(out)):
+                low, high = figures["intervals"]["rwap"]
+                assert float(row["test_rwap"]) == figures["metrics"]["rwap"]
+                assert (float(row["test_rwap_low"]), float(row["test_rwap_high"])) == (low, high)
+
+
+MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "data/__init__.py", "evaluate_cli.py"}
+SELECT = (
+    "evaluate", "executors", "maps", "objectives", "pareto", "pruning", "registry", "sampling",
+    "search", "study",
+)  # fmt: skip
+
+
+class TestSelection:
+    def test_only_evaluate_loads_the_test_split(self) -> None:
+        for path in sorted((ROOT / "autosearch").rglob("*.py")):
+            name = path.relative_to(ROOT / "autosearch").as_posix()
+            assert name in MAY_LOAD_THE_TEST_SPLIT or "load_test_set" not in names_in(path), name
+        for path in (ROOT / "runners").rglob("*.py"):
+            assert "load_test_set" not in names_in(path), path.name
+
+    def test_nothing_that_selects_reads_test_figures(self) -> None:
+        rooms = [p for n in SELECT for p in (ROOT / "autosearch").glob(f"{n}*") if p.stem == n]
+        files = [f for room in rooms for f in ([room] if room.is_file() else room.rglob("*.py"))]
+        assert len(files) > len(SELECT)
+        for path in files:
+            assert not names_in(path) & {"load_tests", "write_test", "TEST", "test.json"}, path
+
+    def test_a_search_goes_on_as_if_there_were_none(
+        self, made: Path, folder: StudyFolder, tmp_path: Path
+    ) -> None:
+        plain = StudyFolder(Path(shutil.copytree(made, tmp_path / "plain")))
+        for record in folder.records():
+            path = folder.trial_path(record.number) / "test.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("not even JSON")
+        ends = []
+        for study in (plain, folder):
+            spec = study.load_spec()
+            more = spec.study.model_copy(update={"trials": 6})
+            inputs = search.load_inputs(spec.model_copy(update={"study": more}))
+            driver = search.open_driver(inputs, study)
+            search.run(inputs, study, driver, search.make_executor("local"))
+            ends.append([(r.params, r.values) for r in study.records()])
+        assert ends[0] == ends[1] and len(ends[0]) == 6
+
+
+def names_in(path: Path) -> set[str]:
+    """Every identifier, attribute, imported name and string of a module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found.add(node.name.rpartition(".")[2])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
