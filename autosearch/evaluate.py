@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from types import FrameType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autosearch import registry
-from autosearch.data.records import SearchData
+from autosearch.data.records import SYNTHETIC, ImageSet, SearchData
 from autosearch.detector import Detector, Runner, TrialContext, shared_tensor
 from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.maps import contact_sheet
-from autosearch.metrics import Truth
+from autosearch.metrics import Ranking, Truth
 from autosearch.objectives import Moment, Objective, Scored
 from autosearch.space import Params
 from autosearch.spec import StudySpec
@@ -40,6 +42,7 @@ class TrialEvaluator:
     def __init__(self, spec: StudySpec, runner: Runner, data: SearchData) -> None:
         self.spec, self._runner, self._data = spec, runner, data
         self._truth = Truth.from_masks(data.val.masks, data.val.types)
+        self._parts = _parts(data.val)
 
     def __call__(self, assignment: Assignment) -> Outcome:
         """Fit on train, score validation, measure.
@@ -65,6 +68,8 @@ class TrialEvaluator:
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
             return _broken(measured, violations, seconds)
+        for name, (indices, truth) in self._parts.items():
+            measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
         artifacts = {MAPS: contact_sheet(self._data.val, maps)}
         return Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
@@ -90,6 +95,24 @@ class TrialEvaluator:
             for constraint in self.spec.parsed_constraints
             if constraint.name in measured
         }
+
+
+def _parts(val: ImageSet) -> dict[str, tuple[NDArray[np.intp], Truth]]:
+    """Where validation holds real and synthetic anomalies, either kind with all normal images.
+
+    So that a reader can ask whether one kind ranks trials as the other does.
+    """
+    synthetic = np.array([kind.startswith(SYNTHETIC) for kind in val.types])
+    if synthetic.sum() in (0, val.labels.sum()):
+        return {}
+    chosen = {"rwap_real": ~synthetic, "rwap_synthetic": synthetic | ~val.labels}
+    parts = {}
+    for name, mask in chosen.items():
+        indices = np.flatnonzero(mask)
+        truth = Truth.from_masks(val.masks[indices], [val.types[i] for i in indices])
+        if truth.gap is None:
+            parts[name] = (indices, truth)
+    return parts
 
 
 def build(spec: StudySpec, runner: Runner, canonical: Params, seed: int) -> Detector:

@@ -24,6 +24,7 @@ from autosearch.objectives import Objective
 from autosearch.results import StudyFolder, front, front_csv
 from autosearch.spec import StudySpec
 from autosearch.study import StudyDriver
+from autosearch.synthesis.split import add_synthetic
 from autosearch.trials import SCORED, TrialRecord, trial_seed
 
 _PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
@@ -90,6 +91,7 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
     runner = runner_class(spec)
     data = load_search_data(spec.dataset, progress)
+    data = add_synthetic(data, spec.dataset.validation.synthetic)
     _check_scorable(data, spec)
     return Inputs(spec, objectives, runner, data)
 

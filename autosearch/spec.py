@@ -63,15 +63,34 @@ class SamplerSpec(Section):
     population_size: int = Field(50, ge=2)
 
 
+class SyntheticSpec(Section):
+    """Anomalies made from the normal validation images, beside real ones or instead of them.
+
+    ``textures`` is what ``perlin`` blends in: ``self``, ``procedural``, or a folder of images.
+    """
+
+    kind: Literal["perlin", "cutpaste"] = "perlin"
+    per_image: int = Field(1, ge=1, le=100)
+    textures: str = "self"
+    seed: int = Field(0, ge=0)
+
+
+class ValidationSpec(Section):
+    """What drives the search: real anomalies of every type, normal images, synthetic anomalies."""
+
+    real_per_type: int = Field(1, ge=0)
+    normal: int | None = Field(None, ge=1)
+    synthetic: SyntheticSpec | None = None
+
+
 class DatasetSpec(Section):
     """Which images to search on, and how they are split and resized."""
 
     name: str = "demo"
     root: str | None = None
     category: str = "brick"
-    anomalies_per_type: int = Field(1, ge=1)
+    validation: ValidationSpec = ValidationSpec()
     test_skip: int | None = Field(None, ge=0)
-    normal_validation: int | None = Field(None, ge=1)
     image_size: int = Field(224, ge=32, le=2048)
     mask_rule: Literal["nearest", "any"] = "nearest"
     seed: int = Field(0, ge=0)

@@ -144,7 +144,7 @@ class TestDataCheck:
 
     def test_shows_the_split_of_a_study(self, autosearch: Command) -> None:
         out = autosearch(
-            "data", "check", demo_root(), "brick", "--set", "dataset.anomalies_per_type=2"
+            "data", "check", demo_root(), "brick", "--set", "dataset.validation.real_per_type=2"
         ).out
         row = next(line for line in out.splitlines() if line.strip().startswith("val"))
         assert sorted(map(int, row.split()[1:])) == [2, 2, 2, 2, 10, 18]

@@ -101,14 +101,14 @@ def test_rule_any_keeps_what_nearest_loses(base: Path) -> None:
 
 
 def test_too_few_normals(base: Path) -> None:
-    (problem,) = check(base, normal_validation=5)
+    (problem,) = check(base, validation={"normal": 5})
     assert problem.severity == "warning" and "only 9 normal" in problem.problem
-    (problem,) = check(base, normal_validation=14)
-    assert problem.severity == "error" and "normal_validation" in problem.problem
+    (problem,) = check(base, validation={"normal": 14})
+    assert problem.severity == "error" and "validation.normal" in problem.problem
 
 
 def test_more_anomalies_wanted_than_there_are(base: Path) -> None:
-    texts = [problem.problem for problem in check(base, anomalies_per_type=4)]
+    texts = [problem.problem for problem in check(base, validation={"real_per_type": 4})]
     assert [text.split(" images")[0] for text in texts][:1] == ["type hole has 3"]
     assert texts[1] == "type hole has no image in the test split"
 

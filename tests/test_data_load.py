@@ -75,10 +75,10 @@ def test_arrays_cannot_be_written(root: Path) -> None:
 
 
 def test_info_says_what_was_used(root: Path) -> None:
-    info = load_search_data(spec(root, anomalies_per_type=2, mask_rule="any")).info
+    info = load_search_data(spec(root, validation={"real_per_type": 2}, mask_rule="any")).info
     assert info["counts"] == {"train": {"good": 4}, "val": {"dent": 2, "good": 2, "hole": 2}}
     assert (info["name"], info["category"], info["root_name"]) == ("made", "part", "made")
-    assert (info["anomalies_per_type"], info["test_skip"], info["synthetic"]) == (2, 2, False)
+    assert (info["real_per_type"], info["test_skip"], info["synthetic"]) == (2, 2, False)
     assert str(info["mask_rule"]).startswith("any:") and info["image_size"] == 32
     assert "test" not in info["counts"]  # type: ignore[operator]
 
@@ -92,7 +92,7 @@ def test_hash_follows_the_bytes_used_and_not_the_place(root: Path, tmp_path: Pat
     assert digest(moved) == first
     write_image(moved / "part/test/hole/2.png", 99)
     assert digest(moved) == first, "a test image is no part of a search"
-    assert digest(moved, normal_validation=3) != first
+    assert digest(moved, validation={"normal": 3}) != first
     write_mask(moved / "part/ground_truth/hole/0_mask.png", 20)
     assert digest(moved) != first
 
@@ -117,7 +117,7 @@ def test_test_hash_follows_test_files_and_not_the_place(root: Path, tmp_path: Pa
     moved = root.rename(tmp_path / "elsewhere")
     write_image(moved / "part/train/good/5.png", 98)
     assert load_test_set(spec(moved))[1] == info, "a train image is no part of the test"
-    assert load_test_set(spec(moved, anomalies_per_type=2))[1]["sha256"] != info["sha256"]
+    assert load_test_set(spec(moved, validation={"real_per_type": 2}))[1]["sha256"] != info["sha256"]
     write_mask(moved / "part/ground_truth/hole/2_mask.png", 20)
     assert load_test_set(spec(moved))[1]["sha256"] != info["sha256"]
 

@@ -23,6 +23,10 @@ def sample(
     return Sample(Path("/d", name), None, kind, split, group or name)  # type: ignore[arg-type]
 
 
+def dataset(k: int, normal: int | None = None, test_skip: int | None = None) -> DatasetSpec:
+    return DatasetSpec(validation={"real_per_type": k, "normal": normal}, test_skip=test_skip)
+
+
 def folders(train: int, test: int, **anomalous: int) -> Index:
     return index(
         *(sample(f"train/{i:03}") for i in range(train)),
@@ -36,7 +40,7 @@ def names(samples: tuple[Sample, ...]) -> list[str]:
 
 
 def test_autopatch_slices() -> None:
-    split = split_index(folders(7, 2, a=4, b=3), DatasetSpec(anomalies_per_type=2))
+    split = split_index(folders(7, 2, a=4, b=3), dataset(2))
     assert names(split.train) == [f"train/00{i}" for i in (2, 3, 4, 5, 6)]
     assert names(split.val) == [
         "test/a/000", "test/a/001", "test/b/000", "test/b/001", "train/000", "train/001",
@@ -49,28 +53,28 @@ def test_autopatch_slices() -> None:
 
 def test_test_skip_gives_every_k_the_same_test_set() -> None:
     data = folders(7, 2, a=6, b=5)
-    splits = [split_index(data, DatasetSpec(anomalies_per_type=k, test_skip=4)) for k in (1, 2, 4)]
+    splits = [split_index(data, dataset(k, test_skip=4)) for k in (1, 2, 4)]
     assert len({split.test for split in splits}) == 1
     assert names(splits[0].test)[:3] == ["test/a/004", "test/a/005", "test/b/004"]
     assert [len(split.unused) for split in splits] == [6, 4, 0]
 
 
 def test_normal_validation_replaces_the_number_of_test_normals() -> None:
-    split = split_index(folders(7, 2, a=2), DatasetSpec(normal_validation=4))
+    split = split_index(folders(7, 2, a=2), dataset(1, normal=4))
     assert names(split.val) == ["test/a/000", *(f"train/00{i}" for i in range(4))]
     assert len(split.train) == 3
 
 
 def test_too_many_validation_normals_name_the_key() -> None:
-    with pytest.raises(DataError, match=r"dataset\.normal_validation"):
+    with pytest.raises(DataError, match=r"dataset\.validation\.normal"):
         split_index(folders(4, 4, a=2), DatasetSpec())
-    with pytest.raises(ConfigError, match=r"dataset\.normal_validation: 4"):
-        split_index(folders(4, 1, a=2), DatasetSpec(normal_validation=4))
+    with pytest.raises(ConfigError, match=r"dataset\.validation\.normal: 4"):
+        split_index(folders(4, 1, a=2), dataset(1, normal=4))
 
 
 def test_test_skip_below_k_would_leak() -> None:
     with pytest.raises(ConfigError, match=r"dataset\.test_skip: 1"):
-        split_index(folders(4, 1, a=4), DatasetSpec(anomalies_per_type=2, test_skip=1))
+        split_index(folders(4, 1, a=4), dataset(2, test_skip=1))
 
 
 def test_without_stated_test_normals_a_fifth_goes_to_val_and_to_test() -> None:
@@ -135,7 +139,7 @@ def test_no_group_crosses_partitions_and_no_image_is_lost(
         )
     )
     try:
-        split = split_index(data, DatasetSpec(anomalies_per_type=k, test_skip=k + extra))
+        split = split_index(data, dataset(k, test_skip=k + extra))
     except DataError:
         assume(False)
     _check_partition(data, split)

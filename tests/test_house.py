@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each room imports only from those before it.
 ROOMS = (
-    "errors", "files", "space", "spec", "trials", "pareto", "metrics",
-    "thresholds", "bootstrap", "data", "synthesis", "features", "supernets", "weights", "complexity", "pruning", "memory", "coreset", "detector",
-    "objectives", "registry", "maps", "results", "sampling", "study", "evaluate", "executors",
-    "search", "final", "final_view", "console", "supernet_cli", "evaluate_cli", "cli",
+    "errors", "files", "space", "spec", "trials", "pareto", "metrics", "thresholds", "bootstrap",
+    "data", "synthesis", "features", "supernets", "weights", "complexity", "pruning", "memory",
+    "coreset", "detector", "objectives", "registry", "maps", "results", "sampling", "study",
+    "evaluate", "executors", "search", "final", "final_view", "console", "export", "predict",
+    "report", "cli",
 )  # fmt: skip
 
 # What systems that are searched may know: the contracts and the parts they are built from.

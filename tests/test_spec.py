@@ -66,7 +66,7 @@ class TestErrors:
         [
             ("stduy=1", "stduy", 1, "did you mean 'study'?"),
             ("study.trails=3", "study.trails", 3, "did you mean 'trials'?"),
-            ("dataset.anomalies=3", "dataset.anomalies", 3, "'anomalies_per_type'?"),
+            ("dataset.validatoin=3", "dataset.validatoin", 3, "'validation'?"),
             ("resources.gpus=1", "resources.gpus", 1, "did you mean 'gpu'?"),
             ("dataset.a.b=1", "dataset.a.b", 1, "a known key"),
             ("study.trials=many", "study.trials", "many", "integer"),

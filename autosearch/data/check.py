@@ -155,20 +155,20 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
         yield Problem("warning", place, "no normal image in the test split", "add some")
     val, test = _count(split.val), _count(split.test)
     for kind in sorted({sample.type for sample in index.samples} - {NORMAL}):
-        if val.get(kind, 0) < dataset.anomalies_per_type:
+        if val.get(kind, 0) < dataset.validation.real_per_type:
             yield Problem(
                 "warning",
                 place,
                 f"type {kind} has {val.get(kind, 0)} images for validation, fewer than"
-                f" anomalies_per_type ({dataset.anomalies_per_type})",
-                "add images or lower dataset.anomalies_per_type",
+                f" validation.real_per_type ({dataset.validation.real_per_type})",
+                "add images or lower dataset.validation.real_per_type",
             )
         if kind not in test:
             yield Problem(
                 "warning",
                 place,
                 f"type {kind} has no image in the test split",
-                "add images or lower dataset.anomalies_per_type or dataset.test_skip",
+                "add images or lower dataset.validation.real_per_type or dataset.test_skip",
             )
 
 

@@ -61,7 +61,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         ``sha256`` covers split, relative path and bytes of every image and mask used.
 
     Raises:
-        ConfigError: The category, ``test_skip`` or ``normal_validation`` does not fit the dataset.
+        ConfigError: The category, ``test_skip`` or ``validation.normal`` does not fit the dataset.
         DataError: The first file in the way, with a remedy.
     """
     index = open_index(dataset)
@@ -81,7 +81,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "image_size": dataset.image_size,
         "resize_rule": RESIZE_RULE,
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
-        "anomalies_per_type": dataset.anomalies_per_type,
+        "real_per_type": dataset.validation.real_per_type,
         "test_skip": first_test_position(dataset),
         "synthetic": dataset.root is None,
     }
@@ -111,7 +111,7 @@ def load_test_set(
         raise DataError(
             index.root / index.category,
             "the test split is empty",
-            "add test images, or lower dataset.anomalies_per_type or dataset.test_skip",
+            "add test images, or lower dataset.validation.real_per_type or dataset.test_skip",
         )
     tick = _ticker(progress, len(split.test))
     images, files = _read_all(index, split.test, dataset, tick)

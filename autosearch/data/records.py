@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 NORMAL = "good"
 """The ``anomaly_type`` of a defect-free image, as MVTec AD's folders name it."""
 
+SYNTHETIC = "synthetic_"
+"""How the ``anomaly_type`` of anomalies begins that were made for validation."""
+
 
 @dataclass(frozen=True)
 class ImageSet:

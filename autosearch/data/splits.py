@@ -23,8 +23,8 @@ class Split:
         train: Normal images to fit on.
         val: Normal and anomalous images that drive the search.
         test: Images for the final figures only.
-        unused: Anomalous images between ``anomalies_per_type`` and ``test_skip``, left out so
-            that searches with different ``anomalies_per_type`` share one test set.
+        unused: Anomalous images between ``real_per_type`` and ``test_skip``, left out so
+            that searches with different ``real_per_type`` share one test set.
     """
 
     train: tuple[Sample, ...]
@@ -36,25 +36,25 @@ class Split:
 def split_index(index: Index, dataset: DatasetSpec) -> Split:
     """Partition an index; depends on nothing but the sorted paths, groups and stated splits.
 
-    With k = ``anomalies_per_type`` and n = the number of normal images stated to be test ones
+    With k = ``validation.real_per_type`` and n = the number of normal images stated to be test ones
     (``test/good``): validation takes the first n of the remaining normal images and the first k
     anomalous ones of every type, training the rest of the normal images, and test all stated
     normal images and the anomalous ones from position ``test_skip`` (default k) on. Where no
     normal test image is stated, n is a fifth of the normal images and test takes the next n.
-    ``normal_validation`` replaces n.
+    ``validation.normal`` replaces n.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met
     or exceeded. Stated splits are obeyed, also for the unstated images of a stated group.
 
     Raises:
-        ConfigError: ``test_skip`` is below k, or ``normal_validation`` leaves nothing to train on.
+        ConfigError: ``test_skip`` is below k, or ``validation.normal`` leaves nothing to train on.
         DataError: A group stands in two stated splits, an anomalous image in train, or a part
             has no images of the kind it needs.
     """
-    k, skip = dataset.anomalies_per_type, first_test_position(dataset)
+    k, skip = dataset.validation.real_per_type, first_test_position(dataset)
     if skip < k:
         raise ConfigError(
-            "dataset.test_skip", skip, f"at least dataset.anomalies_per_type ({k}), or null"
+            "dataset.test_skip", skip, f"at least dataset.validation.real_per_type ({k}), or null"
         )
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": [], "unused": []}
     normal, anomalous = [], []
@@ -68,7 +68,7 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
             anomalous.append(members)
     in_test = _normals(parts["test"])
     fallback = in_test or max(1, sum(map(len, normal)) // 5)
-    wanted = dataset.normal_validation or fallback
+    wanted = dataset.validation.normal or fallback
     _place_anomalous(anomalous, parts, k, skip)
     _place_normal(normal, parts, wanted, 0 if in_test else wanted)
     _check_parts(index, dataset, parts, wanted)
@@ -80,7 +80,8 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
 
 def first_test_position(dataset: DatasetSpec) -> int:
     """Position within its type from which an anomalous image is a test image."""
-    return dataset.anomalies_per_type if dataset.test_skip is None else dataset.test_skip
+    k = dataset.validation.real_per_type
+    return k if dataset.test_skip is None else dataset.test_skip
 
 
 def _groups(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -147,20 +148,22 @@ def _check_parts(
             )
     place = index.root / index.category
     if not parts["train"]:
-        if dataset.normal_validation is not None:
+        if dataset.validation.normal is not None:
             raise ConfigError(
-                "dataset.normal_validation", wanted, "a number that leaves normal images to train"
+                "dataset.validation.normal", wanted, "a number that leaves normal images to train"
             )
         raise DataError(
             place,
             f"{wanted} normal images are wanted for validation, and none is left to train on",
-            "set dataset.normal_validation to a smaller number or add normal images",
+            "set dataset.validation.normal to a smaller number or add normal images",
         )
     if not _normals(parts["val"]):
         raise DataError(
             place, "validation holds no normal image", "state val for some normal images"
         )
-    if _normals(parts["val"]) == len(parts["val"]):
+    if dataset.validation.synthetic is None and _normals(parts["val"]) == len(parts["val"]):
         raise DataError(
-            place, "validation holds no anomalous image", "add anomalous images with masks"
+            place,
+            "validation holds no anomalous image",
+            "add anomalous images with masks, or let dataset.validation.synthetic make some",
         )

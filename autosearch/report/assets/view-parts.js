@@ -1,0 +1,288 @@
+// Pieces of the page other than charts. Whatever comes from a study is put in as text, never as
+// markup.
+(() => {
+  "use strict";
+
+  const of = () => window.autosearch.data;
+  const PAGE = 25;
+
+  // element("p", {class: "note", onclick: f}, "text", otherElement, null)
+  function element(tag, attributes, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value === null || value === undefined || value === false) continue;
+      if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+      else made.setAttribute(name, value === true ? "" : value);
+    }
+    made.append(...children.flat(Infinity).filter((child) => child !== null &&
+      child !== undefined));
+    return made;
+  }
+
+  function fill(parent, ...children) {
+    parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null));
+  }
+
+  const pairs = (rows) => element("dl", { class: "pairs" }, rows.map(([name, value, help]) => [
+    element("dt", { title: help || null }, name), element("dd", {}, value)]));
+
+  const percent = (part, whole) => `${((100 * part) / whole).toFixed(0)} %`;
+
+  // What must not be overlooked: each warning once, with the studies it is about.
+  function warnings(studies) {
+    const about = new Map();
+    for (const study of studies) {
+      for (const text of study.warnings) about.set(text, [...(about.get(text) || []), study.name]);
+    }
+    return [...about].map(([text, names]) => element("p", { class: "warning", role: "note" },
+      names.length < studies.length ? `${names.join(", ")}: ${text}` : text));
+  }
+
+  // Name, progress, and what stands behind the figures.
+  function header(study, several, open) {
+    const finished = study.trials.number.length - study.counts.running;
+    const told = Object.entries(study.counts).filter(([, n]) => n)
+      .map(([name, n]) => `${n} ${name}`).join(", ");
+    return element("section", { class: "study-head" },
+      element(several ? "h3" : "h2", {}, study.name),
+      element("p", { class: "muted" },
+        `${finished} of ${study.budget} trials (${percent(finished, study.budget)}): ` +
+        `${told || "none yet"}. ${study.front.length} on the Pareto front.`),
+      element("details", { "data-study": study.name, open },
+        element("summary", {}, "Data, weights, metrics and versions"),
+        pairs(study.header)));
+  }
+
+  // All that is known of a point, made when it is pointed at.
+  function hoverText(study, i, state, several) {
+    const number = study.trials.number[i];
+    const rows = [];
+    const figures = [state.x, state.y, ...Object.keys(study.trials.figures)];
+    for (const name of new Set(figures)) {
+      const value = of().figure(study, name, i);
+      if (value !== null) {
+        rows.push([name, of().withUnit(value, of().described([study], name).unit)]);
+      }
+    }
+    return [
+      element("strong", {}, several ? `${study.name}, trial ${number}` : `Trial ${number}`),
+      element("span", { class: `status ${of().status(study, i)}` }, of().status(study, i)),
+      study.reasons[number] ? element("p", {}, study.reasons[number]) : null,
+      pairs(rows),
+      pairs(of().parameters(study, i).map(([name, value]) => [name, of().format(value)])),
+    ].filter(Boolean);
+  }
+
+  function stages(study, i) {
+    const found = of().architecture(study, i);
+    if (!found.rows.length && !found.whole.length) {
+      return pairs(of().parameters(study, i).map(([name, v]) => [name, of().format(v)]));
+    }
+    const cell = (row, head) => row.has(head) ? of().format(row.get(head)) : "–";
+    const unused = (row) => [...row.values()].every((v) => v === "none" || v === false);
+    return element("div", {},
+      found.rows.length ? element("div", { class: "scroll" }, element("table", { class: "plain" },
+        element("thead", {}, element("tr", {}, element("th", { scope: "col" }, ""),
+          found.heads.map((head) => element("th", { scope: "col" }, head)))),
+        element("tbody", {}, found.rows.map(([name, row]) =>
+          element("tr", { class: unused(row) ? "unused" : null },
+            element("th", { scope: "row" }, name),
+            found.heads.map((head) => element("td", {}, cell(row, head)))))))) : null,
+      found.whole.length ? pairs(found.whole.map(([name, v]) => [name, of().format(v)])) : null);
+  }
+
+  function copyable(text) {
+    const button = element("button", { type: "button", class: "copy", "aria-label":
+      `Copy: ${text}`, onclick: async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        button.textContent = "Copied";
+      } catch {
+        // Not every browser lets a page from a file at the clipboard; the text can be marked.
+        window.getSelection().selectAllChildren(code);
+        button.textContent = "Marked";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    } }, "Copy");
+    const code = element("code", {}, text);
+    return element("div", { class: "command" }, code, button);
+  }
+
+  // A picture or text of a trial, put in as soon as it is there.
+  function picture(options, study, number) {
+    const address = options.artifact(study.name, number, "maps.jpg");
+    if (!address) {
+      return element("p", { class: "muted" }, "Not in this page, which holds pictures of the " +
+        "front as far as there is room. On disk: ", element("code", {},
+        `${study.folder}/trials/${number}/maps.jpg`));
+    }
+    return element("figure", {},
+      element("img", { src: address, loading: "lazy", alt: `Validation images of trial ${number}`,
+        onerror: (event) => event.target.closest("figure").remove() }),
+      element("figcaption", {}, "Validation images, one of each anomaly type. Left the image, " +
+        "middle with the ground truth outlined, right the anomaly map: the paler, the more " +
+        "anomalous."));
+  }
+
+  function traceback(options, study, number) {
+    const block = element("pre", { tabindex: "0", "aria-label": "traceback" }, "…");
+    Promise.resolve(options.artifact(study.name, number, "traceback.txt")).then((text) => {
+      block.textContent = text || "The traceback is in the study's folder.";
+    }, () => {
+      block.textContent = "The traceback could not be fetched.";
+    });
+    return block;
+  }
+
+  const part = (title, ...content) => content.some(Boolean)
+    ? [element("h4", {}, title), ...content.filter(Boolean)] : [];
+
+  function testPart(study, number) {
+    const kept = study.tests[number];
+    if (!kept) return [];
+    const range = (interval) => interval
+      ? `${of().format(interval[0])} to ${of().format(interval[1])}` : "–";
+    const level = `${of().format(100 * kept.level)} % interval`;
+    const table = ({ metrics, intervals }) => element("table", { class: "plain" },
+      element("thead", {}, element("tr", {}, ["metric", "value", level].map((head) =>
+        element("th", { scope: "col" }, head)))),
+      element("tbody", {}, Object.entries(metrics).map(([name, value]) =>
+        element("tr", {}, element("th", { scope: "row" }, name),
+          element("td", {}, of().format(value)), element("td", {}, range(intervals[name]))))));
+    return part("Test split",
+      element("p", { class: "muted" }, `${kept.images} images that the search never saw: ` +
+        "for reporting, not for choosing."),
+      kept.reproduced ? null : element("p", { class: "warning", role: "note" },
+        "Evaluated again, the validation figures differ from those of the search."),
+      table(kept),
+      ...Object.entries(kept.types).map(([kind, one]) => element("details", {},
+        element("summary", {}, `${kind}, ${one.images} images`), table(one))));
+  }
+
+  // Everything about one trial.
+  function details(study, i, several, options, select) {
+    const number = study.trials.number[i];
+    const status = of().status(study, i);
+    const source = study.cached_from[number];
+    const owner = source === undefined ? number : source;
+    const figures = Object.keys(study.trials.figures).filter((name) =>
+      of().figure(study, name, i) !== null);
+    const valued = (name) => {
+      const about = of().described([study], name);
+      return [name, of().withUnit(of().figure(study, name, i), about.unit), about.help];
+    };
+    const objectives = study.objectives.map((one) => one.name);
+    const folder = of().quoted(study.folder);
+    const has = (file, n) => study.files[file].includes(n);
+    return [
+      element("h3", {}, several ? `Trial ${number} of ${study.name} ` : `Trial ${number} `,
+        element("span", { class: `status ${status}` }, status),
+        study.front.includes(number) ? element("span", { class: "status front" },
+          "Pareto front") : null),
+      source === undefined ? null : element("p", { class: "muted" }, "Behaves as ",
+        element("button", { type: "button", class: "link", onclick: () => select(source) },
+          `trial ${source}`), ", whose values it took over."),
+      study.reasons[number] ? element("p", { class: "reason" }, study.reasons[number]) : null,
+      ...part("Objectives", figures.some((name) => objectives.includes(name))
+        ? pairs(objectives.filter((name) => figures.includes(name)).map(valued)) : null),
+      ...part("Export this trial", of().scored(study, i)
+        ? copyable(`autosearch export ${folder} --trial ${number}`) : null,
+      ),
+      ...part("Anomaly maps", has("maps.jpg", owner) ? picture(options, study, owner) : null),
+      ...part("Traceback", has("traceback.txt", number) ? traceback(options, study, number)
+        : null),
+      ...part("Architecture", stages(study, i)),
+      ...testPart(study, number),
+      ...part("All measured values", figures.length ? pairs(figures.map(valued)) : null),
+      ...part("Time", pairs([
+        ["in all", of().withUnit(study.trials.duration[i], "s")],
+        ...Object.entries(study.trials.seconds).filter(([, c]) => typeof c[i] === "number")
+          .map(([name, c]) => [name.replace(/_/g, " "), `${of().format(c[i])} s`])])),
+      ...part("In a terminal", copyable(`autosearch show ${folder} --trial ${number}`)),
+    ].filter(Boolean);
+  }
+
+  function columnsOf(studies, state) {
+    const figures = of().axes(studies).map((name) => ({ name, numeric: true }));
+    const params = state.withParameters
+      ? [...new Set(studies.flatMap((study) => Object.keys(study.trials.params)))]
+        .map((name) => ({ name, numeric: false })) : [];
+    return [{ name: "trial", numeric: true }, { name: "status", numeric: false }, ...figures,
+      ...params];
+  }
+
+  // Rows of the table that pass the filter, in order; missing values always come last.
+  function tableRows(studies, state) {
+    const rows = [];
+    for (const study of studies) {
+      const wanted = of().matcher(study, state.filter);
+      for (let i = 0; i < study.trials.number.length; i++) if (wanted(i)) rows.push({ study, i });
+    }
+    const { column, down } = state.sort;
+    const value = new Map(rows.map((row) => [row, of().named(row.study, column, row.i)]));
+    const missing = (v) => v === null || v === undefined;
+    return rows.sort((a, b) => {
+      const [p, q] = [value.get(a), value.get(b)];
+      if (missing(p) || missing(q)) return missing(p) - missing(q);
+      const order = typeof p === typeof q ? (p > q) - (p < q)
+        : String(p).localeCompare(String(q));
+      return down ? -order : order;
+    });
+  }
+
+  // One page of the table. `change` is called with what is to become of the state.
+  function table(studies, state, change, select) {
+    const several = studies.length > 1;
+    const columns = columnsOf(studies, state);
+    const rows = tableRows(studies, state);
+    const pages = Math.max(1, Math.ceil(rows.length / PAGE));
+    const page = Math.min(state.page, pages - 1);
+    const head = (column) => {
+      const sorted = state.sort.column === column.name;
+      const about = of().described(studies, column.name);
+      const arrow = sorted ? (state.sort.down ? " ▼" : " ▲") : "";
+      return element("th", { scope: "col", class: column.numeric ? "number" : null, title:
+        about.help || null, "aria-sort": sorted ? (state.sort.down ? "descending" : "ascending")
+        : "none" }, element("button", { type: "button", "data-column": column.name, onclick: () =>
+        change({ sort: { column: column.name, down: sorted ? !state.sort.down
+          : about.direction === "maximize" }, page: 0 }) },
+      column.name + (about.unit ? ` (${about.unit})` : "") + arrow));
+    };
+    const row = ({ study, i }) => {
+      const number = study.trials.number[i];
+      const chosen = state.selected && state.selected.study === study.name &&
+        state.selected.number === number;
+      const shown = (column) => {
+        const value = of().named(study, column.name, i);
+        if (column.name === "trial") {
+          return element("button", { type: "button", class: "link", "aria-label":
+            `Show trial ${number}` }, String(value));
+        }
+        if (column.name !== "status") return of().format(value);
+        const kind = study.front.includes(number) ? "front" : value;
+        return element("span", { class: `status ${kind}` }, kind);
+      };
+      return element("tr", { class: chosen ? "chosen" : null, onclick: () => select(study, i) },
+        several ? element("td", {}, study.name) : null,
+        columns.map((column) => element("td", { class: column.numeric ? "number" : null },
+          shown(column))));
+    };
+    const turn = (to, label) => element("button", { type: "button", disabled: to < 0 ||
+      to >= pages, onclick: () => change({ page: to }) }, label);
+    return [
+      element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Trials" },
+        element("table", { class: "trials" },
+          element("thead", {}, element("tr", {},
+            several ? element("th", { scope: "col" }, "study") : null, columns.map(head))),
+          element("tbody", {}, rows.slice(page * PAGE, (page + 1) * PAGE).map(row)))),
+      element("div", { class: "pages" }, turn(page - 1, "Previous"),
+        element("span", { role: "status" }, `${rows.length} ` +
+          `${rows.length === 1 ? "trial" : "trials"}, page ${page + 1} of ${pages}`),
+        turn(page + 1, "Next")),
+    ];
+  }
+
+  window.autosearch = Object.assign(window.autosearch || {}, {
+    parts: { element, fill, warnings, header, hoverText, details, table },
+  });
+})();

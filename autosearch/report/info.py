@@ -1,0 +1,326 @@
+"""What a study's folder holds, as plain records that become JSON for the view.
+
+Trials stand as columns, since thousands of them travel to a browser. Numbers are rounded to six
+significant digits; what is missing or not finite is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autosearch import registry
+from autosearch.objectives import Objective
+from autosearch.report.analysis import (
+    MOST_OBJECTIVES,
+    attainment,
+    hypervolume_curve,
+    parameter_importance,
+    value_box,
+)
+from autosearch.results import StudyFolder, counts, front
+from autosearch.spec import StudySpec
+from autosearch.trials import SCORED, Status, TrialRecord
+
+Info = dict[str, Any]
+
+ARTIFACTS = {"maps.jpg": "image/jpeg", "traceback.txt": "text/plain; charset=utf-8"}
+"""Files of a trial that may be shown, and their media types."""
+
+STATUSES = [str(status) for status in Status]
+"""What the numbers in the column ``status`` stand for."""
+
+
+def study_info(folder: StudyFolder) -> Info:
+    """All that a report shows of one study.
+
+    Returns:
+        ``name`` (of the folder) and ``folder`` (as given, for commands); ``title``, ``runner``,
+        ``budget``, ``sampler``, ``parameters`` (name to YAML form); ``objectives`` (name,
+        direction, unit, help, in the study's order); ``figures``, the same of everything that is
+        measured; ``header`` and ``warnings``; ``counts`` by status; ``trials``, columns of equal
+        length: number, status (index into ``statuses``), duration, and by name params,
+        canonical, figures (objectives included, whatever the status) and seconds; ``reasons``
+        and ``cached_from`` by trial number; ``front``, numbers of the non-dominated trials;
+        ``hypervolume`` after each trial as a share of the box of
+        `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
+        objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
+        by trial number what it reached on the test split: metrics, intervals and types as
+        `autosearch.final` describes them, images, level of the intervals, and whether the
+        validation figures were reproduced.
+
+    Raises:
+        StudyError: The folder cannot be read.
+        ConfigError: The spec names an objective that is not installed here.
+    """
+    spec, records, meta = folder.load_spec(), folder.records(), folder.load_meta()
+    known = registry.objectives()
+    objectives = registry.resolve_objectives(spec)
+    directions: dict[str, str] = {name: o.direction for name, o in objectives.items()}
+    trials = _trials(records, list(objectives), list(spec.parsed_space.to_plain()))
+    return {
+        "name": folder.path.resolve().name,
+        "folder": str(folder.path),
+        "title": spec.study.name,
+        "runner": spec.study.runner,
+        "budget": spec.study.trials,
+        "sampler": spec.sampler.name,
+        "parameters": spec.parsed_space.to_plain(),
+        "objectives": [_described(name, known) for name in objectives],
+        "figures": {name: _described(name, known) for name in trials["figures"]},
+        "header": _header(spec, meta),
+        "warnings": list(_warnings(meta)),
+        "counts": counts(records),
+        "statuses": STATUSES,
+        "trials": trials,
+        "reasons": {str(r.number): r.reason for r in records if r.reason},
+        "cached_from": {
+            str(r.number): r.cached_from for r in records if r.cached_from is not None
+        },
+        "front": [record.number for record in front(records, directions)],
+        "hypervolume": _hypervolume(records, directions),
+        "importance": {
+            objective: {name: _plain(share) for name, share in shares.items()}
+            for objective, shares in parameter_importance(
+                records, spec.parsed_space, directions
+            ).items()
+        },
+        "files": _files(folder),
+        "tests": {str(number): _tested(kept) for number, kept in folder.load_tests().items()},
+    }
+
+
+def view_data(studies: Sequence[Info]) -> Info:
+    """What the view draws: studies, how they compare, and when this was put together.
+
+    Studies with the same runner, space and objectives, such as repetitions with other seeds, form
+    a group; ``comparison`` has one entry for each group of two or more. Names that stand twice
+    are replaced by the folders' paths.
+
+    Args:
+        studies: As `study_info` gives them; not changed.
+    """
+    names = [study["name"] for study in studies]
+    named = [
+        study | {"name": study["folder"]} if names.count(study["name"]) > 1 else study
+        for study in studies
+    ]
+    groups: dict[str, list[int]] = {}
+    for place, study in enumerate(studies):
+        alike = [study["runner"], study["parameters"], study["objectives"]]
+        groups.setdefault(repr(alike), []).append(place)
+    return {
+        "studies": named,
+        "comparison": [
+            _compared(studies, places) for places in groups.values() if len(places) > 1
+        ],
+        "generated": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def artifact_path(folder: StudyFolder, number: int, name: str) -> Path | None:
+    """Path of a file of a trial that may be shown, or None.
+
+    Only names in `ARTIFACTS` are looked for, and only regular files that lie in the trial's own
+    folder once every link is followed: no name and no link leads elsewhere.
+    """
+    if name not in ARTIFACTS or isinstance(number, bool) or number < 0:
+        return None
+    path = folder.trial_path(number) / name
+    try:
+        inside = folder.path.resolve(strict=True) / "trials" / str(number) / name
+        return path if path.is_file() and path.resolve(strict=True) == inside else None
+    except OSError:
+        return None
+
+
+def _trials(
+    records: Sequence[TrialRecord], objectives: Sequence[str], parameters: Sequence[str]
+) -> dict[str, Any]:
+    figures = [
+        {name: v for name, v in {**r.measured, **r.values}.items() if _is_number(v)}
+        for r in records
+    ]
+    return {
+        "number": [record.number for record in records],
+        "status": [STATUSES.index(record.status) for record in records],
+        "duration": [_plain(record.duration) for record in records],
+        "params": _columns([record.params for record in records], parameters),
+        "canonical": _columns([record.canonical for record in records]),
+        "figures": _columns(figures, objectives),
+        "seconds": _columns([record.seconds for record in records]),
+    }
+
+
+def _files(folder: StudyFolder) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {name: [] for name in ARTIFACTS}
+    for path in folder.path.glob("trials/*/*"):
+        if path.name in found and path.parent.name.isdecimal():
+            found[path.name].append(int(path.parent.name))
+    return {name: sorted(numbers) for name, numbers in found.items()}
+
+
+def _tested(kept: Mapping[str, Any]) -> Info:
+    def figures(part: Mapping[str, Any]) -> Info:
+        metrics, intervals = part.get("metrics", {}), part.get("intervals", {})
+        return {
+            "metrics": {name: _plain(value) for name, value in metrics.items()},
+            "intervals": {
+                name: [_plain(end) for end in ends] for name, ends in intervals.items() if ends
+            },
+        }
+
+    types = kept.get("types", {}).items()
+    return figures(kept) | {
+        "types": {kind: {"images": part.get("images"), **figures(part)} for kind, part in types},
+        "images": kept.get("data", {}).get("images"),
+        "level": kept.get("bootstrap", {}).get("level"),
+        "reproduced": kept.get("validation", {}).get("reproduced", True),
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) -> dict[str, list[Any]]:
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
+    # A value of None that was chosen is told from one that is absent by the word for it.
+    return {
+        name: ["none" if row.get(name, 0) is None else _plain(row.get(name)) for row in rows]
+        for name in names
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return _shortest(float(f"{value:.6g}")) if math.isfinite(value) else None
+    return value
+
+
+def _shortest(value: float) -> float | int:
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _described(name: str, known: Mapping[str, Objective]) -> dict[str, str]:
+    if name not in known:
+        return {"name": name, "direction": "", "unit": "", "help": ""}
+    objective = known[name]
+    return {
+        "name": name,
+        "direction": objective.direction,
+        "unit": objective.unit,
+        "help": objective.help,
+    }
+
+
+def _table(records: Sequence[TrialRecord], names: Iterable[str]) -> list[list[float]]:
+    listed = list(names)
+    return [
+        [r.values.get(name, math.nan) if r.status in SCORED else math.nan for name in listed]
+        for r in records
+    ]
+
+
+def _hypervolume(
+    records: Sequence[TrialRecord], directions: Mapping[str, str]
+) -> list[float | None] | None:
+    if len(directions) > MOST_OBJECTIVES:
+        return None
+    table = _table(records, directions)
+    if not any(record.status in SCORED for record in records):
+        return [None] * len(records)
+    box = value_box(table, list(directions.values()))
+    return [_plain(share) for share in hypervolume_curve(table, box)]
+
+
+def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
+    """What stands behind the figures, as pairs of a label and a text."""
+    data, rows = meta.get("data", {}), []
+    if data:
+        split = "; ".join(
+            f"{part} " + " + ".join(f"{number} {kind}" for kind, number in kinds.items())
+            for part, kinds in data["counts"].items()
+        )
+        rows += [
+            ["Dataset", f"{data['name']} / {data['category']}"],
+            ["Split", f"{split} ({data['real_per_type']} per anomaly type for validation)"],
+            ["Images", f"{data['image_size']} px; resize: {data['resize_rule']}"],
+            ["Masks", data["mask_rule"]],
+            ["Data sha256", data["sha256"][:12]],
+        ]
+    rows += [
+        ["Weights", f"{w['name']}, {w['source']}; sha256 {w['sha256'][:12]}; {w['note']}"]
+        for w in meta.get("weights", ())
+    ]
+    rows += [
+        ["Runner", spec.study.runner],
+        ["Sampler", f"{spec.sampler.name}, seed {spec.study.seed}"],
+        ["Objectives", ", ".join(spec.objectives)],
+    ]
+    rows += [["Constraints", ", ".join(spec.constraints)]] if spec.constraints else []
+    versions = {"autosearch": meta.get("autosearch"), **meta.get("packages", {})}
+    rows += [
+        [
+            "Metrics",
+            "rwAP: every region counts alike, every anomaly type alike, regions 8-connected; "
+            "exact over all validation pixels",
+        ],
+        ["FLOPs", "network alone, 2 per multiply-accumulate; search_gflops: nearest neighbours"],
+        ["Versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)],
+        ["Started", str(meta.get("written", "unknown"))],
+    ]
+    return rows
+
+
+def _warnings(meta: Mapping[str, Any]) -> Iterable[str]:
+    random = [w["name"] for w in meta.get("weights", ()) if w["source"] == "random"]
+    if random:
+        yield (
+            f"Random weights ({', '.join(random)}): accuracies show that the search works, and "
+            "nothing about your parts."
+        )
+    if meta.get("data", {}).get("synthetic"):
+        yield "Synthetic defects, drawn by a program: do not quote these accuracies."
+
+
+def _compared(studies: Sequence[Info], places: Sequence[int]) -> dict[str, Any]:
+    # Cost first, so that attainment reads as quality within a budget.
+    objectives = sorted(
+        studies[places[0]]["objectives"], key=lambda one: bool(one["direction"] == "maximize")
+    )
+    names = [objective["name"] for objective in objectives]
+    directions = [objective["direction"] for objective in objectives]
+    tables = [_scored_table(studies[place], names) for place in places]
+    rows = [row for table in tables for row in table if not math.isnan(row[0])]
+    result: Info = {"studies": list(places), "attainment": None, "hypervolume": None}
+    if rows and len(names) == 2:
+        bands = attainment(tables, directions)
+        result["attainment"] = {"names": names} | {
+            key: [_plain(value) for value in curve] for key, curve in bands.items()
+        }
+    if rows and len(names) <= MOST_OBJECTIVES:
+        box = value_box(rows, directions)
+        curves = [[_plain(v) for v in hypervolume_curve(table, box)] for table in tables]
+        after = list(zip(*curves, strict=False))
+        result["hypervolume"] = {
+            "curves": curves,
+            "mean": [_plain(sum(shares) / len(shares)) for shares in after],
+            "low": [min(shares) for shares in after],
+            "high": [max(shares) for shares in after],
+        }
+    return result
+
+
+def _scored_table(study: Info, names: Sequence[str]) -> list[list[float]]:
+    """Objective values as `_table` gives them, from the columns of `study_info`."""
+    scored = {STATUSES.index(status) for status in SCORED}
+    figures = [study["trials"]["figures"][name] for name in names]
+    rows = zip(study["trials"]["status"], *figures, strict=True)
+    return [
+        [math.nan if value is None or status not in scored else value for value in row]
+        for status, *row in rows
+    ]

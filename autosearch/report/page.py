@@ -1,0 +1,147 @@
+"""One HTML file with everything in it, for a disk, a mail or an archive: no network, no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.offline
+
+from autosearch.errors import StudyError
+from autosearch.files import write_atomic
+from autosearch.report import ASSETS, SCRIPTS, STYLE
+from autosearch.report.info import ARTIFACTS, Info, artifact_path, study_info, view_data
+from autosearch.results import StudyFolder
+
+_PICTURES = 3_000_000
+"""Most characters that pictures may take up in a page, so that it stays below 12 MB."""
+
+_TRACEBACKS, _TRACEBACK_END = 20, 4000
+
+_START = """\
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const kept = read("artifacts");
+autosearch.mount(document.getElementById("view"), read("data"), {
+  artifact: (study, number, file) => kept[study]?.[number]?.[file] ?? null,
+});
+"""
+
+
+def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
+    """Write the report of one or several studies as one HTML file.
+
+    It holds plotly.js, the view, the data, anomaly maps of trials on the front as far as there is
+    room (3 MB) and the ends of the first tracebacks. A browser that opens it is told to load
+    nothing from anywhere and to run no other script.
+
+    Args:
+        folders: Studies to show; several are compared.
+        out: The file, replaced if it is there.
+
+    Returns:
+        `out`.
+
+    Raises:
+        StudyError: A study cannot be read, or the file cannot be written.
+        ConfigError: A spec names an objective that is not installed here.
+    """
+    data = view_data([study_info(folder) for folder in folders])
+    page = _page(data, _artifacts(folders, data["studies"]))
+    try:
+        write_atomic(out, page)
+    except OSError as error:
+        raise StudyError(f"{out}: cannot be written ({error.strerror})") from None
+    return out
+
+
+def _page(data: Info, artifacts: dict[str, Any]) -> str:
+    scripts = [plotly.offline.get_plotlyjs(), *((ASSETS / n).read_text("utf-8") for n in SCRIPTS)]
+    scripts = [_harmless(script) for script in [*scripts, _START]]
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    # Plotly sets styles of its own while it draws, which no hash can foresee.
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    title = html.escape("autosearch: " + ", ".join(s["name"] for s in data["studies"]))
+    blocks = {"data": data, "artifacts": artifacts}
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{title}</title>",
+            f"<style>body {{ margin: 0 }}\n{(ASSETS / STYLE).read_text('utf-8')}</style></head>",
+            '<body><main id="view"></main>',
+            "<noscript>This report is drawn by scripts in this file.</noscript>",
+            *(
+                f'<script type="application/json" id="{name}">{_json(block)}</script>'
+                for name, block in blocks.items()
+            ),
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _artifacts(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> dict[str, Any]:
+    """By study, trial and file name what the page can show without its folder."""
+    kept: dict[str, Any] = {study["name"]: {} for study in studies}
+    for name, number, address in _pictures(folders, studies):
+        kept[name].setdefault(number, {})["maps.jpg"] = address
+    for folder, study in zip(folders, studies, strict=True):
+        for number in study["files"]["traceback.txt"][:_TRACEBACKS]:
+            if path := artifact_path(folder, number, "traceback.txt"):
+                text = path.read_text(encoding="utf-8", errors="replace")
+                cut = "…" if len(text) > _TRACEBACK_END else ""
+                kept[study["name"]].setdefault(number, {})["traceback.txt"] = (
+                    cut + text[-_TRACEBACK_END:]
+                )
+    return kept
+
+
+def _pictures(
+    folders: Sequence[StudyFolder], studies: Sequence[Info]
+) -> Iterator[tuple[str, int, str]]:
+    """Study, trial and data URI of maps on the fronts, thinned out evenly if too many."""
+    found = [
+        (study["name"], number, path)
+        for folder, study in zip(folders, studies, strict=True)
+        for number in study["front"]
+        if (path := artifact_path(folder, number, "maps.jpg"))
+    ]
+    needed = sum(path.stat().st_size for *_, path in found) * 4 / 3
+    step = max(1.0, needed / _PICTURES)
+    room = _PICTURES
+    for place in range(int(len(found) / step)):
+        name, number, path = found[int(place * step)]
+        encoded = base64.b64encode(path.read_bytes()).decode()
+        room -= len(encoded)
+        if room < 0:
+            return
+        yield name, number, f"data:{ARTIFACTS['maps.jpg']};base64,{encoded}"
+
+
+def _json(content: object) -> str:
+    """JSON in which no sign can end the script element around it."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _harmless(script: str) -> str:
+    """A script without the two texts that end or change the element around it.
+
+    Both can only stand in strings there, in which the backslash means nothing.
+    """
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,91 @@
+"""Validation with synthetic anomalies, from the spec to the figures of a trial."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autosearch.data import load_search_data
+from autosearch.data.records import NORMAL
+from autosearch.errors import DataError
+from autosearch.evaluate import TrialEvaluator
+from autosearch.metrics import Ranking
+from autosearch.search import load_inputs
+from autosearch.spec import StudySpec, parse_spec
+from autosearch.synthesis import add_synthetic
+from autosearch.trials import Assignment, Status, trial_seed
+
+SIDE = 64
+
+
+def spec(**validation: object) -> StudySpec:
+    content = {
+        "study": {"name": "test", "runner": "autopatch"},
+        "objectives": ["gflops", "rwap"],
+        "backbone": {"weights": "random"},
+        "dataset": {"image_size": SIDE, "validation": {"normal": 4, **validation}},
+        "space": {"stage0.extraction_block": 2, "stage1.extraction_block": None},
+    }
+    return parse_spec(content)
+
+
+def split(kind: str, real: int, **settings: object):
+    dataset = spec(real_per_type=real, synthetic={"kind": kind, **settings}).dataset
+    return add_synthetic(load_search_data(dataset), dataset.validation.synthetic)
+
+
+@pytest.mark.parametrize("kind", ["perlin", "cutpaste"])
+@pytest.mark.parametrize("real", [0, 1])
+def test_validation_gains_anomalies_of_a_type_of_their_own(kind: str, real: int) -> None:
+    data = split(kind, real, per_image=2)
+    val, name = data.val, f"synthetic_{kind}"
+    made = np.array([found == name for found in val.types])
+    assert made.sum() == 8 and sum(found == NORMAL for found in val.types) == 4
+    assert val.labels.sum() - made.sum() == 4 * real
+    assert val.masks[made].any(axis=(1, 2)).all() and not val.masks[~val.labels].any()
+    assert data.info["counts"]["val"][name] == 8
+    normal = val.pixels[~val.labels].repeat(2, axis=0)
+    changed = np.abs(val.pixels[made] - normal).max(axis=1) > 0
+    assert not (changed & ~val.masks[made]).any(), "nothing changes outside the mask"
+    assert val.groups[-1] in val.groups[:-8] and len(set(val.paths)) == len(val.paths)
+
+
+def test_the_same_settings_give_the_same_split_and_others_another_hash() -> None:
+    first, again = split("perlin", 1), split("perlin", 1)
+    assert np.array_equal(first.val.pixels, again.val.pixels)
+    assert first.info == again.info
+    digests = {
+        first.info["sha256"],
+        split("perlin", 1, seed=1).info["sha256"],
+        split("cutpaste", 1).info["sha256"],
+        load_search_data(spec(real_per_type=1).dataset).info["sha256"],
+    }
+    assert len(digests) == 4
+
+
+def test_no_anomaly_at_all_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no anomalous image.*validation\.synthetic"):
+        load_search_data(spec(real_per_type=0).dataset)
+
+
+def test_a_missing_folder_of_textures_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        split("perlin", 0, textures=str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("real", [0, 1])
+def test_a_trial_is_scored_on_either_kind(real: int) -> None:
+    inputs = load_inputs(spec(real_per_type=real, synthetic={"kind": "perlin"}))
+    canonical = inputs.runner.canonical({"stage0.extraction_block": 2})
+    evaluate = TrialEvaluator(inputs.spec, inputs.runner, inputs.data)
+    outcome = evaluate(Assignment(0, {}, canonical, trial_seed(0, canonical)))
+    assert outcome.status == Status.COMPLETE and 0 < outcome.values["rwap"] < 1
+    parts = {"rwap_real", "rwap_synthetic"}
+    assert parts & outcome.measured.keys() == (parts if real else set())
+    if real:
+        whole = evaluate._truth
+        areas = [truth.areas for _, truth in evaluate._parts.values()]
+        assert sum(map(len, areas)) == len(whole.areas)
+        maps = np.random.default_rng(0).random(inputs.data.val.masks.shape)
+        scores = [Ranking.from_maps(maps[i], t).rwap() for i, t in evaluate._parts.values()]
+        assert all(0 < score < 1 for score in scores)
