@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,6 +61,16 @@ class Detector(ABC):
     @abstractmethod
     def fit(self, train: ImageSet) -> None:
         """Learn what is normal; a supervised detector may read anomalies of the train split."""
+
+    def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
+        """Fit, and pause now and then, so that a hopeless trial can be stopped.
+
+        Yields:
+            The part of the training that is done, rising, below 1. In each pause `anomaly_maps`
+            answers as far as it was trained. What is fitted at once has no pauses.
+        """
+        self.fit(train)
+        yield from ()
 
     @abstractmethod
     def anomaly_maps(self, images: Tensor) -> Tensor:

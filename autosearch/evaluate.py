@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from types import FrameType
@@ -24,7 +24,7 @@ from autosearch.metrics import Ranking, Truth
 from autosearch.objectives import Moment, Objective, Scored
 from autosearch.space import Params
 from autosearch.spec import StudySpec
-from autosearch.trials import Assignment, Outcome, Status
+from autosearch.trials import Assignment, Outcome, Progress, Status
 
 MAPS = "maps.jpg"
 """Artifact with the anomaly maps of a few validation images."""
@@ -45,9 +45,16 @@ class TrialEvaluator:
         self._parts = _parts(data.val)
 
     def __call__(self, assignment: Assignment) -> Outcome:
+        """Evaluate without a pause; see `steps`."""
+        return next(step for step in self.steps(assignment) if isinstance(step, Outcome))
+
+    def steps(self, assignment: Assignment) -> Iterator[Progress | Outcome]:
         """Fit on train, score validation, measure.
 
         A configuration that breaks a constraint on the network alone is not fitted.
+
+        Yields:
+            How the trial stands in each pause of its training, then its outcome.
         """
         seconds: dict[str, float] = {}
         measured: dict[str, float] = {}
@@ -56,10 +63,18 @@ class TrialEvaluator:
             self._measure("build", detector, None, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
-            return _broken(measured, violations, seconds)
-        with _timed(seconds, "fit"):
-            detector.fit(self._data.train)
-            self._measure("fit", detector, None, measured)
+            yield _broken(measured, violations, seconds)
+            return
+        training = detector.fit_in_steps(self._data.train)
+        while True:
+            with _timed(seconds, "fit"):
+                fraction = next(training, None)
+            if fraction is None:
+                break
+            with _timed(seconds, "report"):
+                progress = Progress(fraction, self._standing(detector, measured, seconds))
+            yield progress
+        self._measure("fit", detector, None, measured)
         with _timed(seconds, "score"):
             maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
         scored = Scored(maps, self._truth, seconds)
@@ -67,12 +82,13 @@ class TrialEvaluator:
             self._measure("score", detector, scored, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
-            return _broken(measured, violations, seconds)
+            yield _broken(measured, violations, seconds)
+            return
         for name, (indices, truth) in self._parts.items():
             measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
         artifacts = {MAPS: contact_sheet(self._data.val, maps)}
-        return Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
+        yield Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
 
     @cached_property
     def _objectives(self) -> list[Objective]:
@@ -81,6 +97,18 @@ class TrialEvaluator:
         named += [constraint.name for constraint in self.spec.parsed_constraints]
         named += [name for name, objective in known.items() if objective.default]
         return [known[name] for name in dict.fromkeys(named)]
+
+    def _standing(
+        self, detector: Detector, measured: Mapping[str, float], seconds: dict[str, float]
+    ) -> dict[str, float]:
+        """The study's objectives in the middle of a training."""
+        maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+        scored = Scored(maps, self._truth, seconds)
+        known = {objective.name: objective for objective in self._objectives}
+        return {
+            name: measured[name] if name in measured else known[name].measure(detector, scored)
+            for name in self.spec.objectives
+        }
 
     def _measure(
         self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
@@ -132,7 +160,7 @@ def build(spec: StudySpec, runner: Runner, canonical: Params, seed: int) -> Dete
 
 def evaluate_safely(
     evaluator: TrialEvaluator, assignment: Assignment, timeout: float | None = None
-) -> Outcome:
+) -> Iterator[Progress | Outcome]:
     """Evaluate, turning every error of the trial into a failed outcome with its traceback.
 
     Args:
@@ -140,11 +168,26 @@ def evaluate_safely(
         assignment: What to evaluate.
         timeout: Seconds after which the trial fails. Only the main thread of a process can be
             interrupted; elsewhere the limit is not kept.
+
+    Yields:
+        What `TrialEvaluator.steps` yields; the last is an outcome, whatever happens.
     """
     start = time.monotonic()
+    steps = evaluator.steps(assignment)
+    while True:
+        left = None if timeout is None else max(1e-3, timeout - (time.monotonic() - start))
+        step = _next_safely(steps, left, start, timeout)
+        yield step
+        if isinstance(step, Outcome):
+            return
+
+
+def _next_safely(
+    steps: Iterator[Progress | Outcome], left: float | None, start: float, timeout: float | None
+) -> Progress | Outcome:
     try:
-        with _time_limit(timeout):
-            return evaluator(assignment)
+        with _time_limit(left):
+            return next(steps)
     except TrialTimeout:
         reason = f"ran longer than its limit of {timeout:g} s"
         trace: str | None = None
@@ -177,7 +220,7 @@ def _broken(
 def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[part] = round(time.perf_counter() - start, 6)
+    seconds[part] = round(seconds.get(part, 0.0) + time.perf_counter() - start, 6)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ TEST = "test.json"
 
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
-    "lease", "attempts",
+    "lease", "attempts", "curve",
 }  # fmt: skip
 
 
@@ -252,6 +252,7 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         reason=attributes.get("reason"),
         cached_from=attributes.get("cached_from"),
         duration=trial.duration.total_seconds() if trial.duration else None,
+        curve=tuple((at, values) for at, values in attributes.get("curve", ())),
     )
 
 

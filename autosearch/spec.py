@@ -63,6 +63,19 @@ class SamplerSpec(Section):
     population_size: int = Field(50, ge=2)
 
 
+class PrunerSpec(Section):
+    """When to stop a trial that reports while it trains; fractions are of its training.
+
+    ``auto`` halves with one objective, and with several stops what even an optimistic guess finds
+    dominated.
+    """
+
+    name: Literal["auto", "none"] = "auto"
+    first_rung: float = Field(0.1, gt=0, lt=1)
+    reduction_factor: int = Field(3, ge=2, le=10)
+    startup_trials: int = Field(5, ge=1)
+
+
 class SyntheticSpec(Section):
     """Anomalies made from the normal validation images, beside real ones or instead of them.
 
@@ -157,6 +170,7 @@ class StudySpec(Section):
     measures: list[str] = []
     constraints: list[str] = []
     sampler: SamplerSpec = SamplerSpec()
+    pruner: PrunerSpec = PrunerSpec()
     dataset: DatasetSpec = DatasetSpec()
     backbone: BackboneSpec = BackboneSpec()
     memory: MemorySpec = MemorySpec()

@@ -23,6 +23,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch import pareto
+from autosearch.early_stopping import EarlyStopping
 from autosearch.errors import Infeasible
 from autosearch.results import STUDY, StudyFolder, open_study, record_of
 from autosearch.sampling import ReproducibleSampler
@@ -32,6 +33,7 @@ from autosearch.trials import (
     SCORED,
     Assignment,
     Outcome,
+    Progress,
     Status,
     Summary,
     TrialRecord,
@@ -80,6 +82,8 @@ class StudyDriver:
         self._storage = folder.storage(repair=True)
         self._study = open_study(self._storage, directions, {**spec.identity(), **guard})
         self._study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed)
+        self._stopping = EarlyStopping(spec.pruner, directions)
+        self._study.pruner = self._stopping.pruner()
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._retry: deque[int] = deque()
@@ -147,6 +151,28 @@ class StudyDriver:
                 else:
                     self._store(follower, replace(outcome, artifacts={}))
             return record
+
+    def report(self, number: int, progress: Progress) -> Outcome | None:
+        """Take note of how a trial stands in the middle of its training.
+
+        Returns:
+            What to tell if the trial is not worth finishing, None to let it go on.
+        """
+        with self._lock:
+            trial, key = self._trial(number), "curve"
+            # A trial that lost its worker starts anew, and so does its curve.
+            earlier = [p for p in trial.user_attrs.get(key, ()) if p[0] < progress.fraction]
+            trial.set_user_attr(key, [*earlier, [progress.fraction, progress.values]])
+            scored = [r for r in self._records.values() if r.status == Status.COMPLETE]
+            if len(self._objectives) == 1:
+                reason = self._stopping.halved(trial, progress, len(scored))
+            else:
+                finished = [(r.curve, r.values) for r in scored if r.curve]
+                reason = self._stopping.hopeless(progress, finished, list(self._front().values()))
+        if reason is None:
+            return None
+        measured = {"fraction": progress.fraction}
+        return Outcome(Status.PRUNED, progress.values, measured, reason=reason)
 
     def lost(self, number: int, reason: str) -> None:
         """Take note that a trial's worker died: hand the trial out again, or give it up."""

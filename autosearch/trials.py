@@ -67,6 +67,19 @@ class Assignment:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """What a trial reports while it trains.
+
+    Attributes:
+        fraction: Part of its training that is done, between 0 and 1.
+        values: The study's objectives by name, as they stand.
+    """
+
+    fraction: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a worker sends back.
 
@@ -106,6 +119,8 @@ class TrialRecord:
         reason: Why it is not complete.
         cached_from: Number of the trial whose values a cached one took over.
         duration: Seconds from being asked for to being told, or None while running.
+        curve: Fraction of the training and objective values, of trials that report while they
+            train.
     """
 
     number: int
@@ -118,6 +133,7 @@ class TrialRecord:
     reason: str | None = None
     cached_from: int | None = None
     duration: float | None = None
+    curve: tuple[tuple[float, dict[str, float]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     "errors", "files", "space", "spec", "trials", "pareto", "metrics", "thresholds", "bootstrap",
     "data", "synthesis", "features", "supernets", "weights", "complexity", "pruning", "memory",
-    "coreset", "detector", "objectives", "registry", "maps", "results", "sampling", "study",
+    "coreset", "detector", "objectives", "registry", "maps", "results", "sampling", "early_stopping",
+    "study",
     "evaluate", "executors", "search", "final", "final_view", "console", "export", "predict",
     "report", "cli",
 )  # fmt: skip

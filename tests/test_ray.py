@@ -17,7 +17,15 @@ from autosearch.executors.ray_tune import RayTuneExecutor
 from autosearch.results import StudyFolder, counts
 from autosearch.spec import StudySpec, load_spec, parse_spec
 from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status, TrialRecord, canonical_key, derived_seed
+from autosearch.trials import (
+    Assignment,
+    Outcome,
+    Progress,
+    Status,
+    TrialRecord,
+    canonical_key,
+    derived_seed,
+)
 
 SPACES = Path(__file__).parents[1] / "searchspaces"
 TINY = [
@@ -72,6 +80,9 @@ class Misbehaving:
                 os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(Status.COMPLETE, {"cost": float(assignment.canonical["x"])})
 
+    def steps(self, assignment: Assignment) -> Iterator[Outcome]:
+        yield self(assignment)
+
     def _wait_for(self, number: int) -> None:
         while not list(self._folder.glob(f"{number}.*")):
             time.sleep(0.05)
@@ -89,6 +100,22 @@ class Slow:
         if assignment.number < 2:
             time.sleep(300)
         return Outcome(Status.COMPLETE, {"cost": 1.0})
+
+    def steps(self, assignment: Assignment) -> Iterator[Outcome]:
+        yield self(assignment)
+
+
+class Training:
+    """An evaluator whose trials report a third and two thirds on their way down to their cost."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+
+    def steps(self, assignment: Assignment) -> Iterator[Progress | Outcome]:
+        cost = float(assignment.canonical["x"])
+        for done in (1, 2):
+            yield Progress(done / 3, {"cost": cost * (4 - done)})
+        yield Outcome(Status.COMPLETE, {"cost": cost})
 
 
 def fake_spec(**study: object) -> StudySpec:
@@ -269,3 +296,22 @@ def test_search_that_was_stopped_is_resumed_to_its_budget(tmp_path: Path, number
     assert counts(after)["running"] == counts(after)["failed"] == 0
     assert sum(counts(after).values()) == 20
     assert all(after[number] == record for number, record in before.items())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_hopeless_trainings_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
+    spec = fake_spec(trials=16)
+    found = run_fake(spec, tmp_path, Training(spec))
+    number = counts(found)
+    assert number["pruned"] >= 4 and number["complete"] >= 5
+    assert number["pruned"] + number["complete"] == 16
+    best = min(found, key=lambda record: record.params["x"])
+    assert best.status == Status.COMPLETE
+    for record in found:
+        stopped = record.status == Status.PRUNED
+        assert (not record.values) == stopped
+        if stopped:
+            assert "not among the best so far" in record.reason
+            assert record.measured["fraction"] == pytest.approx(record.curve[-1][0])
+        else:
+            assert [at for at, _ in record.curve] == pytest.approx([1 / 3, 2 / 3])

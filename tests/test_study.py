@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +60,16 @@ def work(
         driver.tell(assignment.number, evaluate(assignment))
         done.append(assignment)
     return done
+
+
+class AtOnce:
+    """An evaluator without pauses."""
+
+    def __init__(self, evaluate: Callable[[Assignment], Outcome]) -> None:
+        self._evaluate = evaluate
+
+    def steps(self, assignment: Assignment) -> Iterator[Outcome]:
+        yield self._evaluate(assignment)
 
 
 def records(path: Path) -> list[TrialRecord]:
@@ -543,12 +553,12 @@ class TestCtrlC:
 
         evaluator, before = Evaluator(), signal.getsignal(number)
         driver = open_driver(tmp_path, make_spec(retries=0))
-        LocalExecutor().run(driver, evaluator)
+        LocalExecutor().run(driver, AtOnce(evaluator))
         driver.close()
         assert driver.stopped and signal.getsignal(number) is before
         assert counts(records(tmp_path)) == counts([]) | {"complete": 2, "running": 1}
         again = open_driver(tmp_path, make_spec(retries=0))
-        LocalExecutor().run(again, evaluator)
+        LocalExecutor().run(again, AtOnce(evaluator))
         again.close()
         assert evaluator.calls == 3 + 6
         assert counts(records(tmp_path)) == counts([]) | {"complete": 8}
@@ -566,7 +576,7 @@ class TestCtrlC:
 
         monkeypatch.setattr(StudyDriver, "tell", interrupted)
         driver = open_driver(tmp_path)
-        LocalExecutor().run(driver, complete)
+        LocalExecutor().run(driver, AtOnce(complete))
         driver.close()
         assert counts(records(tmp_path)) == counts([]) | {"complete": 1}
 
@@ -583,7 +593,7 @@ class TestCtrlC:
             return complete(assignment)
 
         driver = open_driver(tmp_path, make_spec(trials=5, trial_timeout=0.2))
-        LocalExecutor().run(driver, evaluate)
+        LocalExecutor().run(driver, AtOnce(evaluate))
         driver.close()
         told = records(tmp_path)
         assert [record.status for record in told] == [

@@ -7,6 +7,7 @@ import time
 from autosearch.evaluate import TrialEvaluator, evaluate_safely
 from autosearch.executors import stopping_on_signals
 from autosearch.study import StudyDriver
+from autosearch.trials import Outcome
 
 _POLL_SECONDS = 1.0
 
@@ -34,11 +35,17 @@ class LocalExecutor:
                 if assignment is None:
                     time.sleep(0 if driver.finished else _POLL_SECONDS)
                     continue
-                try:
-                    evaluating = True
-                    limit = driver.spec.study.trial_timeout
-                    outcome = evaluate_safely(evaluator, assignment, limit)
-                    evaluating = False
-                except _Interrupted:
+                steps = evaluate_safely(evaluator, assignment, driver.spec.study.trial_timeout)
+                outcome: Outcome | None = None
+                while outcome is None and not driver.stopped:
+                    try:
+                        evaluating = True
+                        step = next(steps)
+                        evaluating = False
+                    except _Interrupted:
+                        return
+                    number = assignment.number
+                    outcome = step if isinstance(step, Outcome) else driver.report(number, step)
+                if outcome is None:
                     return
                 driver.tell(assignment.number, outcome)

@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from autosearch.errors import ConfigError
@@ -58,6 +59,11 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         self._driver = driver
         self._limit = driver.spec.study.trial_timeout
         self._out: dict[str, tuple[int, float]] = {}
+        self.stopped: dict[str, Outcome] = {}
+
+    def number_of(self, trial_id: str) -> int | None:
+        """The study's number of one of Tune's trials, if it is out."""
+        return self._out[trial_id][0] if trial_id in self._out else None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignment; None if there is none for the moment."""
@@ -75,7 +81,9 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         if trial_id not in self._out:
             return
         number, start = self._out.pop(trial_id)
-        if result and "outcome" in result and not error:
+        if (outcome := self.stopped.pop(trial_id, None)) is not None:
+            self._driver.tell(number, outcome)
+        elif result and "outcome" in result and not error:
             self._driver.tell(number, result["outcome"])
         elif self._limit and time.monotonic() - start >= self._limit + _GRACE_SECONDS:
             reason = f"ran longer than its limit of {self._limit:g} s and had to be killed"
@@ -98,29 +106,54 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
+class RayScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Asks the driver whether a trial that reports while it trains is worth finishing."""
+
+    def __init__(self, driver: StudyDriver, searcher: RaySearcher) -> None:
+        super().__init__()
+        self._driver, self._searcher = driver, searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop a trial, after which Tune tells the searcher that it is complete."""
+        number = self._searcher.number_of(trial.trial_id)
+        outcome = None
+        if number is not None and "progress" in result and not self._driver.stopped:
+            outcome = self._driver.report(number, result["progress"])
+        if outcome is None:
+            return str(TrialScheduler.CONTINUE)
+        self._searcher.stopped[trial.trial_id] = outcome
+        return str(TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As with the searcher."""
+        return {}
+
+
 class Worker(tune.Trainable):  # type: ignore[misc]
     """A process that evaluates one assignment after the other over the same data."""
 
     def setup(self, config: dict[str, Any], *, evaluator: TrialEvaluator) -> None:
         """Keep what all trials share, and to the cores that a trial was given."""
         torch.set_num_threads(max(1, int(evaluator.spec.resources.cpu)))
-        self._evaluator, self._assignment = evaluator, config["assignment"]
+        self._evaluator, self._limit = evaluator, evaluator.spec.study.trial_timeout
+        self.reset_config(config)
 
     def step(self) -> dict[str, Any]:
-        """Evaluate: one step is one whole trial."""
-        limit = self._evaluator.spec.study.trial_timeout
-        if limit:
+        """Evaluate until the trial reports in the middle of its training, or to its end."""
+        if self._limit:
             # Ends the process from outside Python, should native code never return to it.
-            faulthandler.dump_traceback_later(limit + _GRACE_SECONDS, exit=True)
+            left = self._limit + _GRACE_SECONDS - (time.monotonic() - self._start)
+            faulthandler.dump_traceback_later(max(1.0, left), exit=True)
         try:
-            outcome = evaluate_safely(self._evaluator, self._assignment, limit)
+            step = next(self._steps)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return {"outcome": outcome, "done": True}
+        return {"outcome": step, "done": True} if isinstance(step, Outcome) else {"progress": step}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment without starting a new process."""
-        self._assignment = new_config["assignment"]
+        self._steps = evaluate_safely(self._evaluator, new_config["assignment"], self._limit)
+        self._start = time.monotonic()
         return True
 
 
@@ -162,10 +195,12 @@ class RayTuneExecutor:
     def _fit(self, driver: StudyDriver, evaluator: TrialEvaluator, folder: str) -> None:
         demand, concurrent = _share(driver.spec.resources)
         trainable = tune.with_parameters(Worker, evaluator=evaluator)
+        searcher = RaySearcher(driver)
         tuner = tune.Tuner(
             tune.with_resources(trainable, demand),
             tune_config=tune.TuneConfig(
-                search_alg=RaySearcher(driver),
+                search_alg=searcher,
+                scheduler=RayScheduler(driver, searcher),
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,

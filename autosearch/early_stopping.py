@@ -1,0 +1,99 @@
+"""Which trials are not worth finishing, judged by what they report while they train.
+
+With one objective, asynchronous successive halving (Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020) as Optuna implements it. With several, a trial is stopped when
+even an optimistic guess at its final values is dominated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import optuna
+
+from autosearch import pareto
+from autosearch.spec import PrunerSpec
+from autosearch.trials import Progress
+
+STEPS = 100
+"""Fractions of a training are told to Optuna in hundredths."""
+
+Curve = Sequence[tuple[float, Mapping[str, float]]]
+"""Fraction done and objective values, in the order in which they were reported."""
+
+
+class EarlyStopping:
+    """Judges trials of one study.
+
+    Args:
+        spec: Whether and when to stop.
+        directions: Objective name to ``minimize`` or ``maximize``.
+    """
+
+    def __init__(self, spec: PrunerSpec, directions: Mapping[str, str]) -> None:
+        self._spec, self._directions = spec, dict(directions)
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """What Optuna asks about trials with one objective."""
+        if self._spec.name == "none" or len(self._directions) > 1:
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, round(STEPS * self._spec.first_rung)),
+            reduction_factor=self._spec.reduction_factor,
+        )
+
+    def halved(self, trial: optuna.Trial, progress: Progress, complete: int) -> str | None:
+        """Tell Optuna of a single objective's value; a reason if the trial should stop.
+
+        Args:
+            trial: The trial.
+            progress: What it reports.
+            complete: Number of complete trials; the first few are left alone.
+        """
+        ((name, value),) = progress.values.items()
+        trial.report(value, round(STEPS * progress.fraction))
+        # Asked in any case, for the answer enters into what later trials are compared with.
+        if not trial.should_prune() or complete < self._spec.startup_trials:
+            return None
+        return f"{name} {value:.4g} after {progress.fraction:.0%}: not among the best so far"
+
+    def hopeless(
+        self,
+        progress: Progress,
+        finished: Iterable[tuple[Curve, Mapping[str, float]]],
+        front: Sequence[Mapping[str, float]],
+    ) -> str | None:
+        """Reason to stop a trial with several objectives.
+
+        The optimistic guess adds to each objective the largest gain that any complete trial has
+        made from the same part of its training to its end.
+
+        Args:
+            progress: What the trial reports.
+            finished: Curve and final values of complete trials that reported any.
+            front: Objective values of the front.
+        """
+        if self._spec.name == "none" or progress.fraction < self._spec.first_rung:
+            return None
+        known = [(at, final) for curve, final in finished if (at := _at(curve, progress.fraction))]
+        if len(known) < self._spec.startup_trials:
+            return None
+        guess = []
+        for name, direction in self._directions.items():
+            better = max if direction == "maximize" else min
+            gain = better(0.0, better(final[name] - at[name] for at, final in known))
+            guess.append(progress.values[name] + gain)
+        rows = [[values[name] for name in self._directions] for values in front]
+        if 0 in pareto.front([guess, *rows], list(self._directions.values())):
+            return None
+        shown = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._directions, guess, strict=True))
+        return f"dominated after {progress.fraction:.0%} even if it gained as much as any: {shown}"
+
+
+def _at(curve: Curve, fraction: float) -> Mapping[str, float] | None:
+    """The last values reported at or before a fraction."""
+    values = None
+    for reported, found in curve:
+        if reported <= fraction + 1e-9:
+            values = found
+    return values
