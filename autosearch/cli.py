@@ -171,6 +171,30 @@ def show(
 
 
 @app.command()
+def correlate(
+    directory: Directory,
+    first: Annotated[str, typer.Argument(metavar="FIGURE", help="Such as rwap_synthetic.")],
+    second: Annotated[
+        str, typer.Argument(metavar="OTHER", help="Such as rwap_real, gflops or test.rwap.")
+    ],
+) -> None:
+    """Ask whether one figure ranks the trials of a study as another does.
+
+    Figures are objectives, measured values, and those of the test split as test.NAME. With
+    synthetic and real anomalies in validation, rwap_synthetic and rwap_real are measured apart.
+    """
+    from autosearch.correlation import compare
+    from autosearch.results import StudyFolder
+
+    folder = StudyFolder.open(directory)
+    found = compare(folder.records(), folder.load_tests(), first, second)
+    low, high = found.interval
+    console.print(f"{first} and {second} over {found.trials} different configurations")
+    console.print(f"Spearman {found.spearman:+.3f}, 95 % from {low:+.3f} to {high:+.3f}")
+    console.print(f"Kendall  {found.kendall:+.3f}")
+
+
+@app.command()
 def spaces() -> None:
     """List search spaces that can be run by name."""
     from rich.table import Table
@@ -241,7 +265,7 @@ def check(
 ) -> None:
     """Count images, masks and regions, and name every problem found; exit code 1 on errors.
 
-    With --set, how a study would split it: --set dataset.anomalies_per_type=2.
+    With --set, how a study would split it: --set dataset.validation.real_per_type=2.
     """
     from autosearch import console as view
     from autosearch.data import check_dataset

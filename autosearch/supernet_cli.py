@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,9 +211,12 @@ def _card(run: Distillation) -> dict[str, Any]:
         "steps": run.step,
         "minutes": round(run.elapsed / 60, 1),
         "pieces": run.pieces,
-        "held_out": run.history[-1]["held_out"],
-        "command": " ".join(["autosearch", *sys.argv[1:]]),
+        "held_out": {kind: _rounded(v) for kind, v in run.history[-1]["held_out"].items()},
     }
+
+
+def _rounded(values: list[float | None]) -> list[float | None]:
+    return [None if value is None else round(value, 4) for value in values]
 
 
 @contextmanager

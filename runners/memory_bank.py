@@ -7,6 +7,7 @@ nearest neighbours there is its score, and scores are upsampled to the image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,8 @@ from autosearch.supernets.recalibration import recalibrate
 
 _CPU_BATCH, _GPU_BATCH = 4, 32
 """Images per pass: on a CPU so few that feature maps stay in its caches."""
+_EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
+"""Patches that an exported graph compares at a time, and how many such steps it has at most."""
 
 _CALIBRATION_IMAGES = 64
 """Batch-norm statistics are measured on so many training images, evenly spread."""
@@ -202,38 +205,70 @@ class MemoryBankDetector(Detector):
 class NearestPatchScore(nn.Module):
     """A fitted memory-bank detector as one graph of plain operations.
 
+    The bank is compared block by block, so that no more than the products of the queries with one
+    block are held at a time, however large the bank: per image ``4 * h * w`` bytes for every
+    patch of a block.
+
     Args:
         features: Images to patch features.
         bank: ``(M, D)`` patches of normal images.
         num_neighbors: Neighbours whose mean squared distance is the score.
+
+    Attributes:
+        origin: ``(D,)`` mean of the bank. Products of features with a large mean would leave no
+            digits for their differences.
+        bank: Blocks of ``(D, C)``, each column a patch less the origin.
+        squares: ``(M,)`` squared norms of these columns. Not part of the state: it follows from
+            the bank, also after other tensors were loaded.
     """
 
     origin: Tensor
-    bank: Tensor
     squares: Tensor
 
     def __init__(self, features: PatchFeatures, bank: Tensor, num_neighbors: int) -> None:
         super().__init__()
         self.features, self.num_neighbors = features, num_neighbors
-        # Products of features with a large mean would leave no digits for their differences.
         self.register_buffer("origin", bank.mean(dim=0))
-        self.register_buffer("bank", bank - self.origin)
-        self.register_buffer("squares", self.bank.square().sum(dim=1))
+        size = max(_EXPORT_BLOCK, math.ceil(len(bank) / _EXPORT_BLOCKS))
+        self.bank = nn.ParameterList(
+            nn.Parameter(part.T.contiguous(), requires_grad=False)
+            for part in torch.split(bank - self.origin, size)
+        )
+        self.register_buffer("squares", self._squares(), persistent=False)
+        self.register_load_state_dict_post_hook(_refresh_squares)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)``; higher is more anomalous."""
         features = self.features(images)
         count, _, height, width = features.shape
         queries = to_patches(features) - self.origin
-        # |a - b|² = |a|² + |b|² - 2ab needs one product; a difference of all pairs would not fit.
-        products = queries @ self.bank.T
-        distances = queries.square().sum(dim=1, keepdim=True) + self.squares - 2 * products
-        if self.num_neighbors == 1:
-            nearest = distances.amin(dim=1, keepdim=True)
-        else:
-            nearest = distances.topk(self.num_neighbors, dim=1, largest=False).values
-        scores = nearest.clamp(min=0).mean(dim=1).view(count, 1, height, width)
+        # |a - b|² = |a|² + |b|² - 2ab: the last two in one product, the first at the very end.
+        extended = torch.cat([queries * -2, torch.ones_like(queries[:, :1])], dim=1)
+        nearest, start = [], 0
+        for block in self.bank:
+            stop = start + block.shape[1]
+            rows = torch.cat([block, self.squares[None, start:stop]])
+            nearest.append(self._least(extended @ rows))
+            start = stop
+        distances = self._least(torch.cat(nearest, dim=1))
+        distances = distances + queries.square().sum(dim=1, keepdim=True)
+        scores = distances.clamp(min=0).mean(dim=1).view(count, 1, height, width)
         return _upsample(scores, images.shape[-1])[:, 0]
+
+    def _least(self, distances: Tensor) -> Tensor:
+        """The smallest of every row, as many as there are neighbours to find."""
+        if self.num_neighbors == 1:
+            return distances.amin(dim=1, keepdim=True)
+        number = min(self.num_neighbors, distances.shape[1])
+        return distances.topk(number, dim=1, largest=False).values
+
+    def _squares(self) -> Tensor:
+        return torch.cat([part.square().sum(dim=0) for part in self.bank])
+
+
+def _refresh_squares(module: nn.Module, keys: object) -> None:
+    if isinstance(module, NearestPatchScore):
+        module.squares.copy_(module._squares())
 
 
 def _upsample(scores: Tensor, size: int) -> Tensor:

@@ -283,7 +283,7 @@ def test_commands_from_images_to_a_verified_supernet(folder: Path, tmp_path: Pat
     assert card["teacher"] == LITE
     assert card["steps"] == 1
     assert card["sources"] == {"set0": 23, "set1": 22}
-    assert {"teacher_sha256", "images_sha256", "seed", "held_out", "command"} <= card.keys()
+    assert {"teacher_sha256", "images_sha256", "seed", "held_out", "pieces"} <= card.keys()
     assert card["bytes"] == file.stat().st_size < 17e6
     weights = resolve("ofa_mbv3_d234_e346_k357_w1.0", str(file), 0)
     assert weights.sha256 == card["sha256"]

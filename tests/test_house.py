@@ -16,7 +16,7 @@ ROOMS = (
     "data", "synthesis", "features", "supernets", "weights", "complexity", "pruning", "memory",
     "coreset", "detector", "objectives", "registry", "maps", "results", "sampling", "early_stopping",
     "study",
-    "evaluate", "executors", "search", "final", "final_view", "console", "export", "predict",
+    "evaluate", "executors", "search", "correlation", "final", "final_view", "console", "export", "predict",
     "report", "cli",
 )  # fmt: skip
 
@@ -114,6 +114,7 @@ def test_the_walk_sees_every_kind_of_import(
         ("autosearch.pareto", {"torch", "ray", "optuna", "scipy"}),
         ("autosearch.spec", {"torch", "ray", "optuna", "numpy"}),
         ("autosearch.thresholds", {"torch", "scipy", "optuna", "pydantic"}),
+        ("autosearch.predict", {"torch", "optuna", "ray"}),
         ("autosearch.registry", {"torch", "ray", "optuna"}),
         ("autosearch.results", {"torch", "ray"}),
         ("autosearch.study", {"torch", "ray"}),

@@ -36,11 +36,11 @@ class Split:
 def split_index(index: Index, dataset: DatasetSpec) -> Split:
     """Partition an index; depends on nothing but the sorted paths, groups and stated splits.
 
-    With k = ``validation.real_per_type`` and n = the number of normal images stated to be test ones
-    (``test/good``): validation takes the first n of the remaining normal images and the first k
-    anomalous ones of every type, training the rest of the normal images, and test all stated
-    normal images and the anomalous ones from position ``test_skip`` (default k) on. Where no
-    normal test image is stated, n is a fifth of the normal images and test takes the next n.
+    With k = ``validation.real_per_type`` and n = the number of normal images stated to be test
+    ones (``test/good``): validation takes the first n of the remaining normal images and the
+    first k anomalous ones of every type, training the rest of the normal images, and test all
+    stated normal images and the anomalous ones from position ``test_skip`` (default k) on. Where
+    no normal test image is stated, n is a fifth of the normal images and test takes the next n.
     ``validation.normal`` replaces n.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met

@@ -1,0 +1,235 @@
+"""The README of an exported model: what it is, how good, how to run it, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from autosearch.data.records import SYNTHETIC
+from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
+
+_RULES = {
+    "f1": "the largest F1",
+    "youden": "the largest difference of true- and false-positive rate (Youden)",
+    "fpr": "the largest true-positive rate at a false-positive rate of at most {max_fpr:g}",
+}
+_FIGURES = {
+    "rwap": "rwAP, pixels",
+    "ap": "AP, pixels",
+    "pixel_auroc": "AUROC, pixels",
+    "aupro": "AUPRO up to 30 % FPR",
+    "image_auroc": "AUROC, images",
+}
+
+
+def model_card(description: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    """The card of a model.
+
+    Args:
+        description: As it will stand in ``model.json``, apart from files and hashes.
+        sizes: Bytes of every other file, by name.
+    """
+    d = description
+    study, data = d["study"], d["dataset"]
+    parts = [
+        f"# {study['name']}, trial {study['trial']}",
+        f"Anomaly segmentation of `{data['name']}/{data['category']}`: for an image of such a "
+        "part, a map of how unlike normal parts each pixel is, and one score. "
+        f"Found and exported by autosearch {d['autosearch']} on {d['created'][:10]}.",
+        *_warnings(d),
+        "## Intended use",
+        "Finding defects in images taken like the training images: same part, camera, light and "
+        "crop. Not for other parts, not as the only safeguard where a missed defect can harm "
+        "somebody, and not before it was tried on images of the line that it is to run on.",
+        "## Figures",
+        *_figures(d),
+        *_thresholds(d["thresholds"]),
+        f"![image, ground truth, anomaly map]({PICTURE})",
+        "Validation images, their ground truth outlined, and their anomaly maps, from the "
+        "detector that the thresholds were chosen with.",
+        "## Run it",
+        *_usage(d, sizes),
+        "## What is inside",
+        *_inside(d, sizes),
+        "## Data",
+        *_data(d),
+        "## Limits",
+        *_limits(d),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _warnings(d: Mapping[str, Any]) -> Iterable[str]:
+    random = [weights["name"] for weights in d["weights"] if weights["source"] == "random"]
+    if random:
+        names = ", ".join(random)
+        yield f"> **RANDOM WEIGHTS** ({names}): the accuracy of this model means nothing."
+    if d["dataset"].get("synthetic"):
+        yield "> **Synthetic defects**: these are figures of the demo. Do not quote them."
+    made = [kind for kind in d["dataset"]["counts"]["val"] if kind.startswith(SYNTHETIC)]
+    if made:
+        yield (
+            f"> **Synthetic validation** ({', '.join(made)}): anomalies made by a program were "
+            "among those that this trial and its thresholds were chosen on."
+        )
+
+
+def _figures(d: Mapping[str, Any]) -> Iterable[str]:
+    changed = d["configuration"]["search"] != d["configuration"]["exported"]
+    columns = {"validation, in the search": d["validation"]["search"]}
+    if changed:
+        columns["validation, as exported"] = d["validation"]["exported_configuration"]
+    if d["test"]:
+        columns["test, as searched"] = d["test"]["metrics"]
+    rows = [f"| metric | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    for name, title in _FIGURES.items():
+        values = [column.get(name) for column in columns.values()]
+        if any(value is not None for value in values):
+            shown = " | ".join("" if v is None else f"{v:.4f}" for v in values)
+            rows.append(f"| {title} | {shown} |")
+    yield "\n".join(rows)
+    yield (
+        "Measured with detectors fitted on the train split alone. The search chose this trial on "
+        "the validation figures, so they are better than what new images will show. "
+        + (
+            "The test split took no part in any choice."
+            if d["test"]
+            else "The test split was not evaluated (`autosearch evaluate`)."
+        )
+    )
+    if changed:
+        yield (
+            f"Exported with coreset ratio {d['configuration']['exported']['coreset_ratio']:g} "
+            "(k-centre) in place of the trial's own memory bank."
+        )
+
+
+def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
+    rows = ["| threshold | value | TPR | FPR | F1 |", "|---|---:|---:|---:|---:|"]
+    for name in ("image", "pixel"):
+        chosen = thresholds[name]
+        reached = chosen["reached"]
+        rates = " | ".join(f"{reached[rate]:.4f}" for rate in ("tpr", "fpr", "f1"))
+        rows.append(f"| {name} | {chosen['value']:.6g} | {rates} |")
+    yield "\n".join(rows)
+    rule = _RULES[thresholds["image"]["rule"]].format(max_fpr=thresholds["image"]["max_fpr"] or 0)
+    yield (
+        f"Called anomalous is what has a score at or above the threshold. Chosen for {rule} on "
+        "the validation split; the rates are those reached there, so better than on new images."
+    )
+
+
+def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    size, value = d["input"]["shape"][-1], d["thresholds"]["image"]["value"]
+    if ONNX in sizes:
+        yield "```\nautosearch predict THIS_FOLDER images/ --out predictions/\n```"
+        yield (
+            "writes heatmaps, masks and scores, and needs no torch. Or in Python, with "
+            "onnxruntime, numpy and Pillow:"
+        )
+        yield "\n".join(
+            [
+                "```python",
+                "import numpy as np, onnxruntime, PIL.Image",
+                'image = PIL.Image.open("part.png").convert("RGB").resize('
+                f"({size}, {size}), PIL.Image.Resampling.BILINEAR)",
+                "images = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255",
+                f'session = onnxruntime.InferenceSession("{ONNX}")',
+                'maps, scores = session.run(["anomaly_map", "score"], {"images": images})',
+                f"print(scores[0], scores[0] >= {value!r})",
+                "```",
+            ]
+        )
+        yield (
+            "This resizes in 8 bits; `predict` resizes in float32 as the search did, so scores "
+            "differ a little."
+        )
+    if OPENVINO in sizes:
+        yield (
+            f"`{OPENVINO}` is the same graph for OpenVINO: "
+            "`autosearch predict … --provider openvino`."
+        )
+    if TENSORS in sizes:
+        yield (
+            f"`{TENSORS}` holds the tensors of the torch module that the graph was made from: "
+            "`features.extractor.*` is the network, batch norms folded into the convolutions "
+            "before them; `bank.*` are blocks of the memory bank, one patch a column, less "
+            "`origin`. Read it with `safetensors.torch.load_file`; a detector rebuilt from the "
+            "study and fitted on the same images takes them by "
+            "`detector.module().load_state_dict`. Nothing in this folder is executable."
+        )
+
+
+def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    rows = ["| part | configuration |", "|---|---|"]
+    for name, values in d["architecture"].items():
+        used = {key: value for key, value in values.items() if value not in (None, False)}
+        shown = ", ".join(f"{key} {_short(value)}" for key, value in used.items())
+        if shown:
+            rows.append(f"| {name} | {shown} |")
+    yield "\n".join(rows)
+    cost = d["cost"]
+    yield (
+        f"{cost['flops'] / 1e9:.3f} GFLOPs of the network and {cost['search_flops'] / 1e9:.3f} of "
+        f"the nearest-neighbour search per image, {cost['parameters']:,} parameters, a memory "
+        f"bank of {cost['bank_bytes'] / 1e6:.1f} MB in float32."
+    )
+    latency = {k: v for k, v in d["latency_ms"].items() if k not in ("threads", "batch")}
+    times = ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items())
+    yield f"One image takes (median, {d['latency_ms']['threads']} threads): {times}."
+    files = [f"| `{name}` | {size / 1e6:.2f} MB |" for name, size in sizes.items()]
+    yield "\n".join(["| file | size |", "|---|---:|", *files])
+    parity = {k: v for k, v in d["parity"].items() if k != "tolerance"}
+    for name, batches in parity.items():
+        yield (
+            f"Maps of {name} differ from torch's by at most {max(batches.values()):.1e} of the "
+            "highest score (batches of 1 and 3)."
+        )
+    if d["half_error"] is not None:
+        yield (
+            "Large tensors are stored in half precision and computed with in float32; against "
+            f"full precision, maps differ by at most {d['half_error']:.1e} of the highest score."
+        )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _data(d: Mapping[str, Any]) -> Iterable[str]:
+    data, fit = d["dataset"], d["fit"]
+    counts = "; ".join(
+        f"{part}: " + ", ".join(f"{number} {kind}" for kind, number in types.items())
+        for part, types in data["counts"].items()
+    )
+    yield (
+        f"`{data['name']}/{data['category']}` ({counts}), resized to {data['image_size']} pixels: "
+        f"{data['resize_rule']}. Masks: {data['mask_rule']}. SHA-256 of the images "
+        f"`{data['sha256']}`."
+    )
+    yield (
+        f"The exported memory holds {fit['images']} normal images: the {fit['train']} of the "
+        f"train split and the {fit['validation_normal']} normal ones of validation. The "
+        f"thresholds were chosen before, with a detector fitted on the {fit['train']} alone."
+    )
+    for weights in d["weights"]:
+        yield (
+            f"Weights `{weights['name']}` ({weights['source']}): {weights['note']}. "
+            f"SHA-256 `{weights['sha256']}`."
+        )
+
+
+def _limits(d: Mapping[str, Any]) -> Iterable[str]:
+    normal = d["fit"]["validation_normal"]
+    yield "\n".join(
+        [
+            "- Defects of kinds that validation did not hold may score below the threshold.",
+            f"- The image threshold rests on {normal} normal images; its false-positive rate is "
+            "no surer than that number allows.",
+            "- The exported memory holds more normal images than the one the thresholds were "
+            "chosen with, so scores of normal parts tend to be a little lower.",
+            "- What changes the look of normal parts (light, lens, position, material) raises "
+            "scores everywhere; export again with images of the new look.",
+            "- `model.json` holds hashes that find damage and careless edits, not forgery.",
+        ]
+    )

@@ -1,0 +1,259 @@
+"""The folder of an exported model: what is in it, whether it is whole, how its graph is run.
+
+``model.json`` describes the model and holds size and SHA-256 of every other file, and over all of
+that its own ``sha256``. Files are hashed before anything is made of them. This finds damage, half
+copies and careless edits; it does not find a forger, who can compute hashes as well.
+
+Free of torch: prediction needs numpy and onnxruntime (or OpenVINO).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.errors import AutosearchError, ConfigError
+from autosearch.thresholds import Threshold
+
+MANIFEST, ONNX, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
+    "model.json", "model.onnx", "model.xml", "model.bin", "weights.safetensors", "README.md",
+    "maps.jpg",
+)  # fmt: skip
+
+FORMAT, VERSION = "autosearch-model", 1
+
+PROVIDERS = ("cpu", "cuda", "openvino")
+"""What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO."""
+
+_MAX_MANIFEST = 10_000_000
+_INSTALL = {
+    "onnxruntime": "the package onnxruntime: pip install 'autosearch[export]'",
+    "openvino": "the package openvino: pip install 'autosearch[openvino]'",
+}
+
+Images = NDArray[np.float32]
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""``(N, S, S)`` anomaly maps and ``(N,)`` image scores."""
+Run = Callable[[Images], Answer]
+"""From ``(N, 3, S, S)`` float32 RGB in [0, 1] to maps and scores."""
+
+
+class ModelError(AutosearchError):
+    """An exported model cannot be used: missing, incomplete, damaged or changed."""
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model ready to be run.
+
+    Attributes:
+        name: Study and trial it comes from.
+        sha256: Of its description, which covers all its files.
+        image_size: Side ``S`` of the square input in pixels.
+        image_threshold: For image scores.
+        pixel_threshold: For values of an anomaly map.
+        low: Value of a map at the dark end of the colour scale.
+        high: Value at the bright end.
+        run: The graph.
+    """
+
+    name: str
+    sha256: str
+    image_size: int
+    image_threshold: Threshold
+    pixel_threshold: Threshold
+    low: float
+    high: float
+    run: Run
+
+
+def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) -> ExportedModel:
+    """Open an exported model after checking that it is as it was written.
+
+    Args:
+        folder: As ``autosearch export`` wrote it.
+        provider: One of `PROVIDERS`.
+        threads: CPU threads; by default the runtime's own choice.
+
+    Raises:
+        ModelError: A file is missing or not as it was written.
+        ConfigError: The provider is unknown or not installed.
+    """
+    if provider not in PROVIDERS:
+        raise ConfigError("--provider", provider, f"one of {', '.join(PROVIDERS)}")
+    manifest = read_manifest(folder)
+    if provider == "openvino" and OPENVINO in manifest["files"]:
+        parts = [read_file(folder, manifest, name) for name in (OPENVINO, OPENVINO_DATA)]
+        run = openvino_run(parts[0], parts[1], threads)
+    else:
+        graph = read_file(folder, manifest, ONNX)
+        if provider == "openvino":
+            run = openvino_run(graph, None, threads)
+        else:
+            run = onnx_run(graph, provider, threads)
+    try:
+        study, limits, scale = (manifest[name] for name in ("study", "thresholds", "display"))
+        return ExportedModel(
+            name=f"{study['name']}, trial {study['trial']}",
+            sha256=manifest["sha256"],
+            image_size=int(manifest["input"]["shape"][-1]),
+            image_threshold=Threshold.from_plain(limits["image"]),
+            pixel_threshold=Threshold.from_plain(limits["pixel"]),
+            low=float(scale["low"]),
+            high=float(scale["high"]),
+            run=run,
+        )
+    except (KeyError, IndexError, TypeError, ValueError, ConfigError) as error:
+        raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None
+
+
+def seal(description: Mapping[str, Any], files: Mapping[str, bytes | Path]) -> str:
+    """The text of ``model.json``.
+
+    Args:
+        description: JSON values without NaN and infinity.
+        files: Content or place of every other file of the folder, by name.
+    """
+    content = {"format": FORMAT, "version": VERSION, **description}
+    content["files"] = {name: _entry(place) for name, place in files.items()}
+    content["sha256"] = _digest(content)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What ``model.json`` says.
+
+    Raises:
+        ModelError: It is not there, no such file, of another version, or was changed.
+    """
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise ModelError(f"{path}: is too large to be a model's description")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); no export here") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: is not JSON; export the trial again") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"{path}: does not describe an exported model")
+    if content.get("version") != VERSION:
+        raise ModelError(
+            f"{path}: is of version {content.get('version')}, this program reads {VERSION}"
+        )
+    stated = content.pop("sha256", None)
+    if stated != _digest(content) or not isinstance(content.get("files"), dict):
+        raise ModelError(f"{path}: was changed since the export; export the trial again")
+    return {**content, "sha256": stated}
+
+
+def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """A file of the model, checked against its description.
+
+    Raises:
+        ModelError: It is missing or was changed, or the model was exported without it.
+    """
+    path, entry = folder / name, manifest["files"].get(name)
+    if entry is None:
+        present = ", ".join(manifest["files"])
+        raise ModelError(f"{folder}: was exported without {name}; it holds {present}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    if _entry(content) != entry:
+        raise ModelError(f"{path}: is not the file that was exported (its SHA-256 differs)")
+    return content
+
+
+def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) -> Run:
+    """Make onnxruntime ready to run a graph.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or has no such provider.
+        ModelError: onnxruntime refuses the graph.
+    """
+    runtime = needed("onnxruntime")
+    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[provider]
+    if wanted not in runtime.get_available_providers():
+        raise ConfigError("--provider", provider, "cpu, or a build of onnxruntime for it")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = runtime.InferenceSession(graph, options, providers=[wanted])
+    except Exception as error:  # its errors share no base class
+        raise ModelError(f"{ONNX}: onnxruntime refuses it: {_line(error)}") from None
+    name = session.get_inputs()[0].name
+
+    def run(images: Images) -> Answer:
+        maps, scores = session.run(None, {name: images})
+        return maps, scores
+
+    return run
+
+
+def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -> Run:
+    """Make OpenVINO ready to run a graph on the CPU.
+
+    Args:
+        graph: An ONNX file, or the XML file of OpenVINO's own format.
+        data: The file that goes with the XML.
+        threads: As in `load_model`.
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+        ModelError: OpenVINO refuses the graph.
+    """
+    core = needed("openvino").Core()
+    # Results must not depend on whether the processor has a type shorter than float32.
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = core.read_model(graph) if data is None else core.read_model(graph, data)
+        compiled = core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"{OPENVINO}: OpenVINO refuses it: {_line(error)}") from None
+
+    def run(images: Images) -> Answer:
+        found = compiled(images)
+        return found[0], found[1]
+
+    return run
+
+
+def needed(package: str) -> Any:
+    """Import a package that only exported models need.
+
+    Raises:
+        ConfigError: It is not installed; names what to install.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        remedy = _INSTALL.get(package, _INSTALL["onnxruntime"].replace("onnxruntime", package))
+        raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _entry(place: bytes | Path) -> dict[str, Any]:
+    content = place if isinstance(place, bytes) else place.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,138 @@
+"""From a detector's module to one ONNX file, and how far two runtimes are apart."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autosearch.errors import ConfigError
+from autosearch.export.folder import needed
+
+OPSET = 18
+INPUT, MAPS, SCORES = "images", "anomaly_map", "score"
+
+_ROUNDED_FROM = 1024
+"""Tensors of fewer numbers are not worth half precision."""
+_MAX_BYTES = 2_000_000_000
+"""Protocol buffers, of which an ONNX file consists, end at 2 GiB."""
+
+
+class WithScore(nn.Module):
+    """A detector's module that also returns the image score, the maximum of each map."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, 3, S, S)`` in [0, 1] to maps ``(N, S, S)`` and scores ``(N,)``."""
+        maps = self.module(images)
+        return maps, maps.amax(dim=(1, 2))
+
+
+def round_to_half(module: nn.Module) -> None:
+    """Round the large float32 tensors of a module's state to half precision, in place.
+
+    They stay float32, so that the module runs as before; `onnx_bytes` stores them in 16 bits.
+
+    Raises:
+        ConfigError: A value is beyond the range of half precision.
+    """
+    state = module.state_dict()
+    for name, tensor in state.items():
+        if stored_in_half(tensor):
+            state[name] = tensor.half().float()
+            if not torch.isfinite(state[name]).all():
+                raise ConfigError("--half", name, "tensors below 65504; export without it")
+    module.load_state_dict(state)
+
+
+def stored_in_half(tensor: Tensor) -> bool:
+    """Whether `round_to_half` rounds this tensor."""
+    return tensor.dtype == torch.float32 and tensor.numel() >= _ROUNDED_FROM
+
+
+def onnx_bytes(module: nn.Module, image_size: int, half: bool = False) -> bytes:
+    """The ONNX file of a module, for batches of any size; checked against the standard.
+
+    Args:
+        module: ``(N, 3, S, S)`` in [0, 1] to ``(N, S, S)``, on the CPU, in evaluation mode.
+        image_size: ``S``.
+        half: Store tensors that `round_to_half` has rounded in 16 bits. Their values are the
+            same, and all arithmetic stays in float32.
+
+    Raises:
+        ConfigError: Packages for export are missing, or the file would pass 2 GB.
+    """
+    onnx = needed("onnx")
+    needed("onnxscript")
+    held = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if held > _MAX_BYTES * (2 if half else 1):
+        raise ConfigError("--coreset", f"{held / 1e9:.1f} GB", "a memory bank that fits 2 GB")
+    example = (torch.zeros(2, 3, image_size, image_size),)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            WithScore(module).eval(),
+            example,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[MAPS, SCORES],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    model = program.model_proto
+    _forget_origin(model)
+    if half:
+        _store_in_half(onnx, model)
+    content: bytes = model.SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
+    return content
+
+
+def largest_difference(reference: NDArray[np.float32], maps: NDArray[np.float32]) -> float:
+    """Largest difference of two sets of maps, as a share of the reference's highest score.
+
+    Scores start at 0 for normal patches and have no unit; what a difference means depends on the
+    scores that decide, which are the high ones.
+    """
+    scale = float(np.abs(reference).max())
+    return float(np.abs(maps - reference).max()) / (scale or 1.0)
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop what the exporter notes of source files: paths of this machine."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for part in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _store_in_half(onnx: Any, model: Any) -> None:
+    """Store tensors that are no less exact in 16 bits so, with a cast behind each."""
+    casts = []
+    for stored in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(stored)
+        if values.dtype != np.float32 or values.size < _ROUNDED_FROM:
+            continue
+        with np.errstate(over="ignore"):
+            short = values.astype(np.float16)
+        if not np.array_equal(short.astype(np.float32), values):
+            continue
+        name = stored.name
+        stored.CopyFrom(onnx.numpy_helper.from_array(short, f"{name}.half"))
+        casts.append(
+            onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

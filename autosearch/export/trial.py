@@ -1,0 +1,345 @@
+"""From a trial to a folder that can be carried away: fit on all normal images, freeze, verify.
+
+Two detectors are fitted. The first as in the search, on the train split: on what it says of the
+validation split thresholds are chosen, since none of those images is in its memory. The second on
+all normal images that are not test images: it is the one that is exported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch import __version__
+from autosearch.data.images import RESIZE_RULE
+from autosearch.data.records import ImageSet, SearchData
+from autosearch.detector import Detector, shared_tensor
+from autosearch.errors import ConfigError, StudyError
+from autosearch.evaluate import build
+from autosearch.export.card import model_card
+from autosearch.export.folder import (
+    CARD,
+    MANIFEST,
+    PICTURE,
+    read_manifest,
+    seal,
+)
+from autosearch.export.frozen import LATENCY_THREADS, TOLERANCE, Frozen, check_formats, freeze
+from autosearch.export.onnx_graph import (
+    INPUT,
+    MAPS,
+    OPSET,
+    SCORES,
+)
+from autosearch.files import write_atomic
+from autosearch.maps import contact_sheet
+from autosearch.metrics import Ranking, Truth, auroc, image_scores
+from autosearch.results import StudyFolder
+from autosearch.search import Inputs, reopen
+from autosearch.space import Params
+from autosearch.thresholds import Rule, Threshold, choose_threshold
+from autosearch.trials import SCORED, TrialRecord, trial_seed
+
+_PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
+
+Maps = NDArray[np.float32]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export and how.
+
+    Attributes:
+        trial: Number of a scored trial.
+        formats: Among `autosearch.export.frozen.FORMATS`.
+        coreset: Share of the patches that the memory bank keeps, chosen by k-centre, instead of
+            the trial's own choice.
+        half: Store large tensors in half precision.
+        rule: How thresholds are chosen.
+        max_fpr: For the rule ``fpr``.
+    """
+
+    trial: int
+    formats: tuple[str, ...] = ("onnx", "torch")
+    coreset: float | None = None
+    half: bool = False
+    rule: Rule = "f1"
+    max_fpr: float | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        path: The folder.
+        manifest: What its ``model.json`` says.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+
+def export_trial(
+    folder: StudyFolder,
+    options: ExportOptions,
+    out: Path | None = None,
+    force: bool = False,
+    say: Say = lambda text: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Export a trial of a study.
+
+    Args:
+        folder: The study's folder.
+        options: What to export.
+        out: Where to; by default ``exports/trial-N`` of the study.
+        force: Replace an export that is there already.
+        say: Told what is being done.
+        progress: Told of images read, and their total.
+
+    Raises:
+        ConfigError: An option does not fit the study, or a package is missing.
+        StudyError: There is no such trial, or it has no values; something is in the way.
+        ModelError: Maps of a runtime differ too much from torch's.
+    """
+    record = _record(folder, options.trial)
+    target = out or folder.path / "exports" / f"trial-{options.trial}"
+    _check_target(target, force)
+    check_formats(options.formats)
+    # Refused now rather than after everything was fitted.
+    choose_threshold([0.0, 1.0], np.array([False, True]), options.rule, options.max_fpr)
+    inputs = reopen(folder, progress)
+    canonical = exported_configuration(inputs, record, options.coreset)
+    seed = trial_seed(inputs.spec.study.seed, record.canonical)
+
+    def fitted(train: ImageSet) -> Detector:
+        detector = build(inputs.spec, inputs.runner, canonical, seed)
+        detector.fit(train)
+        return detector
+
+    data = inputs.data
+    say(f"fitting on {len(data.train)} train images, for thresholds")
+    val_maps = _maps(fitted(data.train), data.val)
+    everything = all_normal(data)
+    say(f"fitting on all {len(everything)} normal images")
+    detector = fitted(everything)
+    frozen = freeze(detector, data.val, options.formats, options.half, say)
+    frozen.files[PICTURE] = contact_sheet(data.val, val_maps)
+    description = {
+        **_origin(inputs, record, canonical, seed, folder),
+        **_calibration(data.val, val_maps, options),
+        "fit": {
+            "train": len(data.train),
+            "validation_normal": len(everything) - len(data.train),
+            "images": len(everything),
+        },
+        "validation": {
+            "search": _finite({**record.values, **record.measured}),
+            "exported_configuration": validation_figures(data.val, val_maps),
+        },
+        "cost": asdict(detector.cost()),
+        **_runtimes(frozen, options.half),
+    }
+    return _publish(target, description, frozen.files, force)
+
+
+def all_normal(data: SearchData) -> ImageSet:
+    """The train split and the normal images of validation: all normal images but test ones.
+
+    Splits share neither images nor groups, so nothing of the test split comes in.
+    """
+    parts = (data.train, data.val)
+    kept = [np.ones(len(data.train), dtype=bool), ~data.val.labels]
+
+    def joined(name: str) -> tuple[str, ...]:
+        return tuple(
+            value
+            for part, keep in zip(parts, kept, strict=True)
+            for value, wanted in zip(getattr(part, name), keep, strict=True)
+            if wanted
+        )
+
+    pixels, masks = (
+        np.concatenate([getattr(part, name)[keep] for part, keep in zip(parts, kept, strict=True)])
+        for name in ("pixels", "masks")
+    )
+    return ImageSet(pixels, masks, joined("types"), joined("paths"), joined("groups"))
+
+
+def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
+    """The trial's canonical configuration, with another memory bank if one is asked for.
+
+    Raises:
+        ConfigError: The coreset ratio is out of range, or the runner has no memory bank.
+    """
+    if coreset is None:
+        return record.canonical
+    known = inputs.runner.parameters
+    if "coreset_ratio" not in known:
+        raise ConfigError("--coreset", coreset, f"none: {inputs.spec.study.runner} has no bank")
+    low = known["coreset_ratio"].low
+    if not low <= coreset <= 1:
+        raise ConfigError("--coreset", coreset, f"a share from {low:g} to 1")
+    bank: Params = {"coreset_ratio": coreset, "coreset_method": "kcenter"}
+    return inputs.runner.canonical({**record.canonical, **bank})
+
+
+def validation_figures(val: ImageSet, maps: Maps) -> dict[str, float]:
+    """The metrics of a split by the names of objectives; those that are undefined are left out."""
+    ranking = Ranking.from_maps(maps, Truth.from_masks(val.masks, val.types))
+    return _finite(
+        {
+            "rwap": ranking.rwap(),
+            "ap": ranking.ap(),
+            "pixel_auroc": ranking.pixel_auroc(),
+            "aupro": ranking.aupro(),
+            "image_auroc": auroc(image_scores(maps), val.labels),
+        }
+    )
+
+
+def _origin(
+    inputs: Inputs, record: TrialRecord, canonical: Params, seed: int, folder: StudyFolder
+) -> dict[str, Any]:
+    """Where the model comes from, what it is, and what goes in and out."""
+    study, size = inputs.spec.study, inputs.spec.dataset.image_size
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in canonical.items():
+        head, dot, tail = name.rpartition(".")
+        groups.setdefault(head if dot else "whole", {})[tail] = value
+    # A model travels; the folders that its images lay in are nobody else's business.
+    dataset: dict[str, Any] = {k: v for k, v in inputs.data.info.items() if k != "root"}
+    if made := dataset.get("validation_synthetic"):
+        dataset["validation_synthetic"] = {**made, "textures": Path(made["textures"]).name}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "autosearch": __version__,
+        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "study": {
+            "name": study.name,
+            "runner": study.runner,
+            "seed": study.seed,
+            "trial": record.number,
+            "trial_seed": seed,
+            "spec_sha256": inputs.spec.content_hash(),
+        },
+        "configuration": {"search": record.canonical, "exported": canonical},
+        "architecture": groups,
+        "input": {
+            "name": INPUT,
+            "type": "float32",
+            "shape": ["batch", 3, size, size],
+            "values": "RGB in [0, 1]; the graph normalises",
+            "resize": RESIZE_RULE,
+        },
+        "outputs": {
+            MAPS: f"(batch, {size}, {size}) float32, higher is more anomalous",
+            SCORES: "(batch,) float32, the maximum of each map",
+        },
+        "opset": OPSET,
+        "weights": inputs.runner.weights(),
+        "dataset": dataset,
+        "test": folder.load_tests().get(record.number),
+    }
+
+
+def _calibration(val: ImageSet, maps: Maps, options: ExportOptions) -> dict[str, Any]:
+    """Thresholds and the colour scale of heatmaps."""
+
+    def chosen(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Threshold:
+        return choose_threshold(scores, labels, options.rule, options.max_fpr)
+
+    return {
+        "thresholds": {
+            "chosen_on": "the validation split, with the detector fitted on the train split alone",
+            "image": chosen(image_scores(maps), val.labels).to_plain(),
+            "pixel": chosen(maps.reshape(-1), val.masks.reshape(-1)).to_plain(),
+        },
+        "display": {"low": float(np.median(maps)), "high": float(maps.max())},
+    }
+
+
+def _runtimes(frozen: Frozen, half: bool) -> dict[str, Any]:
+    """How the graph is stored, how far runtimes are apart, and how long they take."""
+    return {
+        "storage": "float16" if half else "float32",
+        "half_error": frozen.half_error,
+        "parity": {"tolerance": TOLERANCE, **frozen.parity},
+        "latency_ms": {"threads": LATENCY_THREADS, "batch": 1, **frozen.latency},
+    }
+
+
+def _publish(
+    target: Path, description: Mapping[str, Any], files: dict[str, bytes], force: bool
+) -> Exported:
+    """Write everything beside the target, then move it there in one step."""
+    sizes = {name: len(content) for name, content in files.items()}
+    files[CARD] = model_card(description, sizes).encode()
+    token = secrets.token_hex(4)
+    temporary = target.with_name(f".{target.name}.{token}")
+    try:
+        for name, content in files.items():
+            write_atomic(temporary / name, content)
+        write_atomic(temporary / MANIFEST, seal(description, files))
+        if target.exists():
+            _check_target(target, force)
+            old = target.with_name(f".{target.name}.{token}.old")
+            target.rename(old)
+            temporary.rename(target)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+    except OSError as error:
+        raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(target, read_manifest(target))
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if not force:
+        raise StudyError(f"{target}: is there already; replace it with --force, or set --out")
+    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
+        raise StudyError(f"{target}: holds no export, so --force does not replace it")
+
+
+def _record(folder: StudyFolder, number: int) -> TrialRecord:
+    records = folder.records()
+    if not number < len(records):
+        raise StudyError(f"{folder.path}: no trial {number}; there are {len(records)}")
+    record = records[number]
+    if record.status not in SCORED:
+        why = f": {record.reason}" if record.reason else ""
+        raise StudyError(f"trial {number} is {record.status}{why}")
+    return record
+
+
+def _maps(detector: Detector, images: ImageSet) -> Maps:
+    maps: Maps = detector.anomaly_maps(shared_tensor(images.pixels)).numpy()
+    return maps
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()
+            if isinstance(value, (int, float)) and math.isfinite(value)}  # fmt: skip
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
