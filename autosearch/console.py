@@ -271,7 +271,9 @@ def next_commands(
     yield f"autosearch show {folder}"
     failed = [record for record in records if record.status == Status.FAILED]
     if front:
-        yield f"autosearch show {folder} --trial {front[-1].number}"
+        yield f"autosearch report {folder}   # the front as a page; `autosearch dashboard` is live"
+        yield f"autosearch evaluate {folder} --front   # figures on the test split"
+        yield f"autosearch export {folder} --trial {front[-1].number}"
     if failed:
         yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
     yield f"autosearch resume {folder} --trials N   # more trials"

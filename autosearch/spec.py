@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -21,6 +21,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Besides its own errors, PyYAML raises these on bad numbers, dates and tags such as `!!bool x`.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
+
+# How a searched architecture was found may change, and its weights are told apart by their hashes.
+_NOT_IDENTITY: Any = {
+    "weights": True,
+    "study": True,
+    "trial": True,
+    "architecture": {"hashes", "weights", "seed"},
+}
 
 
 def seconds(value: object) -> object:
@@ -109,12 +117,39 @@ class DatasetSpec(Section):
     seed: int = Field(0, ge=0)
 
 
+class ArchitectureSpec(Section):
+    """What the trial of another study was made from; looked up, not written by hand.
+
+    ``params`` are its canonical parameters, ``hashes`` those of the study's weights by model name,
+    ``weights`` and ``seed`` what they were asked for with.
+    """
+
+    runner: str
+    params: dict[str, bool | int | float | str | None]
+    hashes: dict[str, str]
+    weights: str
+    seed: int
+
+
 class BackboneSpec(Section):
-    """Where features come from, and which weights they use."""
+    """Where features come from, and which weights they use.
+
+    A runner that trains on top of a backbone may take the one that ``trial`` of another ``study``,
+    a folder, found. Then ``weights: auto`` stands for what that study was given.
+    """
 
     supernet: Literal["ofa_mobilenetv3"] = "ofa_mobilenetv3"
     weights: str = "auto"
     count_kernel_transform: bool = False
+    study: str | None = None
+    trial: int | None = Field(None, ge=0)
+    architecture: ArchitectureSpec | None = None
+
+
+class SynthesisSpec(Section):
+    """What anomalies are made from in training; ``textures`` is a folder of images."""
+
+    textures: str | None = None
 
 
 class MemorySpec(Section):
@@ -173,6 +208,7 @@ class StudySpec(Section):
     pruner: PrunerSpec = PrunerSpec()
     dataset: DatasetSpec = DatasetSpec()
     backbone: BackboneSpec = BackboneSpec()
+    synthesis: SynthesisSpec = SynthesisSpec()
     memory: MemorySpec = MemorySpec()
     resources: ResourceSpec = ResourceSpec()
 
@@ -193,7 +229,7 @@ class StudySpec(Section):
             "objectives": self.objectives,
             "constraints": [str(constraint) for constraint in self.parsed_constraints],
             "space": self.parsed_space.to_plain(),
-            "backbone": self.backbone.model_dump(exclude={"weights"}),
+            "backbone": self.backbone.model_dump(exclude=_NOT_IDENTITY, exclude_none=True),
         }
 
     def content_hash(self) -> str:
@@ -253,6 +289,13 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
     if space.conditional and spec.sampler.name == "gp":
         allowed = "tpe, nsga2, nsga3 or random, since the space has conditions"
         raise ConfigError("sampler.name", "gp", allowed)
+    backbone = spec.backbone
+    if (backbone.study is None) != (backbone.trial is None):
+        missing = "study" if backbone.study is None else "trial"
+        raise ConfigError(f"backbone.{missing}", None, "study and trial, or neither of them")
+    if backbone.architecture and backbone.study is None:
+        allowed = "nothing: it follows from backbone.study and backbone.trial"
+        raise ConfigError("backbone.architecture", backbone.architecture.params, allowed)
     if len({(bound.name, bound.relation) for bound in constraints}) < len(constraints):
         raise ConfigError("constraints", spec.constraints, "one bound a side for each value")
     return spec
@@ -322,15 +365,17 @@ def _apply(content: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_UniqueKeyLoader)
     except _YAML_ERRORS:
         raise ConfigError(f"--set {key}", text, "a value in YAML") from None
-    section, _, rest = key.partition(".")
-    if not rest:
-        content[section] = value
-        return
-    target = content.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"--set {key}", value, f"a whole value: {section} is no mapping")
     # Parameter names hold dots themselves, so everything after `space.` is one name.
-    target[rest] = value
+    *sections, last = key.split(".", 1) if key.startswith("space.") else key.split(".")
+    target: Any = content
+    for depth, section in enumerate(sections):
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
+            place = ".".join(sections[: depth + 1])
+            raise ConfigError(f"--set {key}", value, f"a whole value: {place} is no mapping")
+    target[last] = value
 
 
 def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> ConfigError:
@@ -340,7 +385,9 @@ def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> Conf
     if first["type"] == "extra_forbidden":
         section: Any = StudySpec
         for part in location[:-1]:
-            section = section.model_fields[part].annotation
+            kind = section.model_fields[part].annotation
+            # Of an optional section, the one kind that is not None.
+            section = next((k for k in get_args(kind) if k is not type(None)), kind)
         return ConfigError(
             key, first["input"], f"a known key; {did_you_mean(location[-1], section.model_fields)}"
         )

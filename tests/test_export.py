@@ -21,7 +21,7 @@ from autosearch_runners.memory_bank import NearestPatchScore
 from PIL import Image
 from torch import Tensor, nn
 
-from autosearch import export_cli
+from autosearch.cli import export as export_cli
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
 from autosearch.detector import TrialContext

@@ -17,10 +17,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
-from autosearch import cli, final, search
+from autosearch import final, search
+from autosearch.cli.app import show
+from autosearch.cli.evaluate import evaluate
 from autosearch.data import load_test_set
 from autosearch.errors import StudyError
-from autosearch.evaluate_cli import evaluate
 from autosearch.final import METRICS, FinalEvaluator
 from autosearch.results import StudyFolder
 from autosearch.spec import parse_spec
@@ -106,7 +107,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run `evaluate`, or `show`, as the command line would; errors are raised."""
     app = typer.Typer()
     app.command()(evaluate)
-    app.command()(cli.show)
+    app.command()(show)
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(*arguments: object, code: int = 0) -> Result:
@@ -368,7 +369,7 @@ class TestShow:
                 assert (float(row["test_rwap_low"]), float(row["test_rwap_high"])) == (low, high)
 
 
-MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "data/__init__.py", "evaluate_cli.py"}
+MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "data/__init__.py", "cli/evaluate.py"}
 SELECT = (
     "evaluate", "executors", "maps", "objectives", "pareto", "pruning", "registry", "sampling",
     "search", "study",

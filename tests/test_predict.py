@@ -16,7 +16,8 @@ import typer
 from onnx import TensorProto, helper
 from PIL import Image
 
-from autosearch import export_cli, predict
+from autosearch import predict
+from autosearch.cli import export as export_cli
 from autosearch.data.images import read_image, resize
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.export.folder import ModelError, load_model, read_file, read_manifest, seal
@@ -391,7 +392,7 @@ class TestCommand:
     def test_needs_no_torch(self, model: Path, tmp_path: Path) -> None:
         save(tmp_path / "a.png")
         script = (
-            "import sys, pathlib; from autosearch.export_cli import predict\n"
+            "import sys, pathlib; from autosearch.cli.export import predict\n"
             f"predict(pathlib.Path({str(model)!r}), [{str(tmp_path / 'a.png')!r}],"
             f" pathlib.Path({str(tmp_path / 'out')!r}), 8)\n"
             "print(*sys.modules)"

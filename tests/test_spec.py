@@ -68,7 +68,7 @@ class TestErrors:
             ("study.trails=3", "study.trails", 3, "did you mean 'trials'?"),
             ("dataset.validatoin=3", "dataset.validatoin", 3, "'validation'?"),
             ("resources.gpus=1", "resources.gpus", 1, "did you mean 'gpu'?"),
-            ("dataset.a.b=1", "dataset.a.b", 1, "a known key"),
+            ("dataset.a.b=1", "dataset.a", {"b": 1}, "a known key"),
             ("study.trials=many", "study.trials", "many", "integer"),
             ("study.trials=0", "study.trials", 0, "greater than or equal to 1"),
             ("study.trials=2.5", "study.trials", 2.5, "integer"),
@@ -229,6 +229,21 @@ class TestOverrides:
 
     def test_later_ones_win(self, path: Path) -> None:
         assert load_spec(path, ["study.seed=1", "study.seed=2"]).study.seed == 2
+
+    def test_reach_into_sections_of_sections(self, path: Path) -> None:
+        spec = load_spec(
+            path,
+            [
+                "dataset.validation.real_per_type=0",
+                "dataset.validation.synthetic.kind=cutpaste",
+                "dataset.validation.synthetic.per_image=3",
+            ],
+        )
+        validation = spec.dataset.validation
+        assert validation.real_per_type == 0 and validation.synthetic is not None
+        assert (validation.synthetic.kind, validation.synthetic.per_image) == ("cutpaste", 3)
+        with pytest.raises(ConfigError, match=r"dataset\.category is no mapping"):
+            load_spec(path, ["dataset.category=screw", "dataset.category.name=screw"])
 
     def test_a_whole_space(self, path: Path) -> None:
         spec = load_spec(path, ["space={width: 1.2}"])

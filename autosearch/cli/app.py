@@ -1,4 +1,4 @@
-"""Arguments of the command ``autosearch``. What they set in motion lives elsewhere."""
+"""Searching and looking at a study; the other commands stand in modules of their own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from autosearch import __version__
+from autosearch.cli.dashboard import dashboard
+from autosearch.cli.evaluate import evaluate
+from autosearch.cli.export import export, predict
+from autosearch.cli.report import report
+from autosearch.cli.supernet import supernet_app
 from autosearch.errors import AutosearchError
-from autosearch.evaluate_cli import evaluate
-from autosearch.supernet_cli import supernet_app
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.results import StudyFolder
@@ -36,7 +39,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(supernet_app, name="supernet")
-app.command()(evaluate)
 
 console = Console()
 INTERRUPTED = 130
@@ -168,6 +170,10 @@ def show(
                       f" of {spec.study.trials}")  # fmt: skip
         _print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
         console.print(view.front_table(listed, objectives, tests=tests))
+
+
+for following in (report, dashboard, evaluate, export, predict):
+    app.command()(following)
 
 
 @app.command()

@@ -1,0 +1,5 @@
+"""The command ``autosearch``: arguments only. What they set in motion lives elsewhere."""
+
+from autosearch.cli.app import app, main
+
+__all__ = ["app", "main"]
