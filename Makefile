@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: run test test-all lint format clean
 
 run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
-	$(BIN)/autosearch run searchspaces/autopatch.yaml --set backbone.weights=random --trials 60 --resume
+	$(BIN)/autosearch run searchspaces/autopatch.yaml --resume
 
 test: $(VENV)/.dev  ## The quick tests
 	$(BIN)/python -m pytest
@@ -29,9 +29,9 @@ clean:
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --editable ".[cpu]"
+	$(BIN)/python -m pip install --editable ".[cpu,export]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,export,dev]"
 	touch $@

@@ -21,7 +21,7 @@ MOST_OBJECTIVES = 3
 """With more, exact hypervolumes take too long to follow from trial to trial."""
 
 _MARGIN = 0.1
-_FEWEST_TRIALS, _MOST_TRIALS = 10, 2000
+_FEWEST_TRIALS, _MOST_TRIALS = 10, 500
 
 
 def value_box(values: ArrayLike, directions: Sequence[str]) -> tuple[Floats, Floats]:
@@ -81,7 +81,7 @@ def parameter_importance(
 
     PED-ANOVA (Watanabe, Bansal and Hutter, "Efficiently Quantifying Hyperparameter Importance in
     Arbitrary Subspaces", IJCAI 2023) as Optuna has it, for each objective by itself. Parameters
-    that exist only under a condition count for the trials that have them. Of many trials 2,000
+    that exist only under a condition count for the trials that have them. Of many trials 500
     are taken, evenly spread over the study; nothing is drawn at random.
 
     Returns:
@@ -92,7 +92,8 @@ def parameter_importance(
     if len(complete) < _FEWEST_TRIALS:
         return {}
     every = np.linspace(0, len(complete) - 1, min(len(complete), _MOST_TRIALS)).round()
-    trials = [_frozen(complete[int(i)], space, directions) for i in every]
+    built = (_frozen(complete[int(i)], space, directions) for i in every)
+    trials = [trial for trial in built if trial is not None]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         directions=[StudyDirection[direction.upper()] for direction in directions.values()]
@@ -156,9 +157,13 @@ def _best_within(costs: Floats, grid: Floats) -> Floats:
 
 def _frozen(
     record: TrialRecord, space: Space, directions: Mapping[str, str]
-) -> optuna.trial.FrozenTrial:
+) -> optuna.trial.FrozenTrial | None:
+    """A record as Optuna's trial; None for one added by hand that lacks parameters."""
     drawn = optuna.trial.FixedTrial(dict(record.params))
-    space.suggest(drawn)
+    try:
+        space.suggest(drawn)
+    except ValueError:
+        return None
     return optuna.trial.create_trial(
         params=dict(record.params),
         distributions=drawn.distributions,

@@ -26,7 +26,7 @@
       this.root = root;
       this.options = options;
       this.state = { x: null, y: null, logX: false, logY: false, budget: SLIDER_STEPS,
-        selected: null, sort: { column: "trial", down: false }, filter: "", page: 0,
+        selected: null, chosen: false, sort: { column: "trial", down: false }, filter: "", page: 0,
         withParameters: false };
       this.chosen = { x: null, y: null };
       this.dirty = new Set();
@@ -136,7 +136,8 @@
       this.at.signs.textContent = several ? this.signs() : "";
       this.at.footer.textContent = `Put together ${this.generated} by autosearch.`;
       this.advise();
-      if (!this.state.selected && this.advised) {
+      // Until somebody chooses, the recommended trial is shown, also as better ones arrive.
+      if (!this.state.chosen && this.advised) {
         const { study, i } = this.advised;
         this.state.selected = { study: study.name, number: study.trials.number[i] };
       }
@@ -265,6 +266,7 @@
     }
 
     select(study, i) {
+      this.state.chosen = true;
       this.state.selected = { study: study.name, number: study.trials.number[i] };
       this.drawDetails();
       this.mark();
