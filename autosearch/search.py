@@ -15,15 +15,16 @@ from autosearch import __version__, registry
 from autosearch.data import load_search_data
 from autosearch.data.records import SearchData
 from autosearch.detector import Detector, Runner, check_space
-from autosearch.errors import DataError, StudyError
+from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.evaluate import TrialEvaluator, build
 from autosearch.executors import Executor
 from autosearch.files import write_atomic
 from autosearch.metrics import Truth
 from autosearch.objectives import Objective
 from autosearch.results import StudyFolder, front, front_csv
-from autosearch.spec import StudySpec
+from autosearch.spec import ArchitectureSpec, StudySpec
 from autosearch.study import StudyDriver
+from autosearch.synthesis import FolderTextures
 from autosearch.synthesis.split import add_synthetic
 from autosearch.trials import SCORED, TrialRecord, trial_seed
 
@@ -35,7 +36,7 @@ class Inputs:
     """All that a search needs besides its spec, loaded and checked.
 
     Attributes:
-        spec: What to search, with an absolute path to the data.
+        spec: What to search, with absolute paths, and with the architecture that it builds upon.
         objectives: By name, in the order of the spec.
         runner: With its weights.
         data: Train and validation.
@@ -85,7 +86,8 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     Raises:
         AutosearchError: The first thing that is wrong, naming it and what is allowed.
     """
-    spec = _absolute(spec)
+    spec = _with_architecture(_absolute(spec))
+    _check_textures(spec)
     objectives = registry.resolve_objectives(spec)
     runner_class = registry.load_runner(spec.study.runner)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
@@ -125,9 +127,7 @@ def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
     Raises:
         StudyError: The trial has no values, so nothing says that it can be built.
     """
-    if record.status not in SCORED:
-        why = f": {record.reason}" if record.reason else ""
-        raise StudyError(f"trial {record.number} is {record.status}{why}")
+    _check_scored(record)
     seed = trial_seed(inputs.spec.study.seed, record.canonical)
     return build(inputs.spec, inputs.runner, record.canonical, seed)
 
@@ -205,8 +205,58 @@ def _check_scorable(data: SearchData, spec: StudySpec) -> None:
     raise DataError(first, f"{gap} {size} (validation)", remedy)
 
 
+def _with_architecture(spec: StudySpec) -> StudySpec:
+    """Look up what ``backbone.study`` and ``backbone.trial`` name; without them nothing changes.
+
+    Raises:
+        ConfigError: There is no such trial.
+        StudyError: There is no study, or its trial has no values.
+    """
+    backbone = spec.backbone
+    if backbone.study is None or backbone.trial is None:
+        return spec
+    folder = StudyFolder.open(Path(backbone.study).expanduser().resolve())
+    records, other = folder.records(), folder.load_spec()
+    if backbone.trial >= len(records):
+        allowed = f"a trial of {folder.path}, which has {len(records)}, the first being 0"
+        raise ConfigError("backbone.trial", backbone.trial, allowed)
+    record = records[backbone.trial]
+    _check_scored(record, f"{folder.path}: ")
+    architecture = ArchitectureSpec(
+        runner=other.study.runner,
+        params=record.canonical,
+        hashes={w["name"]: w["sha256"] for w in folder.load_meta().get("weights", ())},
+        weights=other.backbone.weights,
+        seed=other.study.seed,
+    )
+    changed = {"study": str(folder.path), "architecture": architecture}
+    return spec.model_copy(update={"backbone": backbone.model_copy(update=changed)})
+
+
+def _check_scored(record: TrialRecord, where: str = "") -> None:
+    if record.status not in SCORED:
+        why = f": {record.reason}" if record.reason else ""
+        raise StudyError(f"{where}trial {record.number} is {record.status}{why}")
+
+
+def _check_textures(spec: StudySpec) -> None:
+    """Refuse a folder of textures on which every trial would fail."""
+    folder = spec.synthesis.textures
+    if folder is None:
+        return
+    try:
+        FolderTextures(Path(folder))
+    except DataError as error:
+        allowed = f"a folder of images, but it {error.problem}"
+        raise ConfigError("synthesis.textures", folder, allowed) from None
+
+
 def _absolute(spec: StudySpec) -> StudySpec:
-    """Make the data's path absolute and name a dataset with a root after its folder."""
+    """Make paths absolute and name a dataset with a root after its folder."""
+    if spec.synthesis.textures is not None:
+        folder = str(Path(spec.synthesis.textures).expanduser().resolve())
+        synthesis = spec.synthesis.model_copy(update={"textures": folder})
+        spec = spec.model_copy(update={"synthesis": synthesis})
     dataset = spec.dataset
     if dataset.root is None:
         return spec

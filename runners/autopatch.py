@@ -55,9 +55,7 @@ def _parameters() -> dict[str, ParameterInfo]:
             ),
         }
     known["bn_recalibration"] = ParameterInfo(
-        None,
-        "batch-norm statistics from the training images; null: for bundled weights alone",
-        choices=(None, True, False),
+        False, "batch-norm statistics from the training images", choices=(True, False)
     )
     return known | PARAMETERS
 
@@ -107,14 +105,7 @@ class AutoPatchRunner(Runner):
             names += ["extraction_block"]
             names += ["patch_size"] if s in extracted else []
             kept |= {f"stage{s}.{name}": full[f"stage{s}.{name}"] for name in names}
-        recalibration = full["bn_recalibration"]
-        if recalibration is None:
-            # A distilled supernet keeps the statistics of its largest subnet alone.
-            recalibration = any(
-                width == full["width"] and weights.source == "bundled"
-                for width, weights in self._weights.items()
-            )
-        kept["bn_recalibration"] = recalibration
+        kept["bn_recalibration"] = full["bn_recalibration"]
         return kept | canonical_bank(params)
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:

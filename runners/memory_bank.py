@@ -41,9 +41,6 @@ _CPU_BATCH, _GPU_BATCH = 4, 32
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
 """Patches that an exported graph compares at a time, and how many such steps it has at most."""
 
-_CALIBRATION_IMAGES = 64
-"""Batch-norm statistics are measured on so many training images, evenly spread."""
-
 PARAMETERS = {
     "coreset_ratio": ParameterInfo(
         1.0, "share of the training patches that the memory bank keeps", low=1e-4, high=1
@@ -180,8 +177,7 @@ class MemoryBankDetector(Detector):
     def _prepare(self, images: Tensor) -> PatchFeatures:
         extractor = self._extractor
         if self._bn_recalibration:
-            step = -(-len(images) // _CALIBRATION_IMAGES)
-            extractor = recalibrate(extractor, images[::step])
+            extractor = recalibrate(extractor, images)
         fast = optimise_for_inference(extractor)
         return PatchFeatures(fast, self._patch_sizes).to(self._context.device).eval()
 

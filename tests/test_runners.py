@@ -110,17 +110,6 @@ def test_nothing_extracted_is_infeasible(runner):
         runner.canonical(own(runner, NOTHING_EXTRACTED))
 
 
-def test_bundled_weights_are_recalibrated_unless_told_otherwise():
-    spec = {"study": {"name": "test", "runner": "autopatch"}, "space": SPACES["autopatch"]}
-    spec |= {"objectives": ["rwap"]}
-    for source, default in {"random": False, "bundled": True}.items():
-        runner = load_runner("autopatch")(parse_spec({**spec, "backbone": {"weights": source}}))
-        assert runner.canonical({})["bn_recalibration"] is default
-        for value in (True, False):
-            chosen = runner.canonical({"bn_recalibration": value})
-            assert chosen["bn_recalibration"] is value
-
-
 def test_a_level_that_the_backbone_lacks_is_infeasible():
     spec = {"study": {"name": "test", "runner": "patchcore"}, "space": SPACES["patchcore"]}
     spec |= {"objectives": ["rwap"], "backbone": {"weights": "random"}}

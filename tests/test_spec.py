@@ -69,6 +69,16 @@ class TestErrors:
             ("dataset.validatoin=3", "dataset.validatoin", 3, "'validation'?"),
             ("resources.gpus=1", "resources.gpus", 1, "did you mean 'gpu'?"),
             ("dataset.a.b=1", "dataset.a", {"b": 1}, "a known key"),
+            (
+                "dataset.validation.synthetic.kidn=1",
+                "dataset.validation.synthetic.kidn",
+                1,
+                "did you mean 'kind'?",
+            ),
+            ("synthesis.texture=a", "synthesis.texture", "a", "did you mean 'textures'?"),
+            ("backbone.study=results/a", "backbone.trial", None, "or neither"),
+            ("backbone.trial=0", "backbone.study", None, "or neither"),
+            ("backbone={study: a, trial: -1}", "backbone.trial", -1, "equal to 0"),
             ("study.trials=many", "study.trials", "many", "integer"),
             ("study.trials=0", "study.trials", 0, "greater than or equal to 1"),
             ("study.trials=2.5", "study.trials", 2.5, "integer"),
@@ -357,10 +367,36 @@ class TestIdentity:
         before, after = load_spec(path), load_spec(path, [override])
         assert before.content_hash() != after.content_hash()
 
+    def test_holds_what_a_searched_backbone_is_and_not_where_it_was_found(self) -> None:
+        found = {"runner": "autopatch", "params": {"width": 1.0, "stage0.extraction_block": None}}
+        found |= {"hashes": {"a": "1"}, "weights": "auto", "seed": 0}
+        searched = {"study": "/a", "trial": 1, "architecture": found}
+
+        def identity(**changes: object) -> dict[str, object]:
+            return parse_spec(CONTENT | {"backbone": searched | changes}).identity()
+
+        assert identity(study="/b", trial=2) == identity()
+        assert identity(architecture=found | {"weights": "random", "seed": 1}) == identity()
+        wider = found["params"] | {"width": 1.2}
+        assert identity(architecture=found | {"params": wider}) != identity()
+        assert identity() != parse_spec(CONTENT).identity()
+        # Studies from before there was such a thing can be continued.
+        plain = {"supernet": "ofa_mobilenetv3", "count_kernel_transform": False}
+        assert parse_spec(CONTENT).identity()["backbone"] == plain
+
     def test_tells_close_bounds_apart(self, path: Path) -> None:
         one = load_spec(path, ["constraints=[parameters <= 1234567]"])
         two = load_spec(path, ["constraints=[parameters <= 1234568]"])
         assert one.content_hash() != two.content_hash()
+
+
+def test_an_architecture_without_its_trial_is_refused(path: Path) -> None:
+    found = "{runner: autopatch, params: {width: 1.0}, hashes: {}, weights: auto, seed: 0}"
+    error = refusal(path, f"backbone.architecture={found}")
+    assert (error.key, error.value) == ("backbone.architecture", {"width": 1.0})
+    assert "it follows from backbone.study" in error.allowed
+    whole = load_spec(path, [f"backbone={{study: a, trial: 0, architecture: {found}}}"])
+    assert parse_spec(yaml.safe_load(whole.to_yaml())) == whole
 
 
 def test_a_spec_is_frozen(path: Path) -> None:

@@ -14,14 +14,18 @@ from torch import Tensor, nn
 
 from autosearch.features import FeatureExtractor
 
+MOST_IMAGES = 64
+"""More images than these hardly change the statistics."""
+
 
 def recalibrate(
     extractor: FeatureExtractor, images: Tensor, batch_size: int = 32
 ) -> FeatureExtractor:
     """Copy an extractor with the statistics of its batch norms measured on images.
 
-    Statistics are means over batches, each batch counting the same. The last batch takes up what
-    is left over, so that none is too small to measure.
+    Of many images `MOST_IMAGES` are used, evenly spread. Statistics are means over batches, each
+    batch counting the same. The last batch takes up what is left over, so that none is too small
+    to measure.
 
     Args:
         extractor: The backbone, which stays as it is.
@@ -31,6 +35,7 @@ def recalibrate(
     Returns:
         The copy, in evaluation mode.
     """
+    images = images[:: -(-len(images) // MOST_IMAGES)]
     extractor = copy.deepcopy(extractor).eval()
     norms = [m for m in extractor.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -1,0 +1,296 @@
+"""GLASS as a detector: trained on normal images, it scores every pixel of new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from autosearch.complexity import profile
+from autosearch.data.records import ImageSet
+from autosearch.detector import Cost, Detector, TrialContext, shared_tensor
+from autosearch.errors import Infeasible
+from autosearch.features import FeatureExtractor, PatchFeatures, optimise_for_inference, to_patches
+from autosearch.supernets.recalibration import recalibrate
+from autosearch.synthesis import (
+    SynthesisSettings,
+    foreground_masks,
+    open_textures,
+    synthesise,
+)
+
+from .embedding import Embedding, MixedPatchFeatures, make_embedding
+from .hypothesis import Hypothesis, judge
+from .networks import Discriminator, Scale, make_adaptor
+from .training import Losses, NormalVectors, Synthesiser, Trainer, TrainingSettings
+
+_CPU_BATCH, _GPU_BATCH = 4, 32
+"""Images per pass: on a CPU so few that feature maps stay in its caches."""
+
+
+@dataclass(frozen=True)
+class GlassSettings:
+    """All of GLASS but the backbone.
+
+    Attributes:
+        hypothesis: ``auto`` judges by the mean of the training images.
+        embedding: How maps become vectors; see `make_embedding`.
+        embed_dim: Length of a mixed vector.
+        patch_size: Side of the neighbourhood of a vector, odd.
+        feature_scale: ``unit`` brings the spread of the normal vectors to 1 before the adaptor,
+            ``raw`` leaves them as the backbone makes them.
+        adaptor_layers: Linear layers of the adaptor, maybe none.
+        disc_hidden: Width of the discriminator's hidden layer.
+        smoothing_sigma: Of the Gaussian over the maps, in pixels; 0 for none.
+        cache_bytes: What the vectors of the normal images may take; see `NormalVectors`.
+        training: How it is trained.
+        use_las: Whether anomalies are made in image space, too.
+        synthesis: How anomalies in image space are made; its ``cell`` follows from the backbone.
+        textures: ``self``, ``procedural`` or a folder of images.
+        use_foreground: Whether they lie on the object only.
+        bn_recalibration: Whether the backbone's batch norms take their statistics from the
+            training images.
+    """
+
+    hypothesis: Hypothesis | Literal["auto"] = "auto"
+    embedding: Embedding = "mixed"
+    embed_dim: int = 1536
+    patch_size: int = 3
+    feature_scale: Literal["raw", "unit"] = "raw"
+    adaptor_layers: int = 1
+    disc_hidden: int = 1024
+    smoothing_sigma: float = 4.0
+    cache_bytes: int = 2 << 30
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    use_las: bool = True
+    synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+    textures: str = "procedural"
+    use_foreground: bool = True
+    bn_recalibration: bool = False
+
+
+class PatchScores(nn.Module):
+    """Images to one score per patch.
+
+    Args:
+        embedding: Images to vectors.
+        adaptor: Vectors to vectors.
+        discriminator: Vectors to logits.
+
+    Attributes:
+        scale: Comes before the adaptor; 1 at first.
+    """
+
+    def __init__(
+        self,
+        embedding: MixedPatchFeatures | PatchFeatures,
+        adaptor: nn.Module,
+        discriminator: Discriminator,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.scale = embedding, Scale()
+        self.adaptor, self.discriminator = adaptor, discriminator
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] to ``(N, h, w)`` in [0, 1]; higher is more anomalous."""
+        features = self.embedding(images)
+        count, _, height, width = features.shape
+        logits = self.discriminator(self.adaptor(self.scale(to_patches(features))))
+        return torch.sigmoid(logits).view(count, height, width)
+
+
+class GlassMaps(nn.Module):
+    """A trained detector as one graph of plain operations.
+
+    Resizing scores to the image and smoothing them are linear along rows and columns, whatever
+    the rule at the border, so both together are one small matrix applied from two sides.
+
+    Args:
+        scores: Images to patch scores.
+        grid: Side of the patch grid.
+        size: Side of the images.
+        sigma: Of the Gaussian in pixels; 0 for none.
+    """
+
+    spread: Tensor
+
+    def __init__(self, scores: PatchScores, grid: int, size: int, sigma: float) -> None:
+        super().__init__()
+        self.scores = scores
+        self.register_buffer("spread", spreading(grid, size, sigma), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` in [0, 1] to ``(N, S, S)`` in [0, 1]; higher is more anomalous."""
+        maps: Tensor = self.spread @ self.scores(images) @ self.spread.T
+        return maps
+
+
+def spreading(grid: int, size: int, sigma: float) -> Tensor:
+    """Resize and smooth one axis, ``(size, grid)``.
+
+    Bilinear (``align_corners=False``) to ``size``, then a Gaussian that ends at four ``sigma`` and
+    sees the axis mirrored at its ends, end points repeated.
+    """
+    resized = F.interpolate(torch.eye(grid)[None], size=size, mode="linear", align_corners=False)
+    matrix: NDArray[np.float64] = resized[0].T.double().numpy()
+    if sigma:
+        matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
+    return torch.from_numpy(matrix).float()
+
+
+class GlassDetector(Detector):
+    """Learns to tell normal patches from synthetic anomalies.
+
+    Args:
+        extractor: The frozen backbone, in evaluation mode.
+        settings: Everything else.
+        context: Seed, device and image size.
+
+    Attributes:
+        hypothesis: What `fit` decided on; None before.
+        losses: Of every epoch of the last `fit`, as far as it came.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, settings: GlassSettings, context: TrialContext
+    ) -> None:
+        self.hypothesis: Hypothesis | None = None
+        self.losses: list[Losses] = []
+        self._extractor, self._settings, self._context = extractor, settings, context
+        size = context.image_size
+        self._network = profile(self._untrained(extractor), (1, 3, size, size))
+        self._module: GlassMaps | None = None
+
+    def fit(self, train: ImageSet) -> None:
+        """See `fit_in_steps`, here without pauses."""
+        for _ in self.fit_in_steps(train):
+            pass
+
+    def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
+        """Train on the unlabelled normal images, all of which must have the context's size.
+
+        Yields:
+            See `Detector.fit_in_steps`. Who wants no more may close the iterator; what is learnt
+            by then remains.
+
+        Raises:
+            DataError: The folder of textures is missing or empty.
+            Infeasible: The backbone's grid does not cover the image in cells of equal size.
+        """
+        settings = self._settings
+        chosen = settings.hypothesis
+        self.hypothesis = judge(train.pixels) if chosen == "auto" else chosen
+        images = shared_tensor(train.pixels)
+        scores = self._ready(images)
+
+        def embed(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                parts = [scores.embedding(part) for part in self._parts(images)]
+            return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
+
+        size, sigma = self._context.image_size, settings.smoothing_sigma
+        module = GlassMaps(scores, self._grid(scores), size, sigma).to(self._context.device)
+        self._module = module
+        vectors = NormalVectors(embed, images, settings.cache_bytes)
+        if settings.feature_scale == "unit" and (spread := vectors.spread()) > 0:
+            scores.scale.factor.fill_(1 / spread)
+        adaptor = nn.Sequential(scores.scale, scores.adaptor)
+        trainer = Trainer(
+            adaptor, scores.discriminator, self.hypothesis, settings.training, self._context.seed
+        )
+        synthesiser = None
+        if settings.use_las:
+            synthesiser = self._synthesiser(train.pixels, scores.embedding.reduction)
+        self.losses = trainer.curve
+        try:
+            yield from trainer.run(vectors, embed, synthesiser)
+        finally:
+            module.requires_grad_(False).zero_grad()
+
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """See `Detector.anomaly_maps`; scores are in [0, 1]."""
+        module = self._fitted().eval()
+        with torch.inference_mode():
+            return torch.cat([module(part).cpu() for part in self._parts(images)])
+
+    def cost(self) -> Cost:
+        """See `Detector.cost`: backbone, mixing, adaptor and discriminator."""
+        network = self._network
+        return Cost(
+            macs=network.macs,
+            flops=network.flops,
+            search_flops=0,
+            parameters=network.parameters,
+            bank_bytes=0,
+        )
+
+    def module(self) -> nn.Module:
+        """See `Detector.module`."""
+        return self._fitted().eval()
+
+    def _ready(self, images: Tensor) -> PatchScores:
+        """On its device and as fast as it gets, but untrained."""
+        extractor = self._extractor
+        if self._settings.bn_recalibration:
+            extractor = recalibrate(extractor, images)
+        scores = self._untrained(optimise_for_inference(extractor))
+        return scores.to(self._context.device).eval()
+
+    def _untrained(self, extractor: FeatureExtractor) -> PatchScores:
+        """Around an extractor, which is not copied, a new adaptor and discriminator."""
+        settings = self._settings
+        generator = torch.Generator().manual_seed(self._context.seed)
+        embedding = make_embedding(
+            settings.embedding, extractor, settings.patch_size, settings.embed_dim
+        )
+        channels = embedding.channels
+        return PatchScores(
+            embedding,
+            make_adaptor(channels, settings.adaptor_layers, generator),
+            Discriminator(channels, settings.disc_hidden, generator),
+        ).eval()
+
+    def _grid(self, scores: PatchScores) -> int:
+        """Side of the patch grid."""
+        size, cell = self._context.image_size, scores.embedding.reduction
+        with torch.no_grad():
+            image = torch.zeros(1, 3, size, size, device=self._context.device)
+            grid = int(scores(image).shape[-1])
+        if grid != -(-size // cell):
+            raise Infeasible(
+                f"the backbone makes {grid} cells of {cell} pixels a side from images of {size} "
+                f"pixels, which leaves some out; a multiple of {cell} fits"
+            )
+        return grid
+
+    def _synthesiser(self, pixels: NDArray[np.float32], cell: int) -> Synthesiser:
+        """Anomalies in image space on the training images."""
+        settings = replace(self._settings.synthesis, cell=cell)
+        masks = foreground_masks(pixels) if self._settings.use_foreground else None
+        textures = open_textures(self._settings.textures, pixels, masks)
+
+        def anomalous(
+            index: int, rng: np.random.Generator
+        ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+            foreground = None if masks is None else masks[index]
+            made = synthesise(pixels[index], settings, textures, foreground, rng)
+            return made.image, made.pooled_mask
+
+        return anomalous
+
+    def _fitted(self) -> GlassMaps:
+        if self._module is None:
+            raise RuntimeError("the detector has not been fitted")
+        return self._module
+
+    def _parts(self, images: Tensor) -> Iterator[Tensor]:
+        device = self._context.device
+        for part in torch.split(images, _CPU_BATCH if device == "cpu" else _GPU_BATCH):
+            yield part.to(device)

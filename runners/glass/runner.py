@@ -1,0 +1,273 @@
+"""GLASS as a searchable runner: radii, hypothesis, both kinds of synthesis, backbone, training."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.errors import ConfigError, Infeasible, WeightsError
+from autosearch.features import FeatureExtractor
+from autosearch.space import Params
+from autosearch.spec import ArchitectureSpec, StudySpec
+from autosearch.supernets.ofa_mobilenetv3 import MODEL_NAMES, OFAMobileNetV3
+from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
+from autosearch.synthesis import SynthesisSettings
+from autosearch.weights import PACKAGED, Weights, resolve
+
+from ..autopatch import architecture_of
+from .detector import GlassDetector, GlassSettings
+from .feature_synthesis import AscentSettings
+from .training import TrainingSettings
+
+_SWITCH = (True, False)
+_LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
+
+_SHARED = {
+    "backbone": ParameterInfo(PACKAGED, "name of a timm model", text=True),
+    "layers": ParameterInfo(
+        "2+3", "levels whose maps are used; the first fixes the grid", choices=_LAYERS
+    ),
+    "embedding": ParameterInfo(
+        "mixed",
+        "mixed bins over channels, or the mean of every channel",
+        choices=("mixed", "mean"),
+    ),
+    "embed_dim": ParameterInfo(1536, "length of a mixed vector", low=16, high=4096),
+    "patch_size": ParameterInfo(3, "side of a vector's neighbourhood", choices=(1, 3, 5)),
+    "feature_scale": ParameterInfo(
+        "raw", "unit: divide vectors by the spread of normal ones", choices=("raw", "unit")
+    ),
+    "adaptor_layers": ParameterInfo(1, "linear layers of the adaptor", low=0, high=2),
+    "disc_hidden": ParameterInfo(1024, "width of the discriminator", low=8, high=4096),
+    "lr": ParameterInfo(
+        1e-4, "learning rate; the discriminator's is twice it", low=1e-6, high=0.1
+    ),
+    "batch": ParameterInfo(8, "normal images a step", low=1, high=128),
+    "epochs": ParameterInfo(640, "passes over the images", low=1, high=10_000),
+    "images_per_epoch": ParameterInfo(
+        392, "images seen after which a pass ends", low=1, high=1_000_000
+    ),
+    "smoothing_sigma": ParameterInfo(4.0, "Gaussian over the map, pixels", low=0, high=64),
+    "use_gas": ParameterInfo(True, "anomalies made in feature space", choices=_SWITCH),
+    "use_las": ParameterInfo(True, "anomalies made in image space", choices=_SWITCH),
+}
+_GAS = {
+    "noise_std": ParameterInfo(
+        0.015, "noise per element of a vector of 1536; others scaled", low=1e-6, high=10
+    ),
+    "ascent_steps": ParameterInfo(20, "updates by gradient ascent", low=0, high=200),
+}
+_ASCENT = {
+    "ascent_lr": ParameterInfo(1e-3, "length of an update", low=1e-8, high=10),
+    "project_every": ParameterInfo(5, "updates between projections", low=1, high=200),
+}
+_MANIFOLD = {
+    "manifold_radius": ParameterInfo(
+        0.5, "least distance from the normal vector", low=1e-3, high=100
+    ),
+}
+_SPHERE = {
+    "coverage_quantile": ParameterInfo(
+        0.75, "share of normal vectors inside the sphere", low=0, high=1
+    ),
+    "center": ParameterInfo(
+        "location", "a centre per location, or one", choices=("location", "global")
+    ),
+}
+_HYPOTHESIS = {
+    "hypothesis": ParameterInfo(
+        "auto", "where normal vectors lie", choices=("auto", "manifold", "hypersphere")
+    ),
+}
+_RATIO = {
+    "radius_ratio": ParameterInfo(2.0, "largest by least distance", low=1, high=100),
+}
+_LAS = {
+    "blend_mean": ParameterInfo(0.5, "share of the original under a mask", low=0, high=1),
+    "blend_std": ParameterInfo(0.1, "its standard deviation", low=0, high=1),
+    "blend_min": ParameterInfo(0.2, "its least value", low=0, high=0.5),
+    "blend_max": ParameterInfo(0.8, "its largest value", low=0.5, high=1),
+    "perlin_max_exp": ParameterInfo(5, "noise has up to 2^this periods a side", low=0, high=10),
+    "perlin_threshold": ParameterInfo(0.5, "noise above it is anomalous", low=0, high=0.95),
+    "n_texture_ops": ParameterInfo(3, "operations on a texture", low=0, high=9),
+    "texture_source": ParameterInfo(
+        "auto",
+        "auto: the spec's folder if there is one, else procedural",
+        choices=("auto", "folder", "self", "procedural"),
+    ),
+    "use_foreground": ParameterInfo(True, "anomalies on the object only", choices=_SWITCH),
+    "ohem_quantile": ParameterInfo(0.5, "share of easy patches not learnt from", low=0, high=0.99),
+}
+
+
+class GlassRunner(Runner):
+    """Searches how anomalies are made, and what learns to see them."""
+
+    description = "GLASS: synthetic anomalies in feature and image space; discriminator"
+    parameters = _SHARED | _GAS | _ASCENT | _HYPOTHESIS | _MANIFOLD | _SPHERE | _RATIO | _LAS
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Load the backbone that the spec names, or every one that the space may draw."""
+        super().__init__(spec)
+        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
+        self._subnet: FeatureExtractor | None = None
+        self._weights: dict[str, Weights] = {}
+        self._levels: dict[str, int] = {}
+        if spec.backbone.architecture is not None:
+            self._subnet, weights = searched_subnet(spec, spec.backbone.architecture)
+            self._weights = {weights.name: weights}
+        else:
+            default = (self.parameters["backbone"].default,)
+            drawn = space["backbone"].values() if "backbone" in space else default
+            for name in map(str, drawn):
+                self._weights[name] = resolve(name, spec.backbone.weights, spec.study.seed)
+                self._levels[name] = len(timm_feature_info(name))
+        sources = space["texture_source"].values() if "texture_source" in space else ()
+        if "folder" in sources and spec.synthesis.textures is None:
+            allowed = "auto, self or procedural, since synthesis.textures names no folder"
+            raise ConfigError("space.texture_source", "folder", allowed)
+
+    def weights(self) -> list[dict[str, str]]:
+        """See `Runner.weights`."""
+        return [weights.provenance() for weights in self._weights.values()]
+
+    def canonical(self, params: Params) -> Params:
+        """See `Runner.canonical`. What a part that is not in use would read does not remain.
+
+        An interval of projections longer than the ascent counts as the ascent's length. A searched
+        backbone comes with the blocks whose maps are used.
+        """
+        full = with_defaults(params, self.parameters)
+        if not full["use_gas"] and not full["use_las"]:
+            raise Infeasible("use_gas and use_las are false: there are no anomalies to learn from")
+        if self._subnet is None:
+            name, deepest = str(full["backbone"]), _levels(full)[-1]
+            if deepest >= self._levels[name]:
+                last = self._levels[name] - 1
+                raise Infeasible(f"{name} has no level {deepest}, only 0 to {last}")
+        full["project_every"] = min(_int(full, "project_every"), _int(full, "ascent_steps"))
+        if full["texture_source"] == "auto":
+            full["texture_source"] = "folder" if self.spec.synthesis.textures else "procedural"
+        kept = {key for part in _parts_in_use(full) for key in part}
+        if full["embedding"] == "mean":
+            kept.remove("embed_dim")
+        if self._subnet is not None:
+            kept -= {"backbone", "layers"}
+        return {key: full[key] for key in self.parameters if key in kept}
+
+    def build(self, params: Params, context: TrialContext) -> GlassDetector:
+        """See `Runner.build`."""
+        full = with_defaults(params, self.parameters)
+        return GlassDetector(self._extractor(full), settings_of(self.spec, full), context)
+
+    def _extractor(self, full: Params) -> FeatureExtractor:
+        """The backbone of a configuration that names every parameter."""
+        if self._subnet is not None:
+            return copy.deepcopy(self._subnet)
+        name = str(full["backbone"])
+        return TimmBackbone(name, _levels(full), self._weights[name].state)
+
+
+def searched_subnet(spec: StudySpec, found: ArchitectureSpec) -> tuple[FeatureExtractor, Weights]:
+    """The subnet that a trial of AutoPatch found, and its supernet's weights without the tensors.
+
+    Raises:
+        ConfigError: The trial is of another runner.
+        WeightsError: The weights are not those of the trial's study.
+    """
+    if found.runner != "autopatch":
+        allowed = f"a study of the runner autopatch, not {found.runner}"
+        raise ConfigError("backbone.study", spec.backbone.study, allowed)
+    architecture = architecture_of(found.params)
+    name = next(name for name, width in MODEL_NAMES.items() if width == architecture.width)
+    own = spec.backbone.weights
+    weights = resolve(name, found.weights if own == "auto" else own, found.seed)
+    if weights.sha256 != found.hashes.get(name):
+        raise WeightsError(
+            f"{name}: its SHA-256 is {weights.sha256}, but {spec.backbone.study} searched with "
+            f"{found.hashes.get(name)}; set backbone.weights to the file of then"
+        )
+    subnet = OFAMobileNetV3(architecture.width, weights.state).subnet(architecture)
+    return subnet, replace(weights, state={})
+
+
+def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
+    """All but the backbone of a configuration that names every parameter."""
+    source = str(full["texture_source"])
+    found = spec.backbone.architecture
+    return GlassSettings(
+        hypothesis=_text(full, "hypothesis"),
+        embedding=_text(full, "embedding"),
+        embed_dim=_int(full, "embed_dim"),
+        patch_size=_int(full, "patch_size"),
+        feature_scale=_text(full, "feature_scale"),
+        adaptor_layers=_int(full, "adaptor_layers"),
+        disc_hidden=_int(full, "disc_hidden"),
+        smoothing_sigma=_float(full, "smoothing_sigma"),
+        training=TrainingSettings(
+            use_gas=bool(full["use_gas"]),
+            ascent=AscentSettings(
+                noise_std=_float(full, "noise_std"),
+                steps=_int(full, "ascent_steps"),
+                rate=_float(full, "ascent_lr"),
+                project_every=_int(full, "project_every"),
+                manifold_radius=_float(full, "manifold_radius"),
+                radius_ratio=_float(full, "radius_ratio"),
+                coverage_quantile=_float(full, "coverage_quantile"),
+            ),
+            center=_text(full, "center"),
+            ohem_quantile=_float(full, "ohem_quantile"),
+            lr=_float(full, "lr"),
+            batch=_int(full, "batch"),
+            epochs=_int(full, "epochs"),
+            images_per_epoch=_int(full, "images_per_epoch"),
+        ),
+        use_las=bool(full["use_las"]),
+        synthesis=SynthesisSettings(
+            perlin_max_exp=_int(full, "perlin_max_exp"),
+            perlin_threshold=_float(full, "perlin_threshold"),
+            n_texture_ops=_int(full, "n_texture_ops"),
+            blend_mean=_float(full, "blend_mean"),
+            blend_std=_float(full, "blend_std"),
+            blend_clip=(_float(full, "blend_min"), _float(full, "blend_max")),
+        ),
+        textures=(spec.synthesis.textures or "") if source == "folder" else source,
+        use_foreground=bool(full["use_foreground"]),
+        # Features are worth what they were in the trial only if they are made as in the trial.
+        bn_recalibration=found is not None and bool(found.params.get("bn_recalibration")),
+    )
+
+
+def _parts_in_use(full: Params) -> list[dict[str, ParameterInfo]]:
+    """Groups of parameters that have an effect."""
+    climbs = bool(full["use_gas"]) and _int(full, "ascent_steps") > 0
+    parts = [_SHARED]
+    parts += [_GAS] if full["use_gas"] else []
+    parts += [_ASCENT] if climbs else []
+    parts += [_LAS] if full["use_las"] else []
+    if climbs or full["use_las"]:
+        parts += [_HYPOTHESIS]
+        sphere = full["hypothesis"] != "manifold"
+        parts += [_MANIFOLD] if climbs and full["hypothesis"] != "hypersphere" else []
+        parts += [_SPHERE] if sphere else []
+        parts += [_RATIO] if climbs or sphere else []
+    return parts
+
+
+def _levels(params: Params) -> tuple[int, ...]:
+    return tuple(int(level) for level in str(params["layers"]).split("+"))
+
+
+def _int(params: Params, name: str) -> int:
+    return int(params[name] or 0)
+
+
+def _float(params: Params, name: str) -> float:
+    return float(params[name] or 0)
+
+
+def _text(params: Params, name: str) -> Any:
+    """A choice, which the parameter's own list has checked."""
+    return params[name]
