@@ -64,11 +64,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="overrides")
+    help_of_set = "of the searches alone, such as space.coreset_ratio=0.25 to have cheaper trials"
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help=help_of_set)
     given = parser.parse_args()
     root, category = given.data.rsplit(":", 1)
-    common = [f"dataset.root={root}", f"dataset.category={category}", *given.overrides]
-    options = [part for override in common for part in ("--set", override)]
+    options = ["--set", f"dataset.root={root}", "--set", f"dataset.category={category}"]
     found: list[tuple[str, TrialRecord, Mapping[str, Any]]] = []
     given.results.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
@@ -81,6 +81,7 @@ def main() -> None:
         found.append((f"fixed layers, width {width}", *evaluated(folder)))
     for seed in given.seeds:
         limits = ["--trials", str(given.trials), "--set", f"study.seed={seed}"]
+        limits += [part for override in given.set for part in ("--set", override)]
         folder = study(given.results, f"search-{seed}", "autopatch", [*options, *limits])
         found.append((f"search, seed {seed}", *evaluated(folder)))
     Console(width=110).print(_table(f"{category}, {given.trials} trials", found))
