@@ -1,13 +1,13 @@
 """Exported models beside anomalib's PatchCore: how fast, how large, how accurate.
 
-    python benchmarks/inference.py --anomalib-python VENV/bin/python \
-        --data ../shared/data/magnetic_tile:magnetic_tile_mini [--study DIR --trial N]
+    python benchmarks/inference.py --anomalib-python VENV/bin/python --data ROOT:CATEGORY
 
 Compared are, as ``autosearch export`` writes them, the configuration that PatchCore fixes (maps
 of 1/8 and 1/16 resolution, neighbourhoods of 3) on EfficientNet-Lite0 with a coreset, and a trial
-of a study on the same images, with its own memory bank and with the same coreset. The peer is
-anomalib's PatchCore with the same backbone, weights, layers, coreset ratio and images, exported by
-its own ``to_onnx``; it is trained in its own environment (`inference_anomalib.py`).
+of a study on the same images (``--study DIR --trial N``), with its own memory bank and with the
+same coreset. The peer is anomalib's PatchCore with the same backbone, weights, layers, coreset
+ratio and images, exported by its own ``to_onnx``; it is trained in its own environment
+(`inference_anomalib.py`).
 
 Every graph is run by the same function with the same number of threads, on images that are
 decoded, resized and in memory. Models take turns, so that a busy machine hits all of them alike:
@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import tempfile
 import time
@@ -30,7 +29,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -97,17 +95,19 @@ def main() -> None:
         dataset = StudyFolder.open(work / "fixed").load_spec().dataset
         test, _ = load_test_set(dataset)
         peer, about = _peer(work, dataset, test, options)
-    models = [peer, *ours]
-    table = _table(models)
-    for runtime in RUNTIMES:
-        if importlib.util.find_spec(runtime):
-            _measure(table, runtime, models, test, options)
-    title = f"{category}, {len(test)} test images, {options.threads} threads"
-    about |= {name: version(name) for name in RUNTIMES if importlib.util.find_spec(name)}
-    versions = ", ".join(f"{name} {value}" for name, value in about.items())
+    models, before = [peer, *ours], os.getloadavg()[0]
+    table = _table()
+    installed = [name for name in RUNTIMES if importlib.util.find_spec(name)]
+    for runtime in installed:
+        _measure(table, runtime, models, test, options)
     console = Console(width=140)
-    console.print(f"{title}; {versions}; {platform.processor() or platform.machine()}")
-    console.print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}\n")
+    console.print(
+        f"\n{category}: {len(test)} test images. {options.threads} threads, "
+        + ", ".join(f"{name} {version(name)}" for name in installed)
+        + f". Peer: {about}.\nLoad of the machine: {before:.1f} before timing, "
+        f"{os.getloadavg()[0]:.1f} after, with the threads timed.\n",
+        highlight=False,
+    )
     console.print(table)
 
 
@@ -115,7 +115,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--anomalib-python", type=Path, required=True, metavar="PATH")
+    parser.add_argument(
+        "--anomalib-python",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="interpreter of an environment with anomalib, onnx and onnxscript",
+    )
     parser.add_argument("--data", required=True, metavar="ROOT:CATEGORY")
     parser.add_argument("--study", type=Path, help="folder of a study on the same images")
     parser.add_argument("--trial", type=int, help="its trial to compare")
@@ -155,8 +161,8 @@ def _exported(work: Path, options: argparse.Namespace) -> list[Model]:
 
 def _peer(
     work: Path, dataset: DatasetSpec, test: ImageSet, options: argparse.Namespace
-) -> tuple[Model, dict[str, Any]]:
-    """Train the peer on the images that our exports know, and check its graphs."""
+) -> tuple[Model, str]:
+    """Train the peer on the images that our exports know, check its graphs, say what it is."""
     folder = work / "anomalib"
     folder.mkdir()
     np.save(folder / "train.npy", all_normal(load_search_data(dataset)).pixels)
@@ -179,13 +185,16 @@ def _peer(
     ]
     if not max(differences) <= PARITY:
         raise SystemExit(f"{PEER}: its graph differs from its model by {max(differences):.1e}")
-    about = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
-    about["difference of its graph from its model"] = f"{max(differences):.0e}"
+    made = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
+    about = (
+        f"anomalib {made['anomalib']} with torch {made['torch']}, {made['patches']} patches, "
+        f"its graphs within {max(differences):.0e} of its model"
+    )
     return Model(PEER, graphs), about
 
 
-def _table(models: Sequence[Model]) -> Table:
-    table = Table(box=None, title=f"exported models, {len(models)} compared", title_justify="left")
+def _table() -> Table:
+    table = Table(box=None)
     table.add_column("model")
     table.add_column("runtime")
     for name in ("MB", "AP", "rwAP", "batch", "ms", "images/s", "times the peer", "of rounds"):

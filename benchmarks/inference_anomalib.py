@@ -60,6 +60,7 @@ def main() -> None:
             dynamic_shapes=({0: batch},),
             opset_version=OPSET,
             external_data=False,
+            verbose=False,
         )
         shutil.move(written, folder / f"batch-{batch}.onnx")
     about = {
