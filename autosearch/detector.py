@@ -27,11 +27,14 @@ class TrialContext:
         seed: For every random draw of the trial.
         device: A torch device string, such as ``cpu`` or ``cuda``.
         image_size: Side of the square input in pixels.
+        validation: For training that selects on it, as an outer loop does; None where the detector
+            is only to be built.
     """
 
     seed: int
     device: str
     image_size: int
+    validation: ImageSet | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,15 @@ class Detector(ABC):
         Returns:
             ``(N, H, W)`` on the CPU; higher is more anomalous. The scale is the detector's own.
         """
+
+    def artifacts(self) -> dict[str, bytes]:
+        """Files about the last `fit` that a person may want to look at, by name.
+
+        ``curves.json`` is drawn by the report: ``{"x": label, "panels": [{"title": text, "series":
+        {name: numbers}}]}``, the numbers of all series one per step of x, None where there is
+        none. ``locations.jpg`` is shown as a picture.
+        """
+        return {}
 
     @abstractmethod
     def cost(self) -> Cost:
@@ -153,9 +165,14 @@ class Runner(ABC):
     Attributes:
         description: One line for ``autosearch runners``.
         parameters: All parameters that a space may name.
+        supervised: Whether its detectors learn from the anomalous images of the train split, too.
+            Others are given the normal ones alone.
+        probabilities: Whether its detectors' maps are probabilities in [0, 1].
     """
 
     description: ClassVar[str]
+    supervised: ClassVar[bool] = False
+    probabilities: ClassVar[bool] = False
     parameters: ClassVar[Mapping[str, ParameterInfo]]
 
     def __init__(self, spec: StudySpec) -> None:

@@ -59,7 +59,9 @@ class TrialEvaluator:
         seconds: dict[str, float] = {}
         measured: dict[str, float] = {}
         with _timed(seconds, "build"):
-            detector = build(self.spec, self._runner, assignment.canonical, assignment.seed)
+            detector = build(
+                self.spec, self._runner, assignment.canonical, assignment.seed, self._data.val
+            )
             self._measure("build", detector, None, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
@@ -87,7 +89,7 @@ class TrialEvaluator:
         for name, (indices, truth) in self._parts.items():
             measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
-        artifacts = {MAPS: contact_sheet(self._data.val, maps)}
+        artifacts = {MAPS: contact_sheet(self._data.val, maps), **detector.artifacts()}
         yield Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
 
     @cached_property
@@ -143,7 +145,9 @@ def _parts(val: ImageSet) -> dict[str, tuple[NDArray[np.intp], Truth]]:
     return parts
 
 
-def build(spec: StudySpec, runner: Runner, canonical: Params, seed: int) -> Detector:
+def build(
+    spec: StudySpec, runner: Runner, canonical: Params, seed: int, validation: ImageSet
+) -> Detector:
     """Make the detector of a trial, the same every time.
 
     Args:
@@ -151,11 +155,13 @@ def build(spec: StudySpec, runner: Runner, canonical: Params, seed: int) -> Dete
         runner: Its runner, weights loaded.
         canonical: The trial's canonical configuration.
         seed: The trial's seed, `autosearch.trials.trial_seed`.
+        validation: The split that training may select on.
     """
     wanted = spec.resources.gpu != 0
     device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
-    return runner.build(canonical, TrialContext(seed, device, spec.dataset.image_size))
+    context = TrialContext(seed, device, spec.dataset.image_size, validation)
+    return runner.build(canonical, context)
 
 
 def evaluate_safely(

@@ -31,7 +31,7 @@ from autosearch import bootstrap, registry
 from autosearch.data.records import NORMAL, ImageSet
 from autosearch.detector import Detector, shared_tensor
 from autosearch.metrics import Floats, Ranking, Truth, auroc, image_scores
-from autosearch.objectives import Scored
+from autosearch.objectives import HALF, Scored
 from autosearch.search import Inputs, rebuild
 from autosearch.thresholds import Threshold, choose_threshold, decide
 from autosearch.trials import TrialRecord, derived_seed
@@ -43,6 +43,8 @@ METRICS = {
     "aupro": "area under the per-region overlap up to 30 % false positives",
     "image_auroc": "area under the ROC over images, scored by their highest pixel",
     "pixel_f1_at_val": "F1 over pixels at the threshold chosen on validation",
+    "pixel_iou_at_val": "intersection over union of pixels at that threshold",
+    "iou_half": "the same where a probability is at least 0.5; none of other scores",
     "pixel_f1_best": "F1 over pixels at the split's own best threshold: what no user can know",
     "image_f1_at_val": "F1 over images at the threshold chosen on validation",
     "image_tpr_at_val": "share of anomalous images found at that threshold",
@@ -135,16 +137,20 @@ class FinalEvaluator:
         detector.fit(data.train)
         clock.start("validation")
         val_maps = detector.anomaly_maps(shared_tensor(data.val.pixels)).numpy()
-        thresholds = _thresholds(val_maps, self._val_truth)
-        validation = _Figures(val_maps, self._val_truth, thresholds).metrics()
+        decisions = _Decisions(
+            choose_threshold(val_maps.ravel(), data.val.masks.ravel()),
+            choose_threshold(image_scores(val_maps), self._val_truth.labels),
+            self._inputs.runner.probabilities,
+        )
+        validation = _Figures(val_maps, self._val_truth, decisions).metrics()
         clock.start("test")
         maps = detector.anomaly_maps(shared_tensor(self._test.pixels)).numpy()
         clock.start("intervals")
-        figures = _figures(maps, self._whole, thresholds)
+        figures = _figures(maps, self._whole, decisions)
         types = {
             kind: {
                 "images": int(part.truth.labels.sum()),
-                **_figures(maps[part.indices], part, thresholds),
+                **_figures(maps[part.indices], part, decisions),
             }
             for kind, part in self._parts.items()
         }
@@ -155,7 +161,10 @@ class FinalEvaluator:
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": clock.seconds,
             **self._common,
-            "thresholds": {name: found.to_plain() for name, found in thresholds.items()},
+            "thresholds": {
+                "pixel": decisions.pixel.to_plain(),
+                "image": decisions.image.to_plain(),
+            },
             **figures,
             "types": types,
             "validation": {
@@ -204,15 +213,27 @@ class _Clock:
             self.seconds[self._name] = round(time.perf_counter() - self._since, 3)
 
 
+@dataclass(frozen=True)
+class _Decisions:
+    """Thresholds chosen on validation, and whether one half is another that means something."""
+
+    pixel: Threshold
+    image: Threshold
+    probabilities: bool
+
+
 class _Figures:
     """Metrics of one split or part of it, once exactly and once for every resample."""
 
-    def __init__(self, maps: Maps, truth: Truth, thresholds: Mapping[str, Threshold]) -> None:
+    def __init__(self, maps: Maps, truth: Truth, decisions: _Decisions) -> None:
         self._maps, self._truth = maps, truth
         self._scores = image_scores(maps)
-        called = decide(maps, thresholds["pixel"])
+        called = decide(maps, decisions.pixel)
         self._pixels = _confusions(called, truth.masks)
-        alarms = decide(self._scores, thresholds["image"])
+        self._halves = None
+        if decisions.probabilities:
+            self._halves = _confusions(maps >= HALF, truth.masks)
+        alarms = decide(self._scores, decisions.image)
         self._images = _confusions(alarms[:, None], truth.labels[:, None])
 
     def metrics(self) -> dict[str, float]:
@@ -241,30 +262,25 @@ class _Figures:
     def _decided(self, copies: NDArray[np.int64]) -> dict[str, Floats]:
         pixels, images = copies @ self._pixels, copies @ self._images
         tp, fp, fn, tn = images.T
+        unknown = np.full(len(copies), np.nan)
         return {
             "pixel_f1_at_val": _f1(pixels),
+            "pixel_iou_at_val": _iou(pixels),
+            "iou_half": unknown if self._halves is None else _iou(copies @ self._halves),
             "image_f1_at_val": _f1(images),
             "image_tpr_at_val": _share(tp, tp + fn),
             "image_fpr_at_val": _share(fp, fp + tn),
         }
 
 
-def _figures(maps: Maps, part: _Part, thresholds: Mapping[str, Threshold]) -> dict[str, Any]:
+def _figures(maps: Maps, part: _Part, decisions: _Decisions) -> dict[str, Any]:
     """``metrics`` and ``intervals`` of a part of the test split."""
-    figures = _Figures(maps, part.truth, thresholds)
+    figures = _Figures(maps, part.truth, decisions)
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(METRICS)
     if part.copies is not None:
         drawn = figures.resampled(part.types, part.copies)
         intervals = {name: bootstrap.percentile_interval(drawn[name]) for name in METRICS}
     return {"metrics": _plain(figures.metrics()), "intervals": intervals}
-
-
-def _thresholds(maps: Maps, truth: Truth) -> dict[str, Threshold]:
-    """Thresholds of best F1 on validation, for pixels and for images."""
-    return {
-        "pixel": choose_threshold(maps.ravel(), truth.masks.ravel()),
-        "image": choose_threshold(image_scores(maps), truth.labels),
-    }
 
 
 def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -276,6 +292,11 @@ def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray
 def _f1(counts: NDArray[np.int64]) -> Floats:
     tp, fp, fn, _ = counts.T
     return _share(2 * tp, 2 * tp + fp + fn)
+
+
+def _iou(counts: NDArray[np.int64]) -> Floats:
+    tp, fp, fn, _ = counts.T
+    return _share(tp, tp + fp + fn)
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:

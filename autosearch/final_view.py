@@ -19,7 +19,7 @@ from autosearch.trials import TrialRecord
 Tests = Mapping[int, Mapping[str, Any]]
 """Test figures by trial number."""
 
-_TESTED = ("rwap", "ap", "pixel_auroc", "aupro", "image_auroc")
+_TESTED = ("rwap", "ap", "pixel_auroc", "aupro", "image_auroc", "iou_half")
 
 
 def evaluated_table(
@@ -55,7 +55,9 @@ def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
     """Test figures of one trial: beside those of validation, then by anomaly type."""
     yield from _about(figures)
     table = _table(f"trial {figures['trial']}", "validation", "test", "[95 %]")
-    for name in figures["metrics"]:
+    for name, value in figures["metrics"].items():
+        if value is None and name == "iou_half":
+            continue
         validation = _figure(figures["validation"], name)
         table.add_row(escape(name), validation, _figure(figures, name), _interval(figures, name))
     yield table

@@ -323,6 +323,31 @@ def image_scores(maps: ArrayLike) -> Scores:
     return best
 
 
+def mean_image_iou(maps: ArrayLike, truth: Truth, threshold: float) -> float:
+    """Mean over anomalous images of each one's intersection over union.
+
+    Args:
+        maps: ``(N, H, W)`` scores.
+        truth: What is known of the split.
+        threshold: From which score on a pixel is called anomalous.
+
+    Returns:
+        A value in [0, 1], higher is better; images whose masks are empty are left out. NaN if
+        nothing remains.
+
+    Raises:
+        ValueError: If a score is NaN or infinite.
+    """
+    called = _finite_scores("anomaly maps", maps) >= threshold
+    masks = truth.masks
+    chosen = masks.any(axis=(1, 2))
+    if not chosen.any():
+        return float("nan")
+    hits = (called & masks)[chosen].sum(axis=(1, 2))
+    union = (called | masks)[chosen].sum(axis=(1, 2))
+    return float((hits / union).mean())
+
+
 def average_precision(
     scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
 ) -> float:

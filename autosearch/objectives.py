@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.metrics import Ranking, Truth, auroc, image_scores
+from autosearch.metrics import Ranking, Truth, auroc, image_scores, mean_image_iou
 
 if TYPE_CHECKING:  # Listing objectives must not load torch.
     from autosearch.detector import Cost, Detector
 
 Direction = Literal["minimize", "maximize"]
 Moment = Literal["build", "fit", "score"]
+
+HALF = 0.5
+"""From which probability on a pixel is called anomalous by the objectives named for it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Objective:
         measure: From detector and scores to the value; `Scored` is None before scoring.
         help: What it says, in a few words.
         default: Whether it is recorded for every trial, asked for or not.
+        probabilities: Whether it means something only for maps of probabilities.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Objective:
     measure: Callable[[Detector, Scored | None], float]
     help: str
     default: bool = False
+    probabilities: bool = False
 
 
 def _cost(read: Callable[[Cost], float]) -> Callable[[Detector, Scored | None], float]:
@@ -135,6 +140,12 @@ TABLE: dict[str, Objective] = {
         Objective("iou", "maximize", "", "score",
                   _score(lambda s: s.ranking.iou(s.ranking.best_f1().threshold)),
                   "intersection over union of pixels at the threshold of best F1"),
+        Objective("iou_half", "maximize", "", "score", _score(lambda s: s.ranking.iou(HALF)),
+                  "intersection over union of pixels where a probability is at least 0.5",
+                  probabilities=True),
+        Objective("iou_half_images", "maximize", "", "score",
+                  _score(lambda s: mean_image_iou(s.maps, s.truth, HALF)),
+                  "the same of each anomalous image by itself, mean", probabilities=True),
         Objective("image_auroc", "maximize", "", "score", _score(_image_auroc),
                   "area under the ROC over images, scored by their highest pixel", True),
     )

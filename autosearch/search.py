@@ -6,14 +6,14 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from autosearch import __version__, registry
 from autosearch.data import load_search_data
-from autosearch.data.records import SearchData
+from autosearch.data.records import NORMAL, SearchData
 from autosearch.detector import Detector, Runner, check_space
 from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.evaluate import TrialEvaluator, build
@@ -91,8 +91,11 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     objectives = registry.resolve_objectives(spec)
     runner_class = registry.load_runner(spec.study.runner)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
+    _check_probabilities(spec, runner_class)
     runner = runner_class(spec)
     data = load_search_data(spec.dataset, progress)
+    if not runner.supervised:
+        data = _without_anomalies(data)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     _check_scorable(data, spec)
     return Inputs(spec, objectives, runner, data)
@@ -129,7 +132,7 @@ def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
     """
     _check_scored(record)
     seed = trial_seed(inputs.spec.study.seed, record.canonical)
-    return build(inputs.spec, inputs.runner, record.canonical, seed)
+    return build(inputs.spec, inputs.runner, record.canonical, seed, inputs.data.val)
 
 
 def open_driver(
@@ -191,6 +194,25 @@ def new_folder(results: Path, spec: StudySpec, resume: bool) -> StudyFolder:
             f"{folder.path}`, or start another with --name"
         )
     return folder
+
+
+def _without_anomalies(data: SearchData) -> SearchData:
+    """The same with a train split of its normal images."""
+    train = data.train.select(~data.train.labels)
+    counts = data.info["counts"] | {"train": {NORMAL: len(train)}}  # type: ignore[operator]
+    return replace(data, train=train, info={**data.info, "counts": counts})
+
+
+def _check_probabilities(spec: StudySpec, runner: type[Runner]) -> None:
+    """Refuse to cut at one half maps whose scale is the detector's own."""
+    named = [("objectives", name) for name in spec.objectives]
+    named += [("measures", name) for name in spec.measures]
+    named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]
+    known = registry.objectives()
+    for key, name in named:
+        if known[name].probabilities and not runner.probabilities:
+            allowed = f"iou, since maps of {spec.study.runner} are no probabilities"
+            raise ConfigError(key, name, allowed)
 
 
 def _check_scorable(data: SearchData, spec: StudySpec) -> None:

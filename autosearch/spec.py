@@ -104,6 +104,16 @@ class ValidationSpec(Section):
     synthetic: SyntheticSpec | None = None
 
 
+class LabelledSpec(Section):
+    """Shares of every type's anomalous images for training and for validation; test has the rest.
+
+    Defaults are Synth4Seg's.
+    """
+
+    train: float = Field(0.48, gt=0, lt=1)
+    val: float = Field(0.28, gt=0, lt=1)
+
+
 class DatasetSpec(Section):
     """Which images to search on, and how they are split and resized."""
 
@@ -111,6 +121,7 @@ class DatasetSpec(Section):
     root: str | None = None
     category: str = "brick"
     validation: ValidationSpec = ValidationSpec()
+    labelled: LabelledSpec | None = None
     test_skip: int | None = Field(None, ge=0)
     image_size: int = Field(224, ge=32, le=2048)
     mask_rule: Literal["nearest", "any"] = "nearest"
@@ -296,9 +307,27 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
     if backbone.architecture and backbone.study is None:
         allowed = "nothing: it follows from backbone.study and backbone.trial"
         raise ConfigError("backbone.architecture", backbone.architecture.params, allowed)
+    _check_labelled(spec.dataset)
     if len({(bound.name, bound.relation) for bound in constraints}) < len(constraints):
         raise ConfigError("constraints", spec.constraints, "one bound a side for each value")
     return spec
+
+
+def _check_labelled(dataset: DatasetSpec) -> None:
+    """Refuse shares that leave nothing, and the rule of k anomalies beside that of shares."""
+    labelled = dataset.labelled
+    if labelled is None:
+        return
+    if labelled.train + labelled.val >= 1:
+        allowed = f"below {1 - labelled.train:g}, so that some anomalies are left to test"
+        raise ConfigError("dataset.labelled.val", labelled.val, allowed)
+    if dataset.test_skip is not None:
+        allowed = "null, since dataset.labelled says which anomalies are test ones"
+        raise ConfigError("dataset.test_skip", dataset.test_skip, allowed)
+    k = dataset.validation.real_per_type
+    if k != ValidationSpec().real_per_type:
+        allowed = "its default, since dataset.labelled.val says how many there are"
+        raise ConfigError("dataset.validation.real_per_type", k, allowed)
 
 
 def dataset_spec(overrides: Iterable[str]) -> DatasetSpec:

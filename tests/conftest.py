@@ -73,7 +73,7 @@ def _make_study(path: Path, trials: int, seed: int = 0, space: str = "autopatch"
     counts = {"train": {"good": 20}, "val": {"crack": 1, "good": 5}}
     data = {"name": "demo", "category": "brick", "root": "x", "counts": counts, "sha256": "1" * 64}
     data |= {"image_size": 224, "resize_rule": "bilinear", "mask_rule": "nearest"}
-    data |= {"real_per_type": 1, "test_skip": 1, "synthetic": True}
+    data |= {"rule": "1 per anomaly type for validation", "synthetic": True}
     meta = {"autosearch": "0.1.0", "written": "2026-01-01T00:00:00+00:00", "seed": seed}
     folder.write_meta({**meta, "data": data, "weights": [weights], "packages": {"torch": "2.14"}})
     study.add_trials([_trial(spec, number, seed) for number in range(trials)])

@@ -160,3 +160,52 @@ def _check_partition(data: Index, split: Split) -> None:
     for part in data.samples:
         if part.split:
             assert place[part.path] == ("train", "val", "test").index(part.split)
+
+
+def labelled(train: float, val: float) -> DatasetSpec:
+    return DatasetSpec(labelled={"train": train, "val": val})
+
+
+def test_labelled_anomalies_are_shared_out_by_type() -> None:
+    split = split_index(folders(9, 2, a=25, b=4, c=1), labelled(0.48, 0.28))
+    counts = {
+        part: [sum(s.type == kind for s in getattr(split, part)) for kind in "abc"]
+        for part in ("train", "val", "test")
+    }
+    assert counts == {"train": [12, 2, 1], "val": [7, 1, 0], "test": [6, 1, 0]}
+    assert split.unused == ()
+    first = [s.path.name for s in split.train if s.type == "a"][:3]
+    assert first != ["000", "001", "002"], "spread over the paths, which are often in series"
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=4, max_size=60),
+    st.tuples(st.floats(0.05, 0.9), st.floats(0.05, 0.9)).filter(lambda pair: sum(pair) < 0.95),
+)
+def test_labelled_shares_are_kept_and_groups_stay_whole(
+    groups: list[int], shares: tuple[float, float]
+) -> None:
+    members = [sample(f"test/a/{i:03}", "a", group=f"g{g}") for i, g in enumerate(groups)]
+    normals = [sample(f"train/{i}") for i in range(6)]
+    data = index(*members, *normals)
+    try:
+        split = split_index(data, labelled(*shares))
+    except DataError:
+        assume(False)
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    homes = [{s.group for s in part if not s.normal} for part in parts.values()]
+    assert sum(map(len, homes)) == len(set().union(*homes)) == len(set(groups))
+    largest = max(groups.count(g) for g in groups)
+    for part, share in zip(parts.values(), (*shares, 1 - sum(shares)), strict=True):
+        assert abs(sum(not s.normal for s in part) - share * len(groups)) <= 1 + largest
+
+
+def test_stated_anomalies_may_train_if_labels_are_used() -> None:
+    data = index(
+        *(sample(f"train/{i}") for i in range(6)),
+        *(sample(f"d/{i}", "dent", split) for i, split in enumerate(("train", "val", "test"))),
+    )
+    with pytest.raises(DataError, match="labelled"):
+        split_index(data, dataset(1))
+    split = split_index(data, labelled(0.5, 0.25))
+    assert [s.type for s in split.train if not s.normal] == ["dent"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 from autosearch import final, search
@@ -147,6 +147,7 @@ class TestFigures:
             "pixel_auroc": roc_auc_score(flat, pixels),
             "image_auroc": roc_auc_score(test.labels, scores),
             "pixel_f1_at_val": f1_score(flat, pixels >= value["pixel"]),
+            "pixel_iou_at_val": jaccard_score(flat, pixels >= value["pixel"]),
             "image_f1_at_val": f1_score(test.labels, scores >= value["image"]),
             "image_tpr_at_val": np.mean(scores[test.labels] >= value["image"]),
             "image_fpr_at_val": np.mean(scores[~test.labels] >= value["image"]),
@@ -195,6 +196,7 @@ class TestFigures:
         assert found["image_auroc"] == pytest.approx(roc_auc_score(test.labels[kept], scores))
 
     def test_have_intervals_where_images_can_be_drawn(self, figures: dict) -> None:
+        assert figures["intervals"].pop("iou_half") is None, "no probabilities"
         for name, (low, high) in figures["intervals"].items():
             assert 0 <= low <= high <= 1, name
         low, high = figures["intervals"]["rwap"]
@@ -339,7 +341,8 @@ class TestShow:
     ) -> None:
         out = command("show", shown.path, "--trial", 0).output
         lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
-        for name in METRICS:
+        assert "iou_half" not in lines, "the scores are no probabilities"
+        for name in set(METRICS) - {"iou_half"}:
             assert f"{figures['metrics'][name]:.4f}" in lines[name]
         assert f"{figures['types']['hole']['metrics']['rwap']:.4f}" in lines["hole"]
 

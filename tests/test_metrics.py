@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
-from autosearch.metrics import Ranking, Truth, auroc, average_precision, image_scores
+from autosearch.metrics import (
+    Ranking,
+    Truth,
+    auroc,
+    average_precision,
+    image_scores,
+    mean_image_iou,
+)
 
 Floats = NDArray[np.float64]
 Scene = tuple[NDArray[np.floating], NDArray[np.bool_], tuple[str, ...]]
@@ -375,3 +382,16 @@ def test_measuring_leaves_the_maps_as_they_are() -> None:
     before = maps.copy()
     rank(maps, masks, types).rwap()
     assert (maps == before).all()
+
+
+def test_mean_image_iou_counts_every_anomalous_image_alike() -> None:
+    masks = np.zeros((4, 4, 4), dtype=bool)
+    masks[0, :2], masks[1, 0, 0] = True, True
+    maps = np.zeros(masks.shape)
+    maps[0, 1:3], maps[1, 0, :2] = 0.5, 0.9
+    maps[3] = 1.0
+    truth = Truth.from_masks(masks, ("a", "a", "good", "b"))
+    expected = [jaccard_score(masks[i].ravel(), maps[i].ravel() >= 0.5) for i in (0, 1)]
+    assert mean_image_iou(maps, truth, 0.5) == pytest.approx(np.mean(expected))
+    nothing = Truth.from_masks(np.zeros_like(masks), ("good",) * 4)
+    assert math.isnan(mean_image_iou(maps, nothing, 0.5))

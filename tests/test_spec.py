@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from autosearch import registry
 from autosearch.detector import check_space
 from autosearch.errors import ConfigError
-from autosearch.spec import Constraint, dataset_spec, load_spec, parse_spec, study_name
+from autosearch.spec import (
+    Constraint,
+    LabelledSpec,
+    dataset_spec,
+    load_spec,
+    parse_spec,
+    study_name,
+)
 
 SHIPPED = sorted((Path(__file__).parents[1] / "searchspaces").glob("*.yaml"))
 
@@ -206,6 +213,29 @@ class TestFile:
         file = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
         file.write_bytes(content)
         refusal(file)
+
+
+class TestLabelled:
+    def test_survives_being_written_and_read(self, path: Path, tmp_path: Path) -> None:
+        spec = load_spec(path, ["dataset.labelled={train: 0.5, val: 0.25}"])
+        again = tmp_path / "again.yaml"
+        again.write_text(spec.to_yaml())
+        assert load_spec(again) == spec
+        assert load_spec(path, ["dataset.labelled={}"]).dataset.labelled == LabelledSpec()
+
+    @pytest.mark.parametrize(
+        ("override", "key"),
+        [
+            ("dataset.labelled={train: 0.7, val: 0.3}", "dataset.labelled.val"),
+            ("dataset.labelled.train=0", "dataset.labelled.train"),
+            ("dataset.test_skip=2", "dataset.test_skip"),
+            ("dataset.validation.real_per_type=3", "dataset.validation.real_per_type"),
+        ],
+    )
+    def test_refuses_what_contradicts_it(self, path: Path, override: str, key: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_spec(path, ["dataset.labelled.val=0.28", override])
+        assert caught.value.key == key
 
 
 class TestOverrides:

@@ -155,12 +155,20 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
         yield Problem("warning", place, "no normal image in the test split", "add some")
     val, test = _count(split.val), _count(split.test)
     for kind in sorted({sample.type for sample in index.samples} - {NORMAL}):
-        if val.get(kind, 0) < dataset.validation.real_per_type:
+        k = dataset.validation.real_per_type
+        if dataset.labelled is not None and not val.get(kind, 0):
+            yield Problem(
+                "warning",
+                place,
+                f"type {kind} has no image in the validation split",
+                "add images or raise dataset.labelled.val",
+            )
+        elif dataset.labelled is None and val.get(kind, 0) < k:
             yield Problem(
                 "warning",
                 place,
                 f"type {kind} has {val.get(kind, 0)} images for validation, fewer than"
-                f" validation.real_per_type ({dataset.validation.real_per_type})",
+                f" validation.real_per_type ({k})",
                 "add images or lower dataset.validation.real_per_type",
             )
         if kind not in test:
@@ -168,7 +176,8 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
                 "warning",
                 place,
                 f"type {kind} has no image in the test split",
-                "add images or lower dataset.validation.real_per_type or dataset.test_skip",
+                "add images or lower dataset.validation.real_per_type, dataset.test_skip or"
+                " dataset.labelled",
             )
 
 

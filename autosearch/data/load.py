@@ -81,8 +81,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "image_size": dataset.image_size,
         "resize_rule": RESIZE_RULE,
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
-        "real_per_type": dataset.validation.real_per_type,
-        "test_skip": first_test_position(dataset),
+        "rule": _rule(dataset),
         "synthetic": dataset.root is None,
     }
     return SearchData(train, val, info)
@@ -111,7 +110,8 @@ def load_test_set(
         raise DataError(
             index.root / index.category,
             "the test split is empty",
-            "add test images, or lower dataset.validation.real_per_type or dataset.test_skip",
+            "add test images, or lower dataset.validation.real_per_type, dataset.test_skip or "
+            "dataset.labelled",
         )
     tick = _ticker(progress, len(split.test))
     images, files = _read_all(index, split.test, dataset, tick)
@@ -152,6 +152,16 @@ def read_sample(sample: Sample) -> Original:
         what = "marks a defect in a normal image" if sample.normal else "marks no pixel"
         raise DataError(sample.mask_path, f"the mask {what}", "correct the mask or the label")
     return Original(image, mask, levels, (digest, hashlib.sha256(data).hexdigest()))
+
+
+def _rule(dataset: DatasetSpec) -> str:
+    """How anomalous images were split, for people."""
+    labelled = dataset.labelled
+    if labelled is None:
+        k, skip = dataset.validation.real_per_type, first_test_position(dataset)
+        later = f"; test from number {skip + 1} on" if skip > k else ""
+        return f"{k} per anomaly type for validation{later}"
+    return f"of each anomaly type {labelled.train:.0%} for training, {labelled.val:.0%} validation"
 
 
 def _read_all(

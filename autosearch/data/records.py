@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,13 +43,27 @@ class ImageSet:
         """``(N,)`` bool, true for an image whose type is not `NORMAL`."""
         return np.array([kind != NORMAL for kind in self.types], dtype=bool)
 
+    def select(self, wanted: NDArray[np.bool_]) -> ImageSet:
+        """Those images for which ``wanted``, ``(N,)`` bool, is true; the set itself if for all."""
+        if wanted.all():
+            return self
+        pixels, masks = self.pixels[wanted], self.masks[wanted]
+        for array in (pixels, masks):
+            array.setflags(write=False)
+        types, paths, groups = (
+            tuple(itertools.compress(values, wanted))
+            for values in (self.types, self.paths, self.groups)
+        )
+        return ImageSet(pixels, masks, types, paths, groups)
+
 
 @dataclass(frozen=True)
 class SearchData:
     """All that a trial may see: train and validation. There is no way from here to test data.
 
     Attributes:
-        train: Defect-free images to fit on.
+        train: Images to fit on: defect-free, and labelled anomalous ones for a runner that learns
+            from them.
         val: Defect-free and anomalous images that drive the search.
         info: What stands in reports: name, category, root, counts, ``sha256`` over the files
             used, resize and mask rules, anomalies per type, whether anomalies are synthetic.

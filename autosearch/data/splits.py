@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autosearch.data.layouts import Index, Sample, SplitName
 from autosearch.errors import ConfigError, DataError
-from autosearch.spec import DatasetSpec
+from autosearch.spec import DatasetSpec, LabelledSpec
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Split:
     """A partition of an index, each part sorted by path.
 
     Attributes:
-        train: Normal images to fit on.
+        train: Normal images to fit on, and with ``dataset.labelled`` anomalous ones.
         val: Normal and anomalous images that drive the search.
         test: Images for the final figures only.
         unused: Anomalous images between ``real_per_type`` and ``test_skip``, left out so
@@ -41,7 +41,8 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     first k anomalous ones of every type, training the rest of the normal images, and test all
     stated normal images and the anomalous ones from position ``test_skip`` (default k) on. Where
     no normal test image is stated, n is a fifth of the normal images and test takes the next n.
-    ``validation.normal`` replaces n.
+    ``validation.normal`` replaces n. With ``labelled``, the anomalous images of every type go to
+    train, validation and test by their shares instead, spread evenly over the sorted paths.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met
     or exceeded. Stated splits are obeyed, also for the unstated images of a stated group.
@@ -69,7 +70,10 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     in_test = _normals(parts["test"])
     fallback = in_test or max(1, sum(map(len, normal)) // 5)
     wanted = dataset.validation.normal or fallback
-    _place_anomalous(anomalous, parts, k, skip)
+    if dataset.labelled is None:
+        _place_anomalous(anomalous, parts, k, skip)
+    else:
+        _share_anomalous(anomalous, parts, dataset.labelled)
     _place_normal(normal, parts, wanted, 0 if in_test else wanted)
     _check_parts(index, dataset, parts, wanted)
     train, val, test, unused = (
@@ -120,6 +124,26 @@ def _place_anomalous(
         before += kinds
 
 
+def _share_anomalous(
+    groups: list[list[Sample]], parts: dict[str, list[Sample]], labelled: LabelledSpec
+) -> None:
+    """Append each group with an anomalous image to the part that lacks most of its first type."""
+    shares = {"train": labelled.train, "val": labelled.val}
+    shares["test"] = 1 - labelled.train - labelled.val
+    held = {part: Counter(sample.type for sample in parts[part]) for part in shares}
+    for members in groups:
+        kinds = Counter(sample.type for sample in members if not sample.normal)
+        kind = min(kinds)
+        total = kinds[kind] + sum(held[part][kind] for part in shares)
+
+        def lack(part: str, kind: str = kind, total: int = total) -> float:
+            return shares[part] * total - held[part][kind]
+
+        chosen = max(shares, key=lack)
+        parts[chosen] += members
+        held[chosen] += kinds
+
+
 def _place_normal(
     groups: list[list[Sample]], parts: dict[str, list[Sample]], for_val: int, for_test: int
 ) -> None:
@@ -142,12 +166,14 @@ def _check_parts(
 ) -> None:
     """Refuse a split that cannot be searched on."""
     for sample in parts["train"]:
-        if not sample.normal:
+        if not sample.normal and dataset.labelled is None:
             raise DataError(
-                sample.path, "an anomalous image is in the train split", "state val or test for it"
+                sample.path,
+                "an anomalous image is in the train split",
+                "state val or test for it, or set dataset.labelled to learn from some",
             )
     place = index.root / index.category
-    if not parts["train"]:
+    if not _normals(parts["train"]):
         if dataset.validation.normal is not None:
             raise ConfigError(
                 "dataset.validation.normal", wanted, "a number that leaves normal images to train"

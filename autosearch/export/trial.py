@@ -125,16 +125,19 @@ def export_trial(
     seed = trial_seed(inputs.spec.study.seed, record.canonical)
 
     def fitted(train: ImageSet) -> Detector:
-        detector = build(inputs.spec, inputs.runner, canonical, seed)
+        detector = build(inputs.spec, inputs.runner, canonical, seed, inputs.data.val)
         detector.fit(train)
         return detector
 
     data = inputs.data
     say(f"fitting on {len(data.train)} train images, for thresholds")
-    val_maps = _maps(fitted(data.train), data.val)
-    everything = all_normal(data)
-    say(f"fitting on all {len(everything)} normal images")
-    detector = fitted(everything)
+    detector, everything = fitted(data.train), data.train
+    val_maps = _maps(detector, data.val)
+    # Training that selects on validation must not also learn from it.
+    if not inputs.runner.supervised:
+        everything = all_normal(data)
+        say(f"fitting on all {len(everything)} normal images")
+        detector = fitted(everything)
     frozen = freeze(detector, data.val, options.formats, options.half, say)
     frozen.files[PICTURE] = contact_sheet(data.val, val_maps)
     description = {
@@ -160,22 +163,15 @@ def all_normal(data: SearchData) -> ImageSet:
 
     Splits share neither images nor groups, so nothing of the test split comes in.
     """
-    parts = (data.train, data.val)
-    kept = [np.ones(len(data.train), dtype=bool), ~data.val.labels]
-
-    def joined(name: str) -> tuple[str, ...]:
-        return tuple(
-            value
-            for part, keep in zip(parts, kept, strict=True)
-            for value, wanted in zip(getattr(part, name), keep, strict=True)
-            if wanted
-        )
-
+    parts = (data.train, data.val.select(~data.val.labels))
     pixels, masks = (
-        np.concatenate([getattr(part, name)[keep] for part, keep in zip(parts, kept, strict=True)])
-        for name in ("pixels", "masks")
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("pixels", "masks")
     )
-    return ImageSet(pixels, masks, joined("types"), joined("paths"), joined("groups"))
+    types, paths, groups = (
+        tuple(value for part in parts for value in getattr(part, name))
+        for name in ("types", "paths", "groups")
+    )
+    return ImageSet(pixels, masks, types, paths, groups)
 
 
 def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:

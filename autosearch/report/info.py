@@ -247,7 +247,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
         )
         rows += [
             ["Dataset", f"{data['name']} / {data['category']}"],
-            ["Split", f"{split} ({data['real_per_type']} per anomaly type for validation)"],
+            ["Split", f"{split} ({data['rule']})"],
             ["Images", f"{data['image_size']} px; resize: {data['resize_rule']}"],
             ["Masks", data["mask_rule"]],
             ["Data sha256", data["sha256"][:12]],

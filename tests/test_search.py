@@ -1,0 +1,35 @@
+"""The wiring of a search: which images a runner is given, what is refused before any trial."""
+
+import pytest
+
+from autosearch.errors import ConfigError
+from autosearch.registry import find_space
+from autosearch.search import load_inputs
+from autosearch.spec import StudySpec, load_spec
+
+DEMO = ["dataset.image_size=32", "backbone.weights=random"]
+
+
+def spec(*overrides: str) -> StudySpec:
+    return load_spec(find_space("autopatch_fixed"), [*DEMO, *overrides])
+
+
+def test_a_runner_without_labels_trains_on_normal_images_alone() -> None:
+    data = load_inputs(spec("dataset.labelled={train: 0.5, val: 0.25}")).data
+    assert not data.train.labels.any() and not data.train.masks.any()
+    assert data.val.labels.sum() > 1
+    assert data.info["counts"]["train"] == {"good": len(data.train)}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("objectives=[gflops, iou_half]", "objectives"),
+        ("measures=[iou_half_images]", "measures"),
+        ("constraints=['iou_half >= 0.5']", "constraints"),
+    ],
+)
+def test_one_half_cuts_probabilities_only(override: str, key: str) -> None:
+    with pytest.raises(ConfigError, match="no probabilities") as caught:
+        load_inputs(spec(override))
+    assert caught.value.key == key
