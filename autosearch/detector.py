@@ -168,11 +168,13 @@ class Runner(ABC):
         supervised: Whether its detectors learn from the anomalous images of the train split, too.
             Others are given the normal ones alone.
         probabilities: Whether its detectors' maps are probabilities in [0, 1].
+        reads: Keys of the spec that it makes use of among those that not every runner does.
     """
 
     description: ClassVar[str]
     supervised: ClassVar[bool] = False
     probabilities: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset()
     parameters: ClassVar[Mapping[str, ParameterInfo]]
 
     def __init__(self, spec: StudySpec) -> None:

@@ -40,12 +40,14 @@ class Inputs:
         objectives: By name, in the order of the spec.
         runner: With its weights.
         data: Train and validation.
+        textures: SHA-256 over the folder of textures, if the spec names one.
     """
 
     spec: StudySpec
     objectives: Mapping[str, Objective]
     runner: Runner
     data: SearchData
+    textures: str | None = None
 
     @property
     def directions(self) -> dict[str, str]:
@@ -55,7 +57,8 @@ class Inputs:
     def guard(self) -> dict[str, Any]:
         """What must stay the same for as long as a study lasts."""
         hashes = {weights["name"]: weights["sha256"] for weights in self.runner.weights()}
-        return {"data": self.data.info["sha256"], "weights": hashes}
+        guard = {"data": self.data.info["sha256"], "weights": hashes}
+        return guard if self.textures is None else guard | {"textures": self.textures}
 
     def meta(self) -> dict[str, Any]:
         """What a reader of the results must know to trust or repeat them."""
@@ -66,6 +69,7 @@ class Inputs:
             "spec_sha256": self.spec.content_hash(),
             "data": self.data.info,
             "weights": self.runner.weights(),
+            "textures": self.textures,
             "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
             "python": platform.python_version(),
             "machine": {
@@ -86,10 +90,12 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     Raises:
         AutosearchError: The first thing that is wrong, naming it and what is allowed.
     """
-    spec = _with_architecture(_absolute(spec))
-    _check_textures(spec)
+    spec = _absolute(spec)
     objectives = registry.resolve_objectives(spec)
     runner_class = registry.load_runner(spec.study.runner)
+    _check_read(spec, runner_class)
+    spec = _with_architecture(spec)
+    textures = _textures_sha256(spec)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
     _check_probabilities(spec, runner_class)
     runner = runner_class(spec)
@@ -98,7 +104,7 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
         data = _without_anomalies(data)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     _check_scorable(data, spec)
-    return Inputs(spec, objectives, runner, data)
+    return Inputs(spec, objectives, runner, data, textures)
 
 
 def reopen(folder: StudyFolder, progress: Callable[[int, int], None] | None = None) -> Inputs:
@@ -117,10 +123,12 @@ def reopen(folder: StudyFolder, progress: Callable[[int, int], None] | None = No
     before = {
         "data": meta.get("data", {}).get("sha256"),
         "weights": {weights["name"]: weights["sha256"] for weights in meta.get("weights", ())},
+        "textures": meta.get("textures"),
     }
     for name, value in before.items():
-        if guard[name] != value:
-            raise StudyError(f"{folder.path}: other {name} now than then: {guard[name]}, {value}")
+        now = guard.get(name)
+        if now != value:
+            raise StudyError(f"{folder.path}: other {name} now than then: {now}, {value}")
     return inputs
 
 
@@ -261,13 +269,24 @@ def _check_scored(record: TrialRecord, where: str = "") -> None:
         raise StudyError(f"{where}trial {record.number} is {record.status}{why}")
 
 
-def _check_textures(spec: StudySpec) -> None:
-    """Refuse a folder of textures on which every trial would fail."""
+def _check_read(spec: StudySpec, runner: type[Runner]) -> None:
+    """Refuse what a person may have set in good faith, but the runner makes no use of."""
+    optional = {
+        "backbone.study": spec.backbone.study,
+        "synthesis.textures": spec.synthesis.textures,
+    }
+    for key, value in optional.items():
+        if value is not None and key not in runner.reads:
+            raise ConfigError(key, value, f"null: {spec.study.runner} makes no use of it")
+
+
+def _textures_sha256(spec: StudySpec) -> str | None:
+    """Hash of the folder of textures; a folder on which every trial would fail is refused."""
     folder = spec.synthesis.textures
     if folder is None:
-        return
+        return None
     try:
-        FolderTextures(Path(folder))
+        return FolderTextures(Path(folder)).sha256()
     except DataError as error:
         allowed = f"a folder of images, but it {error.problem}"
         raise ConfigError("synthesis.textures", folder, allowed) from None

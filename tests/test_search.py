@@ -1,6 +1,9 @@
 """The wiring of a search: which images a runner is given, what is refused before any trial."""
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from autosearch.errors import ConfigError
 from autosearch.registry import find_space
@@ -33,3 +36,32 @@ def test_one_half_cuts_probabilities_only(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match="no probabilities") as caught:
         load_inputs(spec(override))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["backbone.study=results/a", "backbone.trial=3"], "backbone.study"),
+        (["synthesis.textures=dtd"], "synthesis.textures"),
+    ],
+)
+def test_what_a_runner_makes_no_use_of_is_refused(overrides: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match="autopatch makes no use of it") as caught:
+        load_inputs(spec(*overrides))
+    assert caught.value.key == key
+
+
+def test_other_textures_are_another_search(tmp_path: Path) -> None:
+    def textures() -> str | None:
+        given = load_spec(find_space("glass"), [*DEMO, f"synthesis.textures={tmp_path}"])
+        inputs = load_inputs(given)
+        assert inputs.guard()["textures"] == inputs.meta()["textures"]
+        return inputs.textures
+
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    first = textures()
+    assert first == textures() and first is not None
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert textures() != first
+    Image.new("RGB", (9, 9), "blue").save(tmp_path / "b.png")
+    assert textures() != first

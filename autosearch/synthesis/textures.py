@@ -5,6 +5,7 @@ Textures are 8-bit inside, as the files are, so that Pillow's operations apply t
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from autosearch.data.images import EXTENSIONS, read_image
 from autosearch.errors import ConfigError, DataError
+from autosearch.files import sha256
 from autosearch.synthesis.operations import vary
 from autosearch.synthesis.procedural import ProceduralTextures
 
@@ -96,8 +98,14 @@ class FolderTextures:
         )
         if not self.paths:
             raise DataError(root, "holds no image", "name a folder of textures")
+        self._root = root
         self._cache: dict[tuple[int, int], Image.Image] = {}
         self._room = _CACHE_BYTES
+
+    def sha256(self) -> str:
+        """SHA-256 over the names of all images, relative to the folder, and their bytes."""
+        lines = (f"{p.relative_to(self._root).as_posix()}\0{sha256(p)}" for p in self.paths)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
         """One of the images, its shorter side resized.

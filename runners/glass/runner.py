@@ -106,6 +106,7 @@ class GlassRunner(Runner):
     """Searches how anomalies are made, and what learns to see them."""
 
     description = "GLASS: synthetic anomalies in feature and image space; discriminator"
+    reads = frozenset({"backbone.study", "synthesis.textures"})
     parameters = _SHARED | _GAS | _ASCENT | _HYPOTHESIS | _MANIFOLD | _SPHERE | _RATIO | _LAS
 
     def __init__(self, spec: StudySpec) -> None:
