@@ -106,6 +106,15 @@ def test_a_defect_stands_out_after_a_short_training() -> None:
     assert maps[:2, mask].min() > maps[2:].max()
 
 
+def test_half_precision_of_the_backbone_trains_nearly_the_same(runner) -> None:
+    params: Params = {"hypothesis": "manifold", "feature_scale": "unit"}
+    detectors = [fitted(runner, params | {"mixed_precision": half}) for half in (False, True)]
+    whole, half = ([loss.total for loss in detector.losses] for detector in detectors)
+    assert half != whole, "the backbone rounds"
+    np.testing.assert_allclose(half, whole, rtol=0.02)
+    assert detectors[1].anomaly_maps(ASKED).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "params",
     [{}, {"embedding": "mean", "smoothing_sigma": 0.0}, {"layers": "1+2+3", "adaptor_layers": 0}],
@@ -173,6 +182,28 @@ def test_a_training_that_is_left_early_keeps_what_it_learnt(runner) -> None:
     assert torch.equal(maps, maps_of(runner, {"epochs": 1}))
     assert all(p.grad is None and not p.requires_grad for p in detector.module().parameters())
     torch.testing.assert_close(detector.module()(ASKED), maps, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "used"),
+    [
+        ({}, ["normal", "feature", "image"]),
+        ({"use_gas": False}, ["normal", "image"]),
+        ({"use_las": False}, ["normal", "feature"]),
+    ],
+)
+def test_the_losses_of_the_last_fit_are_left_to_be_drawn(runner, params, used) -> None:
+    detector = build(runner, {"epochs": 3} | params)
+    for _ in range(2):
+        detector.fit(TRAIN)
+    (content,) = detector.artifacts().values()
+    curves = json.loads(content)
+    (panel,) = curves["panels"]
+    assert (curves["x"], panel["title"], list(panel["series"])) == ("epoch", "loss", used)
+    assert {len(numbers) for numbers in panel["series"].values()} == {3}
+    totals = [sum(losses) for losses in zip(*panel["series"].values(), strict=True)]
+    assert totals == pytest.approx([losses.total for losses in detector.losses])
+    assert min(map(min, panel["series"].values())) > 0
 
 
 def test_leaving_one_training_does_not_end_another(runner) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -57,6 +59,7 @@ class GlassSettings:
         use_foreground: Whether they lie on the object only.
         bn_recalibration: Whether the backbone's batch norms take their statistics from the
             training images.
+        mixed_precision: Whether the backbone computes in half precision while the rest is trained.
     """
 
     hypothesis: Hypothesis | Literal["auto"] = "auto"
@@ -74,6 +77,7 @@ class GlassSettings:
     textures: str = "procedural"
     use_foreground: bool = True
     bn_recalibration: bool = False
+    mixed_precision: bool = False
 
 
 class PatchScores(nn.Module):
@@ -191,9 +195,9 @@ class GlassDetector(Detector):
         scores = self._ready(images)
 
         def embed(images: Tensor) -> Tensor:
-            with torch.no_grad():
+            with torch.no_grad(), self._mixed_precision():
                 parts = [scores.embedding(part) for part in self._parts(images)]
-            return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
+            return torch.cat(parts).float().flatten(2).transpose(1, 2).contiguous()
 
         size, sigma = self._context.image_size, settings.smoothing_sigma
         module = GlassMaps(scores, self._grid(scores), size, sigma).to(self._context.device)
@@ -220,6 +224,18 @@ class GlassDetector(Detector):
         with torch.inference_mode():
             return torch.cat([module(part).cpu() for part in self._parts(images)])
 
+    def artifacts(self) -> dict[str, bytes]:
+        """See `Detector.artifacts`: the losses of every epoch, of the kinds that are in use."""
+        settings = self._settings
+        used = {"normal": True, "feature": settings.training.use_gas, "image": settings.use_las}
+        series = {
+            name: [getattr(losses, name) for losses in self.losses]
+            for name, wanted in used.items()
+            if wanted
+        }
+        curves = {"x": "epoch", "panels": [{"title": "loss", "series": series}]}
+        return {"curves.json": json.dumps(curves).encode()}
+
     def cost(self) -> Cost:
         """See `Detector.cost`: backbone, mixing, adaptor and discriminator."""
         network = self._network
@@ -234,6 +250,20 @@ class GlassDetector(Detector):
     def module(self) -> nn.Module:
         """See `Detector.module`."""
         return self._fitted().eval()
+
+    def _mixed_precision(self) -> AbstractContextManager[object]:
+        """Half precision where the frozen backbone computes.
+
+        What is trained stays in single precision: an update of the ascent is shorter than the
+        rounding of a half.
+        """
+        if not self._settings.mixed_precision:
+            return nullcontext()
+        device = torch.device(self._context.device).type
+        # The range of float16 holds all maps of a network with normalisation, and its rounding is
+        # 8 times finer than that of bfloat16, but few CPUs compute in it.
+        kind = torch.bfloat16 if device == "cpu" else torch.float16
+        return torch.autocast(device, kind)
 
     def _ready(self, images: Tensor) -> PatchScores:
         """On its device and as fast as it gets, but untrained."""

@@ -50,6 +50,9 @@ _SHARED = {
         392, "images seen after which a pass ends", low=1, high=1_000_000
     ),
     "smoothing_sigma": ParameterInfo(4.0, "Gaussian over the map, pixels", low=0, high=64),
+    "mixed_precision": ParameterInfo(
+        False, "backbone in half precision during training: faster on GPUs", choices=_SWITCH
+    ),
     "use_gas": ParameterInfo(True, "anomalies made in feature space", choices=_SWITCH),
     "use_las": ParameterInfo(True, "anomalies made in image space", choices=_SWITCH),
 }
@@ -237,6 +240,7 @@ def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
         textures=(spec.synthesis.textures or "") if source == "folder" else source,
         use_foreground=bool(full["use_foreground"]),
         # Features are worth what they were in the trial only if they are made as in the trial.
+        mixed_precision=bool(full["mixed_precision"]),
         bn_recalibration=found is not None and bool(found.params.get("bn_recalibration")),
     )
 
