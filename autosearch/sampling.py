@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,7 +16,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from autosearch.space import Parameter, Space
+from autosearch.space import Parameter, Space, Value
 from autosearch.spec import SamplerSpec
 from autosearch.trials import derived_seed
 
@@ -31,11 +31,23 @@ class ReproducibleSampler(BaseSampler):
 
     A space without conditions is handed to the sampler as a whole; finding it out again from all
     finished trials costs as much as sampling itself once there are a few hundred.
+
+    Args:
+        sampler: Which one, with its options.
+        space: What is drawn from.
+        seed: The study's.
+        start: Values of the first trials, one mapping a trial; what is missing is drawn.
     """
 
-    def __init__(self, sampler: SamplerSpec, space: Space, seed: int) -> None:
+    def __init__(
+        self,
+        sampler: SamplerSpec,
+        space: Space,
+        seed: int,
+        start: Sequence[Mapping[str, Value]] = (),
+    ) -> None:
         self._maker = _makers(sampler, space)[sampler.name]
-        self._seed = seed
+        self._seed, self._start = seed, start
         self._known = None if space.conditional else _distributions(space)
         self._current: tuple[int, BaseSampler] | None = None
 
@@ -51,12 +63,16 @@ class ReproducibleSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw parameters together."""
+        if trial.number < len(self._start):
+            return {}
         return self._inner(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
         """Draw one parameter by itself."""
+        if trial.number < len(self._start) and name in self._start[trial.number]:
+            return self._start[trial.number][name]
         sampler = self._make(derived_seed(self._seed, trial.number, name))
         return sampler.sample_independent(study, trial, name, distribution)
 

@@ -208,10 +208,15 @@ class Constraint(BaseModel):
 
 
 class StudySpec(Section):
-    """A whole study: what to search, on which data, with which budget."""
+    """A whole study: what to search, on which data, with which budget.
+
+    ``start`` lists configurations of the first trials, such as one that is known to work;
+    parameters that they leave out are drawn as always.
+    """
 
     study: StudySection
     space: dict[str, Any]
+    start: list[dict[str, Any]] = []
     objectives: list[str] = Field(min_length=1)
     measures: list[str] = []
     constraints: list[str] = []
@@ -278,8 +283,12 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
     content.setdefault("study", {})
     if isinstance(content["study"], dict):
         content["study"].setdefault("name", path.stem)
+    narrowed = False
     for override in overrides:
         _apply(content, override)
+        narrowed |= override.startswith("space.")
+    if narrowed:
+        content |= _fitting_start(content)
     return parse_spec(content)
 
 
@@ -308,9 +317,37 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
         allowed = "nothing: it follows from backbone.study and backbone.trial"
         raise ConfigError("backbone.architecture", backbone.architecture.params, allowed)
     _check_labelled(spec.dataset)
+    _check_start(spec.start, space)
     if len({(bound.name, bound.relation) for bound in constraints}) < len(constraints):
         raise ConfigError("constraints", spec.constraints, "one bound a side for each value")
     return spec
+
+
+def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the file's first configurations those that a space changed on the command line holds."""
+    start, space = content.get("start"), content.get("space")
+    if not isinstance(start, list) or not isinstance(space, dict):
+        return {}
+    kept = []
+    for configuration in start:
+        try:
+            _check_start([configuration], Space.parse(space))
+        except (ConfigError, AttributeError):
+            continue
+        kept.append(configuration)
+    return {"start": kept}
+
+
+def _check_start(start: list[dict[str, Any]], space: Space) -> None:
+    """Refuse first configurations that the space does not hold."""
+    known = {parameter.name: parameter for parameter in space.parameters}
+    for number, configuration in enumerate(start):
+        for name, value in configuration.items():
+            key = f"start.{number}.{name}"
+            if name not in known:
+                raise ConfigError(key, value, f"a parameter; {did_you_mean(name, known)}")
+            if not known[name].contains(value):
+                raise ConfigError(key, value, f"a value of space.{name}: {space[name].to_plain()}")
 
 
 def _check_labelled(dataset: DatasetSpec) -> None:

@@ -81,7 +81,9 @@ class StudyDriver:
         self._listener: Callable[[TrialRecord], None] = lambda record: None
         self._storage = folder.storage(repair=True)
         self._study = open_study(self._storage, directions, {**spec.identity(), **guard})
-        self._study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed)
+        self._study.sampler = ReproducibleSampler(
+            spec.sampler, self._space, spec.study.seed, spec.start
+        )
         self._stopping = EarlyStopping(spec.pruner, directions)
         self._study.pruner = self._stopping.pruner()
         self._id = self._storage.get_study_id_from_name(STUDY)
