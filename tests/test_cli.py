@@ -319,7 +319,12 @@ class TestStudy:
         values = StudyFolder(study).records()[0].values
         assert code == 0 and "complete" in out
         assert f"{values['rwap']:.4f}" in out and "stage4.patch_size" in out
-        assert "maps.jpg" in out
+        assert "maps.jpg" in out and "curves.json" not in out
+
+    def test_one_trial_with_curves(self, autosearch: Command, copy: Path) -> None:
+        path = copy / "trials" / "0" / "curves.json"
+        path.write_text("{}")
+        assert f"file {path}" in autosearch("show", copy, "--trial", "0").out.replace("\n", "")
 
     def test_resume_adds_trials(self, autosearch: Command, copy: Path) -> None:
         before = StudyFolder(copy).records()

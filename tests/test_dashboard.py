@@ -1,6 +1,9 @@
 """The dashboard's server and its page: what is given out, to whom, and what a browser shows."""
 
 import http.client
+import io
+import json
+import math
 import re
 import shutil
 import signal
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report.dashboard import DEFAULT_PORT, make_app, serve
@@ -97,6 +101,29 @@ class TestServer:
             answer = ask(client, study="first", number=path.parent.name, name=name)
             assert answer.status_code == 200 and answer.data == path.read_bytes()
             assert answer.mimetype == kind
+
+    def test_curves_are_given_out_as_they_are_drawn(self, client: Any, results: Path) -> None:
+        folder = results / "first" / "trials" / "0"
+        folder.mkdir(parents=True, exist_ok=True)
+        series = {"b": [math.nan, *range(1, 1000)], "a": [0.123456] * 1000}
+        (folder / "curves.json").write_text(
+            json.dumps({"x": "epoch", "panels": [{"title": "loss", "series": series}]})
+        )
+        answer = ask(client, study="first", number="0", name="curves.json")
+        assert answer.status_code == 200 and answer.mimetype == "application/json"
+        assert b"NaN" not in answer.data
+        (panel,) = answer.get_json()["panels"]
+        assert list(panel["series"]) == ["b", "a"] and set(panel["series"]["a"]) == {0.1235}
+        assert len(panel["series"]["b"]) == 200
+
+    @pytest.mark.parametrize("content", ["{", "[1]", " " * 2_000_000])
+    def test_curves_of_another_form_are_not_given_out(
+        self, client: Any, results: Path, content: str
+    ) -> None:
+        folder = results / "first" / "trials" / "0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "curves.json").write_text(content)
+        assert ask(client, study="first", number="0", name="curves.json").status_code == 404
 
     @pytest.mark.parametrize(
         ("study", "number", "name"),
@@ -326,6 +353,31 @@ class TestPage:
         assert browser.execute_script("return window.hit === undefined")
         assert page.complaints() == []
         shutil.rmtree(served[0] / name)
+
+    def test_curves_and_places_are_fetched_when_they_are_looked_at(
+        self, served: tuple[Path, int], browser: Any
+    ) -> None:
+        shutil.copytree(served[0] / "base", served[0] / "trained")
+        number = next((served[0] / "trained" / "trials").glob("*/maps.jpg")).parent.name
+        folder = served[0] / "trained" / "trials" / number
+        panel = {"title": "loss", "series": {"inner": [2, 1, 0.5], "outer": [3, None, 1]}}
+        (folder / "curves.json").write_text(json.dumps({"x": "epoch", "panels": [panel] * 2}))
+        picture = io.BytesIO()
+        Image.new("RGB", (321, 100)).save(picture, "JPEG")
+        (folder / "locations.jpg").write_bytes(picture.getvalue())
+        page = Page(browser, served[1])
+        page.choose("trained")
+        page.select(number)
+        drawn = (
+            "return [...document.querySelectorAll('.curve')].map((c) => c.data.map((t) => t.y))"
+        )
+        series = list(panel["series"].values())
+        page.until(lambda: browser.execute_script(drawn) == [series] * 2)
+        widths = "return [...document.querySelectorAll('.details img')].map((i) => i.naturalWidth)"
+        browser.execute_script("document.querySelector('[alt^=Places]').scrollIntoView()")
+        page.until(lambda: 321 in browser.execute_script(widths))
+        assert page.complaints() == []
+        shutil.rmtree(served[0] / "trained")
 
     @pytest.mark.parametrize(
         "path",

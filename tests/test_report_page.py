@@ -30,6 +30,27 @@ TEST_FIGURES = {
     "types": {"crack": {"images": 3, "metrics": {"rwap": 0.1234}, "intervals": INTERVAL}},
 }  # fmt: skip
 
+ODD_SERIES = "</script><script>alert(3)</script><b>%{y}"
+CURVES = {
+    "x": "epoch",
+    "panels": [
+        {"title": "loss", "series": {ODD_SERIES: [3.0, 0.2, 0.02], "outer": [None, 2.0, 0.5]}},
+        {"title": "share <b>of</b> something with a name so long that it is cut",
+         "series": {"share": [0.0, 0.5, 900.0]}},
+        {"title": "rate", "series": {"rate": [0.01, 0.5, 0.99]}},
+    ],
+}  # fmt: skip
+
+# Of every chart among the details: title and type of the y axis, title of x, names in the legend.
+PANELS = """
+return [...document.querySelectorAll(".details .curve .main-svg:first-of-type")].map((svg) => {
+  const chart = svg.closest(".curve"), texts = (selector) =>
+    [...chart.querySelectorAll(selector)].map((one) => one.textContent);
+  return [texts(".ytitle").join(), chart._fullLayout.yaxis.type, texts(".xtitle").join(),
+          texts(".legendtext")];
+});
+"""
+
 # Where a trial lies in the window, by plotly's own axes.
 PLACE = """
 const chart = document.querySelector(".scatter");
@@ -54,7 +75,12 @@ return [...document.querySelectorAll(".trials tbody tr")]
 @pytest.fixture(scope="module")
 def folder(make_study: MakeStudy, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     made = make_study(tmp_path_factory.mktemp("page") / ODD, 80)
-    made.write_test(study_info(made)["front"][-1], TEST_FIGURES)
+    last = study_info(made)["front"][-1]
+    made.write_test(last, TEST_FIGURES)
+    places = io.BytesIO()
+    Image.new("RGB", (600, 300)).save(places, "JPEG")
+    files = {"curves.json": json.dumps(CURVES).encode(), "locations.jpg": places.getvalue()}
+    made.write_outcome(last, Outcome(Status.COMPLETE, artifacts=files))
     return made
 
 
@@ -129,6 +155,28 @@ def test_test_figures_and_tracebacks_stand_in_the_details(shown: Any, folder: St
     shown.find_element("css selector", ".trials tbody button").click()
     _wait(lambda: "recent call last): <script>" in details.text)
     assert "failed on purpose <b>" in details.text
+
+
+def test_curves_and_places_of_defects_stand_in_the_details(shown: Any) -> None:
+    details = shown.find_element("css selector", ".details")
+    _wait(lambda: len(shown.execute_script(PANELS)) == 3)
+    assert shown.execute_script(PANELS) == [
+        ["loss", "log", "epoch", [ODD_SERIES[:35] + "…", "outer"]],
+        ["share <b>of</b>something with a name…", "linear", "epoch", []],
+        ["rate", "linear", "epoch", []],
+    ]
+    drawn = "return [...document.querySelectorAll('.curve')].map((c) => c.data.map((t) => t.y))"
+    assert shown.execute_script(drawn) == [
+        list(panel["series"].values()) for panel in CURVES["panels"]
+    ]
+    heads = [head.text for head in details.find_elements("css selector", "h4")]
+    assert heads.index("Training") == heads.index("Where defects are pasted") + 1
+    picture = details.find_element("css selector", "[alt^=Places]")
+    shown.execute_script("arguments[0].scrollIntoView()", picture)
+    _wait(lambda: picture.get_property("naturalWidth") == 600)
+    shown.find_element("css selector", ".scatter").send_keys("\ue012")
+    _wait(lambda: not details.find_elements("css selector", ".curve"))
+    assert "Training" not in details.text and "Where defects" not in details.text
 
 
 def test_the_slider_recommends_the_best_trial_within_the_budget(
@@ -316,20 +364,27 @@ def test_dark_pages_are_dark_and_phones_need_no_sideways_scrolling(
     const brightness = (colour) => colour.match(/\\d+/g).slice(0, 3).map(Number)
       .reduce((a, b) => a + b);
     return [brightness(style.color), brightness(style.backgroundColor),
-            document.querySelector(".scatter").layout.font.color];
+            document.querySelector(".scatter").layout.font.color,
+            document.querySelector(".curve").layout.font.color];
     """
     browser.get(file.as_uri())
-    text, ground, light = browser.execute_script(colours)
+    _wait(lambda: browser.find_elements("css selector", ".curve .main-svg"))
+    text, ground, *light = browser.execute_script(colours)
     assert text < ground
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-    _wait(lambda: browser.execute_script(colours)[2] != light)
-    text, ground, _ = browser.execute_script(colours)
+    _wait(lambda: not {*browser.execute_script(colours)[2:]} & {*light})
+    text, ground, *_ = browser.execute_script(colours)
     assert text > ground
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     browser.get(file.as_uri())
+    _wait(lambda: browser.find_elements("css selector", ".curve .main-svg"))
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    details = browser.find_element("css selector", ".details").rect
+    for part in browser.find_elements("css selector", ".curve .main-svg, .details img"):
+        assert details["x"] <= part.rect["x"]
+        assert part.rect["x"] + part.rect["width"] <= details["x"] + details["width"]
     assert browser.get_log("browser") == []
 
 
@@ -419,9 +474,16 @@ def test_ten_thousand_trials(
 
 def test_no_sign_in_the_data_ends_its_element(folder: StudyFolder, file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    block = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
-    assert block is not None and "<" not in block[1]
-    assert json.loads(block[1])["studies"][0]["name"] == ODD
+    data, artifacts = (
+        re.search(rf'id="{name}">(.*?)</script>', text, re.DOTALL)
+        for name in ("data", "artifacts")
+    )
+    assert data is not None and "<" not in data[1]
+    assert json.loads(data[1])["studies"][0]["name"] == ODD
+    assert artifacts is not None and "<" not in artifacts[1]
+    last = str(study_info(folder)["front"][-1])
+    panels = json.loads(artifacts[1])[ODD][last]["curves.json"]["panels"]
+    assert [panel["series"] for panel in panels] == [panel["series"] for panel in CURVES["panels"]]
 
 
 def _wait(ready: Callable[[], Any], seconds: float = 20) -> None:

@@ -51,7 +51,7 @@ def read_curves(path: Path) -> dict[str, Any] | None:
     steps = lengths.pop()
     if lengths or steps == 0:
         return None
-    at = np.unique(np.linspace(1, steps, min(steps, _MOST_POINTS)).round().astype(int)).tolist()
+    at = np.linspace(1, steps, min(steps, _MOST_POINTS)).round().astype(int).tolist()
     panels = [
         {
             "title": panel.title,

@@ -7,6 +7,7 @@ there; no path is made of it. Scripts, styles and data come from this server and
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shlex
 import socket
@@ -25,7 +26,8 @@ from werkzeug.serving import make_server
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report import ASSETS
-from autosearch.report.info import ARTIFACTS, artifact_path, view_data
+from autosearch.report.curves import read_curves
+from autosearch.report.info import ARTIFACTS, CURVES, artifact_path, view_data
 from autosearch.report.live import Library, Reading
 from autosearch.results import StudyFolder
 
@@ -225,7 +227,7 @@ def _add_routes(server: flask.Flask, library: Library) -> None:
 
     @server.get("/artifact")
     def artifact() -> flask.Response:
-        """One file of one trial: ``?study=NAME&number=N&name=FILE``."""
+        """One file of one trial, or what is drawn of it: ``?study=NAME&number=N&name=FILE``."""
         asked = flask.request.args
         study = library.paths().get(asked.get("study", ""))
         number, name = asked.get("number", type=int), asked.get("name", "")
@@ -234,6 +236,10 @@ def _add_routes(server: flask.Flask, library: Library) -> None:
         path = artifact_path(StudyFolder(study), number, name)
         if path is None:
             flask.abort(404)
+        if name == CURVES:
+            if (curves := read_curves(path)) is None:
+                flask.abort(404)
+            return flask.Response(json.dumps(curves), mimetype=ARTIFACTS[name])
         try:
             return flask.send_file(path.absolute(), mimetype=ARTIFACTS[name], max_age=0)
         except OSError:

@@ -27,7 +27,15 @@ from autosearch.trials import SCORED, Status, TrialRecord
 
 Info = dict[str, Any]
 
-ARTIFACTS = {"maps.jpg": "image/jpeg", "traceback.txt": "text/plain; charset=utf-8"}
+CURVES = "curves.json"
+"""Artifact with the curves of a training; see `autosearch.report.curves`."""
+
+ARTIFACTS = {
+    "maps.jpg": "image/jpeg",
+    "locations.jpg": "image/jpeg",
+    CURVES: "application/json",
+    "traceback.txt": "text/plain; charset=utf-8",
+}
 """Files of a trial that may be shown, and their media types."""
 
 STATUSES = [str(status) for status in Status]

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,27 @@ import plotly.offline
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
 from autosearch.report import ASSETS, SCRIPTS, STYLE
-from autosearch.report.info import ARTIFACTS, Info, artifact_path, study_info, view_data
+from autosearch.report.curves import read_curves
+from autosearch.report.info import (
+    ARTIFACTS,
+    CURVES,
+    Info,
+    artifact_path,
+    study_info,
+    view_data,
+)
 from autosearch.results import StudyFolder
 
 _PICTURES = 3_000_000
 """Most characters that pictures may take up in a page, so that it stays below 12 MB."""
 
+_CURVES = 1_000_000
+"""Most characters that curves may take up."""
+
 _TRACEBACKS, _TRACEBACK_END = 20, 4000
+
+_Artifact = tuple[str, int, str, Any]
+"""Study, trial, file name, and what the view is given for it."""
 
 _START = """\
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -35,9 +50,10 @@ autosearch.mount(document.getElementById("view"), read("data"), {
 def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
     """Write the report of one or several studies as one HTML file.
 
-    It holds plotly.js, the view, the data, anomaly maps of trials on the front as far as there is
-    room (3 MB) and the ends of the first tracebacks. A browser that opens it is told to load
-    nothing from anywhere and to run no other script.
+    It holds plotly.js, the view, the data, pictures of trials on the front as far as there is room
+    (3 MB), curves of trainings (1 MB), those of the front first, and the ends of the first
+    tracebacks. A browser that opens it is told to load nothing from anywhere and to run no other
+    script.
 
     Args:
         folders: Studies to show; several are compared.
@@ -94,39 +110,65 @@ def _page(data: Info, artifacts: dict[str, Any]) -> str:
 def _artifacts(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> dict[str, Any]:
     """By study, trial and file name what the page can show without its folder."""
     kept: dict[str, Any] = {study["name"]: {} for study in studies}
-    for name, number, address in _pictures(folders, studies):
-        kept[name].setdefault(number, {})["maps.jpg"] = address
+    parts = (_pictures, _curves, _tracebacks)
+    for name, number, file, content in chain(*(part(folders, studies) for part in parts)):
+        kept[name].setdefault(number, {})[file] = content
+    return kept
+
+
+def _pictures(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iterator[_Artifact]:
+    """Data URIs of the pictures of trials on the fronts, trials thinned out evenly if too many."""
+    found = [
+        (study["name"], number, paths)
+        for folder, study in zip(folders, studies, strict=True)
+        for number in study["front"]
+        if (paths := _picture_paths(folder, number))
+    ]
+    needed = sum(path.stat().st_size for *_, paths in found for path in paths) * 4 / 3
+    step = max(1.0, needed / _PICTURES)
+    room = _PICTURES
+    for place in range(int(len(found) / step)):
+        name, number, paths = found[int(place * step)]
+        for path in paths:
+            encoded = base64.b64encode(path.read_bytes()).decode()
+            room -= len(encoded)
+            if room < 0:
+                return
+            yield name, number, path.name, f"data:{ARTIFACTS[path.name]};base64,{encoded}"
+
+
+def _picture_paths(folder: StudyFolder, number: int) -> list[Path]:
+    names = [name for name, kind in ARTIFACTS.items() if kind.startswith("image/")]
+    return [path for name in names if (path := artifact_path(folder, number, name))]
+
+
+def _curves(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iterator[_Artifact]:
+    """Curves as far as there is room: of the fronts, then of the others in order of number."""
+    found = sorted(
+        (number not in study["front"], number, place)
+        for place, study in enumerate(studies)
+        for number in study["files"][CURVES]
+    )
+    room = _CURVES
+    for _, number, place in found:
+        path = artifact_path(folders[place], number, CURVES)
+        curves = read_curves(path) if path else None
+        if curves is None:
+            continue
+        room -= len(_json(curves))
+        if room < 0:
+            return
+        yield studies[place]["name"], number, CURVES, curves
+
+
+def _tracebacks(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iterator[_Artifact]:
+    """Ends of the first tracebacks of every study."""
     for folder, study in zip(folders, studies, strict=True):
         for number in study["files"]["traceback.txt"][:_TRACEBACKS]:
             if path := artifact_path(folder, number, "traceback.txt"):
                 text = path.read_text(encoding="utf-8", errors="replace")
                 cut = "…" if len(text) > _TRACEBACK_END else ""
-                kept[study["name"]].setdefault(number, {})["traceback.txt"] = (
-                    cut + text[-_TRACEBACK_END:]
-                )
-    return kept
-
-
-def _pictures(
-    folders: Sequence[StudyFolder], studies: Sequence[Info]
-) -> Iterator[tuple[str, int, str]]:
-    """Study, trial and data URI of maps on the fronts, thinned out evenly if too many."""
-    found = [
-        (study["name"], number, path)
-        for folder, study in zip(folders, studies, strict=True)
-        for number in study["front"]
-        if (path := artifact_path(folder, number, "maps.jpg"))
-    ]
-    needed = sum(path.stat().st_size for *_, path in found) * 4 / 3
-    step = max(1.0, needed / _PICTURES)
-    room = _PICTURES
-    for place in range(int(len(found) / step)):
-        name, number, path = found[int(place * step)]
-        encoded = base64.b64encode(path.read_bytes()).decode()
-        room -= len(encoded)
-        if room < 0:
-            return
-        yield name, number, f"data:{ARTIFACTS['maps.jpg']};base64,{encoded}"
+                yield study["name"], number, path.name, cut + text[-_TRACEBACK_END:]
 
 
 def _json(content: object) -> str:

@@ -57,8 +57,9 @@
 
   function artifact(study, number, name) {
     const address = `/artifact?${new URLSearchParams({ study, number, name })}`;
-    if (!name.endsWith(".txt")) return address;
-    return fetch(address).then((answer) => (answer.ok ? answer.text() : null));
+    if (name.endsWith(".jpg")) return address;
+    const content = (answer) => (name.endsWith(".json") ? answer.json() : answer.text());
+    return fetch(address).then((answer) => (answer.ok ? content(answer) : null));
   }
 
   function draw(data) {

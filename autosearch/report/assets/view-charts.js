@@ -26,6 +26,8 @@
   const PARALLEL_LINES = 300;
   // Where a line passes the axis of a parameter that its trial does not have.
   const ABSENT = -0.1;
+  const [MARKED_POINTS, COUNTED_STEPS] = [20, 8];
+  const [NAME_SIGNS, TITLE_SIGNS] = [36, 22];
 
   function theme(root) {
     const style = getComputedStyle(root);
@@ -343,7 +345,51 @@
       textfont: { size: 11, color: look.text }, hoverinfo: "skip", cliponaxis: false };
   }
 
+  // One panel of the curves of a training, in a place as many pixels wide.
+  function curve(curves, panel, look, width) {
+    const series = Object.entries(panel.series);
+    const names = series.map(([name]) => cut(name, NAME_SIGNS));
+    const known = series.map(([, numbers]) => numbers.filter((v) => v !== null));
+    const [low, high] = [Math.min(...known.flat()), Math.max(...known.flat())];
+    const decades = low > 0 ? Math.log10(high / low) : 0;
+    const traces = series.map(([name, numbers], s) => ({ type: "scatter", name: plain(names[s]),
+      mode: known[s].length > MARKED_POINTS ? "lines" : "lines+markers", marker: { size: 4 },
+      x: curves.at, y: numbers, connectgaps: true, uid: uid("curve", name),
+      hovertemplate: "%{y:.4~g}", line: { width: 1.5, color: colourOf(look, s),
+        dash: dashOf(s, look.colours.length) } }));
+    const several = series.length > 1;
+    const title = (text) => ({ text, standoff: 5, font: { size: 12 } });
+    const margin = Math.max(0.3, 0.02 * curves.steps);
+    return { traces, layout: base(look, { uirevision: "curve", dragmode: false,
+      hovermode: "x unified", showlegend: several,
+      height: 180 + (several ? legendHeight(names, width) : 0),
+      xaxis: { title: title(plain(curves.x)), range: [1 - margin, curves.steps + margin],
+        nticks: 8, ...(curves.steps <= COUNTED_STEPS ? { dtick: 1 } : {}) },
+      // Plotly enlarges the powers of ten.
+      yaxis: { title: title(folded(panel.title).map(plain).join("<br>")), nticks: 5,
+        exponentformat: "power", ...(decades > 2 ? { type: "log", tickfont: { size: 10 },
+          dtick: Math.ceil(decades / 4) } : {}) } }) };
+  }
+
+  // Plotly lays a legend out in columns as wide as its longest name, where one row does not do.
+  function legendHeight(names, width) {
+    const widths = names.map((name) => 46 + 6.5 * name.length);
+    if (widths.reduce((a, b) => a + b) < width) return 20;
+    return 20 * Math.ceil(names.length / Math.max(1, Math.floor(width / Math.max(...widths))));
+  }
+
+  const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+
+  // A text in at most two lines that fit beside a small chart.
+  function folded(text) {
+    if (text.length <= TITLE_SIGNS) return [text];
+    const space = text.lastIndexOf(" ", TITLE_SIGNS);
+    return space < 0 ? [cut(text, TITLE_SIGNS)]
+      : [text.slice(0, space), cut(text.slice(space + 1), TITLE_SIGNS)];
+  }
+
   window.autosearch = Object.assign(window.autosearch || {}, {
-    charts: { KINDS, theme, scatter, marks, lost, hypervolume, importance, parallel, colourOf },
+    charts: { KINDS, theme, scatter, marks, lost, hypervolume, importance, parallel, curve,
+      colourOf },
   });
 })();

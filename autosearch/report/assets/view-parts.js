@@ -5,6 +5,7 @@
 
   const of = () => window.autosearch.data;
   const PAGE = 25;
+  const CURVES = "curves.json";
 
   // element("p", {class: "note", onclick: f}, "text", otherElement, null)
   function element(tag, attributes, ...children) {
@@ -108,20 +109,50 @@
     return element("div", { class: "command" }, code, button);
   }
 
-  // A picture or text of a trial, put in as soon as it is there.
-  function picture(options, study, number) {
-    const address = options.artifact(study.name, number, "maps.jpg");
+  const PICTURES = {
+    "maps.jpg": { title: "Anomaly maps", shown: "Validation images", caption: "Validation " +
+      "images, one of each anomaly type. Left the image, middle with the ground truth outlined, " +
+      "right the anomaly map: the paler, the more anomalous." },
+    "locations.jpg": { title: "Where defects are pasted", shown: "Places of defects",
+      caption: "Left a training image, then where the training would paste defects on it after " +
+      "ever more epochs: the paler, the likelier." },
+  };
+
+  const onDisk = (study, number, file, why) => element("p", { class: "muted" }, `${why} On disk: `,
+    element("code", {}, `${study.folder}/trials/${number}/${file}`));
+
+  // A picture, curves or text of a trial, put in as soon as they are there.
+  function picture(options, study, number, file) {
+    const address = options.artifact(study.name, number, file);
     if (!address) {
-      return element("p", { class: "muted" }, "Not in this page, which holds pictures of the " +
-        "front as far as there is room. On disk: ", element("code", {},
-        `${study.folder}/trials/${number}/maps.jpg`));
+      return onDisk(study, number, file, "Not in this page, which holds pictures of the front " +
+        "as far as there is room.");
     }
     return element("figure", {},
-      element("img", { src: address, loading: "lazy", alt: `Validation images of trial ${number}`,
-        onerror: (event) => event.target.closest("figure").remove() }),
-      element("figcaption", {}, "Validation images, one of each anomaly type. Left the image, " +
-        "middle with the ground truth outlined, right the anomaly map: the paler, the more " +
-        "anomalous."));
+      element("img", { src: address, loading: "lazy", alt: `${PICTURES[file].shown} of trial ` +
+        number, onerror: (event) => event.target.closest("figure").remove() }),
+      element("figcaption", {}, PICTURES[file].caption));
+  }
+
+  // `plot` is given the panels of the curves and their places, once these stand in the page.
+  function training(options, study, number, plot) {
+    const block = element("div", { class: "curves" }, "…");
+    const absent = () => fill(block, onDisk(study, number, CURVES, "No curves that this page can " +
+      "draw."));
+    Promise.resolve(options.artifact(study.name, number, CURVES)).then((curves) => {
+      if (!curves) {
+        absent();
+        return;
+      }
+      const panels = curves.panels.map((panel) => ({ panel, curves, place: element("div", {
+        class: "chart curve", role: "img", "aria-label": `${panel.title} by ${curves.x}: ` +
+        Object.keys(panel.series).join(", ") }) }));
+      const thinned = curves.at.length < curves.steps;
+      fill(block, panels.map(({ place }) => place), thinned ? element("p", { class: "muted" },
+        `${curves.at.length} of ${curves.steps} points of each line are drawn.`) : null);
+      if (block.isConnected) plot(panels);
+    }, absent);
+    return block;
   }
 
   function traceback(options, study, number) {
@@ -159,8 +190,9 @@
         element("summary", {}, `${kind}, ${one.images} images`), table(one))));
   }
 
-  // Everything about one trial.
-  function details(study, i, several, options, select) {
+  // Everything about one trial. `select` is called with the number of another, `plot` as
+  // `training` does.
+  function details(study, i, several, options, select, plot) {
     const number = study.trials.number[i];
     const status = of().status(study, i);
     const source = study.cached_from[number];
@@ -188,7 +220,9 @@
       ...part("Export this trial", of().scored(study, i)
         ? copyable(`autosearch export ${folder} --trial ${number}`) : null,
       ),
-      ...part("Anomaly maps", has("maps.jpg", owner) ? picture(options, study, owner) : null),
+      ...Object.entries(PICTURES).map(([file, { title }]) => part(title, has(file, owner)
+        ? picture(options, study, owner, file) : null)).flat(),
+      ...part("Training", has(CURVES, owner) ? training(options, study, owner, plot) : null),
       ...part("Traceback", has("traceback.txt", number) ? traceback(options, study, number)
         : null),
       ...part("Architecture", stages(study, i)),

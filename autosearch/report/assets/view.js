@@ -7,8 +7,9 @@
 // data: what `autosearch.report.info.view_data` returns. Without `comparison` studies are drawn
 // beside each other only.
 // options.artifact(study, number, file): `study` is the name in the data, `file` one of
-//   "maps.jpg"       returns an address for <img>, or null where it cannot be shown
-//   "traceback.txt"  returns the text itself, null, or a promise of either
+//   "maps.jpg", "locations.jpg"  returns an address for <img>, null where it cannot be shown
+//   "curves.json"                what `autosearch.report.curves` made of it, null, or a promise
+//   "traceback.txt"              the text itself, null, or a promise of either
 // It is asked only for files that the data lists. Needs window.Plotly and the other view-*.js.
 (() => {
   "use strict";
@@ -29,6 +30,7 @@
         selected: null, chosen: false, sort: { column: "trial", down: false }, filter: "", page: 0,
         withParameters: false };
       this.chosen = { x: null, y: null };
+      this.curves = [];
       this.dirty = new Set();
       this.at = window.autosearch.frame(root, this, SLIDER_STEPS);
       this.watch();
@@ -145,6 +147,7 @@
       this.at.lostPart.hidden = !this.studies.some(({ counts }) =>
         counts.failed + counts.infeasible + counts.pruned);
       this.drawDetails();
+      this.drawCurves();
       this.later("lost", "progress", "importance", "parallel", "table");
     }
 
@@ -249,6 +252,7 @@
       const { selected } = this;
       if (!selected) {
         this.shown = null;
+        this.forgetCurves();
         fill(this.at.details, element("p", { class: "muted" }, "Click a point or a row of the " +
           "table to see a trial."));
         return;
@@ -262,7 +266,26 @@
       this.shown = shown;
       this.at.details.scrollTop = 0;
       const number = (n) => this.select(study, window.autosearch.data.indexOf(study, n));
-      fill(this.at.details, details(study, i, this.studies.length > 1, this.options, number));
+      this.forgetCurves();
+      fill(this.at.details, details(study, i, this.studies.length > 1, this.options, number,
+        (curves) => {
+          this.curves = curves;
+          this.drawCurves();
+        }));
+    }
+
+    drawCurves() {
+      for (const { place, panel, curves } of this.curves) {
+        const { traces, layout } = window.autosearch.charts.curve(curves, panel, this.look,
+          place.clientWidth);
+        window.Plotly.react(place, traces, layout, CONFIG);
+      }
+    }
+
+    // Charts listen for changes of the window's size until they are told to stop.
+    forgetCurves() {
+      for (const { place } of this.curves) window.Plotly.purge(place);
+      this.curves = [];
     }
 
     select(study, i) {
