@@ -238,9 +238,10 @@ def runners(
         for known in registry.runner_names():
             table.add_row(known, registry.load_runner(known).description)
     else:
-        for title in ("parameter", "default", "allowed"):
+        for title in ("parameter", "default"):
             table.add_column(title, no_wrap=True)
-        table.add_column("what it does")
+        table.add_column("allowed", overflow="fold", ratio=2)
+        table.add_column("what it does", ratio=3)
         for parameter, info in registry.load_runner(name).parameters.items():
             table.add_row(parameter, _yaml(info.default), info.allowed(), info.help)
     console.print(table)
