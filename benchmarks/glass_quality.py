@@ -1,6 +1,6 @@
 r"""What GLASS is worth beside a memory bank on the same backbone.
 
-    python benchmarks/glass_quality.py --data ../shared/data/magnetic_tile:magnetic_tile \\
+    python benchmarks/glass_quality.py --data ../shared/data/magnetic_tile:magnetic_tile \
         --textures ../shared/data/dtd_subset
 
 Trains GLASS under each hypothesis with several seeds, all settings but the hypothesis the same and
@@ -13,19 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
-
-from autosearch.results import StudyFolder
+from studies import data_section, mean_and_spread, run_side_by_side
 
 METRICS = ("image_auroc", "ap", "rwap", "aupro")
 HYPOTHESES = ("manifold", "hypersphere", "auto")
@@ -39,50 +33,20 @@ GLASS = {
     "smoothing_sigma": 2.0,
     "lr": 1e-3,
 }
-BANK = {"backbone": GLASS["backbone"]} | {
-    f"level{level}.patch_size": GLASS.get("patch_size", 3) for level in LEVELS
-}
+BANK = {"backbone": GLASS["backbone"]} | {f"level{level}.patch_size": 3 for level in LEVELS}
 
 
-@dataclass(frozen=True)
-class Job:
-    """One study of one trial."""
-
-    name: str
-    runner: str
-    space: Mapping[str, Any]
-    seed: int
-
-
-def figures(job: Job, given: argparse.Namespace) -> Mapping[str, Any]:
-    """Run and evaluate, or read what is there; test figures, GFLOPs and seconds of training."""
-    root, category = given.data.rsplit(":", 1)
-    dataset = {"root": str(Path(root).resolve()), "category": category}
-    spec: dict[str, Any] = {
-        "study": {"name": job.name, "runner": job.runner, "trials": 1, "seed": job.seed},
+def spec(given: argparse.Namespace, runner: str, seed: int, space: Mapping[str, Any]) -> Any:
+    """A study of one trial."""
+    content: dict[str, Any] = {
+        "study": {"runner": runner, "trials": 1, "seed": seed},
         "objectives": ["gflops", "rwap"],
-        "measures": ["training_seconds"],
-        "dataset": dataset | {"image_size": given.image_size},
-        "space": dict(job.space),
+        "dataset": data_section(given.data) | {"image_size": given.image_size},
+        "space": dict(space),
     }
-    if given.textures is not None:
-        spec["synthesis"] = {"textures": str(given.textures.resolve())}
-    path, folder = given.results / f"{job.name}.yaml", StudyFolder(given.results / job.name)
-    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
-    options = ["--results", str(given.results), "--resume", "--executor", "local"]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    for command in (
-        ["autosearch", "run", str(path), *options],
-        ["autosearch", "evaluate", str(folder.path), "--trial", "0"],
-    ):
-        if 0 not in folder.load_tests():
-            subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL)
-    record = folder.records()[0]
-    measured = {name: {**record.values, **record.measured}[name] for name in _COSTS}
-    return folder.load_tests()[0]["metrics"] | measured
-
-
-_COSTS = ("gflops", "training_seconds")
+    if given.textures is not None and runner == "glass":
+        content["synthesis"] = {"textures": str(given.textures.resolve())}
+    return content
 
 
 def main() -> None:
@@ -99,33 +63,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--results", type=Path, default=Path("results/glass_quality"))
     given = parser.parse_args()
-    given.results.mkdir(parents=True, exist_ok=True)
     length = {"epochs": given.epochs, "images_per_epoch": given.images_per_epoch}
-    groups = {"memory bank": [Job("bank", "patchcore", BANK, 0)]}
+    groups = {"memory bank": {"bank": spec(given, "patchcore", 0, BANK)}}
     for hypothesis in HYPOTHESES:
         space = GLASS | length | {"hypothesis": hypothesis}
-        groups[f"GLASS, {hypothesis}"] = [
-            Job(f"glass-{hypothesis}-{seed}", "glass", space, seed) for seed in given.seeds
-        ]
-    table = Table("system", *METRICS, "GFLOPs", "training, s", box=None)
-    with ThreadPoolExecutor(given.jobs) as pool:
-        running = {
-            name: [pool.submit(figures, job, given) for job in jobs]
-            for name, jobs in groups.items()
+        groups[f"GLASS, {hypothesis}"] = {
+            f"glass-{hypothesis}-{seed}": spec(given, "glass", seed, space) for seed in given.seeds
         }
-        for name, futures in running.items():
-            found = [future.result() for future in futures]
-            cells = [_cell([one[metric] for one in found]) for metric in METRICS]
-            costs = [np.mean([one[cost] for one in found]) for cost in _COSTS]
-            table.add_row(name, *cells, f"{costs[0]:.3f}", f"{costs[1]:.0f}")
-    table.title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
+    every = {name: content for group in groups.values() for name, content in group.items()}
+    results = run_side_by_side(given.results, every, "rwap", given.jobs)
+    title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
+    table = Table("system", *METRICS, "GFLOPs", "training, s", title=title, box=None)
+    for system, group in groups.items():
+        found = [results[name] for name in group]
+        cells = [mean_and_spread([one[metric] for one in found]) for metric in METRICS]
+        seconds = sum(one.seconds for one in found) / len(found)
+        table.add_row(system, *cells, f"{found[0]['gflops']:.3f}", f"{seconds:.0f}")
     Console(width=110).print(table)
-
-
-def _cell(values: list[float]) -> str:
-    """Mean, and standard deviation where there are several."""
-    mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
 
 
 if __name__ == "__main__":

@@ -11,19 +11,15 @@ choice likewise. Stopped and called again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
+from studies import Result, data_section, mean_and_spread, run
 
-from autosearch.results import StudyFolder
 from autosearch.supernets.ofa_layout import STAGES, WIDTHS
-from autosearch.trials import SCORED, TrialRecord
 
 FIXED_BLOCKS = {1: 6, 3: 15}
 OBJECTIVES = ["gflops", "rwap"]
@@ -39,22 +35,6 @@ def fixed_space(width: float) -> dict[str, Any]:
     return space
 
 
-def study(results: Path, name: str, space: str, options: list[str]) -> StudyFolder:
-    """Run a study, or go on with it."""
-    command = ["autosearch", "run", space, "--name", name, "--results", str(results), "--resume"]
-    subprocess.run([*command, *options], check=True)
-    return StudyFolder.open(results / name)
-
-
-def evaluated(folder: StudyFolder) -> tuple[TrialRecord, Mapping[str, Any]]:
-    """The trial with the best validation rwAP, and its test figures."""
-    records = [record for record in folder.records() if record.status in SCORED]
-    best = max(records, key=lambda record: (record.values["rwap"], -record.number))
-    command = ["autosearch", "evaluate", str(folder.path), "--trial", str(best.number)]
-    subprocess.run(command, check=True)
-    return best, folder.load_tests()[best.number]
-
-
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(
@@ -67,9 +47,10 @@ def main() -> None:
     help_of_set = "of the searches alone, such as space.coreset_ratio=0.25 to have cheaper trials"
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help=help_of_set)
     given = parser.parse_args()
-    root, category = given.data.rsplit(":", 1)
-    options = ["--set", f"dataset.root={root}", "--set", f"dataset.category={category}"]
-    found: list[tuple[str, TrialRecord, Mapping[str, Any]]] = []
+    dataset = data_section(given.data)
+    sets = [f"dataset.{key}={value}" for key, value in dataset.items()]
+    options = [part for override in sets for part in ("--set", override)]
+    found: dict[str, Result] = {}
     given.results.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
         name = f"fixed-w{width}"
@@ -77,37 +58,39 @@ def main() -> None:
         path = given.results / f"{name}.yaml"
         content = {**spec, "objectives": OBJECTIVES, "space": fixed_space(width)}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        folder = study(given.results, name, str(path), [*options, "--executor", "local"])
-        found.append((f"fixed layers, width {width}", *evaluated(folder)))
+        alone = [*options, "--executor", "local"]
+        found[f"fixed layers, width {width}"] = run(given.results, name, str(path), alone, "rwap")
     for seed in given.seeds:
         limits = ["--trials", str(given.trials), "--set", f"study.seed={seed}"]
         limits += [part for override in given.set for part in ("--set", override)]
-        folder = study(given.results, f"search-{seed}", "autopatch", [*options, *limits])
-        found.append((f"search, seed {seed}", *evaluated(folder)))
-    Console(width=110).print(_table(f"{category}, {given.trials} trials", found))
+        found[f"search, seed {seed}"] = run(
+            given.results, f"search-{seed}", "autopatch", [*options, *limits], "rwap"
+        )
+    title = f"{dataset['category']}, {given.trials} trials"
+    Console(width=110).print(_table(title, found))
 
 
-def _table(title: str, found: list[tuple[str, TrialRecord, Mapping[str, Any]]]) -> Table:
+def _table(title: str, found: dict[str, Result]) -> Table:
     columns = ("choice", "trial", "GFLOPs", "rwAP validation", "rwAP test", "95 %", "AP test")
     table = Table(*columns, title=title, title_justify="left", box=None)
-    for name, record, figures in found:
-        low, high = figures["intervals"]["rwap"]
+    for name, one in found.items():
+        low, high = one.figures["intervals"]["rwap"]
         table.add_row(
             name,
-            str(record.number),
-            f"{record.values['gflops']:.3f}",
-            f"{record.values['rwap']:.3f}",
-            f"{figures['metrics']['rwap']:.3f}",
+            str(one.record.number),
+            f"{one['gflops']:.3f}",
+            f"{one.record.values['rwap']:.3f}",
+            f"{one['rwap']:.3f}",
             f"{low:.3f} to {high:.3f}",
-            f"{figures['metrics']['ap']:.3f}",
+            f"{one['ap']:.3f}",
         )
-    searched = [(r, f) for name, r, f in found if name.startswith("search")]
+    searched = [one for name, one in found.items() if name.startswith("search")]
     columns_of = (
-        [r.values["gflops"] for r, _ in searched],
-        [r.values["rwap"] for r, _ in searched],
-        [f["metrics"]["rwap"] for _, f in searched],
+        [one["gflops"] for one in searched],
+        [one.record.values["rwap"] for one in searched],
+        [one["rwap"] for one in searched],
     )
-    means = [f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in columns_of]
+    means = map(mean_and_spread, columns_of)
     table.add_row("search, mean and spread", "", *means, "", "")
     return table
 
