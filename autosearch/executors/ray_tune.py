@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+import ray.exceptions
 import torch
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -56,7 +57,7 @@ class RaySearcher(Searcher):  # type: ignore[misc]
 
     def __init__(self, driver: StudyDriver) -> None:
         super().__init__(metric=None, mode=None)
-        self._driver = driver
+        self.driver = driver
         self._limit = driver.spec.study.trial_timeout
         self._out: dict[str, tuple[int, float]] = {}
         self.stopped: dict[str, Outcome] = {}
@@ -67,12 +68,12 @@ class RaySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignment; None if there is none for the moment."""
-        assignment = self._driver.ask()
+        assignment = self.driver.ask()
         if assignment is not None:
             self._out[trial_id] = (assignment.number, time.monotonic())
             return {"assignment": assignment}
         finished: str = Searcher.FINISHED
-        return finished if self._driver.finished else None
+        return finished if self.driver.finished else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -82,14 +83,22 @@ class RaySearcher(Searcher):  # type: ignore[misc]
             return
         number, start = self._out.pop(trial_id)
         if (outcome := self.stopped.pop(trial_id, None)) is not None:
-            self._driver.tell(number, outcome)
+            self.driver.tell(number, outcome)
         elif result and "outcome" in result and not error:
-            self._driver.tell(number, result["outcome"])
+            self.driver.tell(number, result["outcome"])
         elif self._limit and time.monotonic() - start >= self._limit + _GRACE_SECONDS:
             reason = f"ran longer than its limit of {self._limit:g} s and had to be killed"
-            self._driver.tell(number, Outcome(Status.FAILED, reason=reason))
-        elif not self._driver.stopped:
-            self._driver.lost(number, "its worker process died (killed, or out of memory)")
+            self.driver.tell(number, Outcome(Status.FAILED, reason=reason))
+        elif not self.driver.stopped:
+            self.driver.lost(number, "its worker process died (killed, or out of memory)")
+
+    def lose_all(self) -> bool:
+        """Hand out again what was out when memory ran short; whether there was anything."""
+        lost, self._out = self._out, {}
+        self.stopped.clear()
+        for number, _ in lost.values():
+            self.driver.lost(number, "a worker process was killed, since memory ran short")
+        return bool(lost)
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         """Tune's own metric and space are not used."""
@@ -172,9 +181,19 @@ class RayTuneExecutor:
         os.environ.update(_SETTINGS)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         scratch = tempfile.TemporaryDirectory(prefix="autosearch-tune-")
+        searcher, fewer = RaySearcher(driver), 0
         # Ray must not be interrupted while it starts: it would bring down the process.
-        with _stopping_tune(driver), self._ray(), scratch as folder:
-            self._fit(driver, evaluator, folder)
+        with _stopping_tune(driver), scratch as folder:
+            while True:
+                try:
+                    with self._ray():
+                        self._fit(evaluator, searcher, folder, fewer)
+                    return
+                except Exception as error:
+                    # Ray ends a process before memory runs out, and with it Tune's whole run.
+                    if not _is_memory_short(error) or not searcher.lose_all():
+                        raise
+                    fewer += 1
 
     @contextmanager
     def _ray(self) -> Iterator[None]:
@@ -192,17 +211,20 @@ class RayTuneExecutor:
         finally:
             ray.shutdown()
 
-    def _fit(self, driver: StudyDriver, evaluator: TrialEvaluator, folder: str) -> None:
+    def _fit(
+        self, evaluator: TrialEvaluator, searcher: RaySearcher, folder: str, fewer: int
+    ) -> None:
+        """Run Tune once, with so many trials fewer at a time than there is room for."""
+        driver = searcher.driver
         demand, concurrent = _share(driver.spec.resources)
         trainable = tune.with_parameters(Worker, evaluator=evaluator)
-        searcher = RaySearcher(driver)
         tuner = tune.Tuner(
             tune.with_resources(trainable, demand),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=RayScheduler(driver, searcher),
                 num_samples=-1,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=max(1, concurrent - fewer),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -232,6 +254,13 @@ def _stopping_tune(driver: StudyDriver) -> Iterator[None]:
             yield
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def _is_memory_short(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is Ray's answer to a lack of memory."""
+    while error is not None and not isinstance(error, ray.exceptions.OutOfMemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _share(resources: ResourceSpec) -> tuple[dict[str, float], int]:
