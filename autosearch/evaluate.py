@@ -54,7 +54,8 @@ class TrialEvaluator:
         A configuration that breaks a constraint on the network alone is not fitted.
 
         Yields:
-            How the trial stands in each pause of its training, then its outcome.
+            How the trial stands in each pause of its training, unless nothing prunes; then its
+            outcome.
         """
         seconds: dict[str, float] = {}
         measured: dict[str, float] = {}
@@ -73,6 +74,8 @@ class TrialEvaluator:
                 fraction = next(training, None)
             if fraction is None:
                 break
+            if self.spec.pruner.name == "none":
+                continue
             with _timed(seconds, "report"):
                 progress = Progress(fraction, self._standing(detector, measured, seconds))
             yield progress

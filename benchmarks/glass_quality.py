@@ -4,22 +4,19 @@ r"""What GLASS is worth beside a memory bank on the same backbone.
         --textures ../shared/data/dtd_subset
 
 Trains GLASS under each hypothesis with several seeds, all settings but the hypothesis the same and
-none of them chosen on this data, and fits a memory bank of the same levels. Each is a study of one
-trial, evaluated on the test split once; the network of a training is that of its last epoch.
-Stopped and called again, it goes on where it was.
+none of them chosen on this data, and fits a memory bank of the same levels. Each is fitted once
+and scores the test split; the network of a training is that of its last epoch. Figures are kept
+as JSON: stopped and called again, it goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from studies import data_section, mean_and_spread, run_side_by_side
+from studies import Job, cores, data_section, fit_all, mean_and_spread
 
 METRICS = ("image_auroc", "ap", "rwap", "aupro")
 HYPOTHESES = ("manifold", "hypersphere", "auto")
@@ -36,19 +33,6 @@ GLASS = {
 BANK = {"backbone": GLASS["backbone"]} | {f"level{level}.patch_size": 3 for level in LEVELS}
 
 
-def spec(given: argparse.Namespace, runner: str, seed: int, space: Mapping[str, Any]) -> Any:
-    """A study of one trial."""
-    content: dict[str, Any] = {
-        "study": {"runner": runner, "trials": 1, "seed": seed},
-        "objectives": ["gflops", "rwap"],
-        "dataset": data_section(given.data) | {"image_size": given.image_size},
-        "space": dict(space),
-    }
-    if given.textures is not None and runner == "glass":
-        content["synthesis"] = {"textures": str(given.textures.resolve())}
-    return content
-
-
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(
@@ -57,27 +41,31 @@ def main() -> None:
     parser.add_argument("--data", required=True, metavar="ROOT:CATEGORY")
     parser.add_argument("--textures", type=Path, help="folder of images; default: procedural")
     parser.add_argument("--image-size", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--images-per-epoch", type=int, default=120)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--results", type=Path, default=Path("results/glass_quality"))
     given = parser.parse_args()
+    dataset = data_section(given.data) | {"image_size": given.image_size}
+    textures = given.textures and str(given.textures.resolve())
     length = {"epochs": given.epochs, "images_per_epoch": given.images_per_epoch}
-    groups = {"memory bank": {"bank": spec(given, "patchcore", 0, BANK)}}
+    bank = Job("bank", {"dataset": dataset, "space": BANK}, "patchcore", 0, METRICS)
+    groups = {"memory bank": [bank]}
     for hypothesis in HYPOTHESES:
         space = GLASS | length | {"hypothesis": hypothesis}
-        groups[f"GLASS, {hypothesis}"] = {
-            f"glass-{hypothesis}-{seed}": spec(given, "glass", seed, space) for seed in given.seeds
-        }
-    every = {name: content for group in groups.values() for name, content in group.items()}
-    results = run_side_by_side(given.results, every, "rwap", given.jobs)
+        spec = {"dataset": dataset, "space": space, "synthesis": {"textures": textures}}
+        groups[f"GLASS, {hypothesis}"] = [
+            Job(f"glass-{hypothesis}-{seed}", spec, "glass", seed, METRICS) for seed in given.seeds
+        ]
+    every = [job for group in groups.values() for job in group]
+    results = fit_all(given.results, every, given.jobs)
     title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
     table = Table("system", *METRICS, "GFLOPs", "training, s", title=title, box=None)
     for system, group in groups.items():
-        found = [results[name] for name in group]
+        found = [results[job.name] for job in group]
         cells = [mean_and_spread([one[metric] for one in found]) for metric in METRICS]
-        seconds = sum(one.seconds for one in found) / len(found)
+        seconds = sum(one["training_seconds"] for one in found) / len(found)
         table.add_row(system, *cells, f"{found[0]['gflops']:.3f}", f"{seconds:.0f}")
     Console(width=110).print(table)
 

@@ -11,15 +11,17 @@ choice likewise. Stopped and called again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
-from studies import Result, data_section, mean_and_spread, run
+from studies import best_trial, data_section, evaluated, mean_and_spread, run
 
 from autosearch.supernets.ofa_layout import STAGES, WIDTHS
+from autosearch.trials import TrialRecord
 
 FIXED_BLOCKS = {1: 6, 3: 15}
 OBJECTIVES = ["gflops", "rwap"]
@@ -50,7 +52,13 @@ def main() -> None:
     dataset = data_section(given.data)
     sets = [f"dataset.{key}={value}" for key, value in dataset.items()]
     options = [part for override in sets for part in ("--set", override)]
-    found: dict[str, Result] = {}
+    found: dict[str, tuple[TrialRecord, Mapping[str, Any]]] = {}
+
+    def study(label: str, name: str, space: str, more: list[str]) -> None:
+        folder = run(given.results, name, space, [*options, *more])
+        best = best_trial(folder, "rwap")
+        found[label] = best, evaluated(folder, best.number)
+
     given.results.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
         name = f"fixed-w{width}"
@@ -58,39 +66,27 @@ def main() -> None:
         path = given.results / f"{name}.yaml"
         content = {**spec, "objectives": OBJECTIVES, "space": fixed_space(width)}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        alone = [*options, "--executor", "local"]
-        found[f"fixed layers, width {width}"] = run(given.results, name, str(path), alone, "rwap")
+        study(f"fixed layers, width {width}", name, str(path), ["--executor", "local"])
     for seed in given.seeds:
         limits = ["--trials", str(given.trials), "--set", f"study.seed={seed}"]
         limits += [part for override in given.set for part in ("--set", override)]
-        found[f"search, seed {seed}"] = run(
-            given.results, f"search-{seed}", "autopatch", [*options, *limits], "rwap"
-        )
+        study(f"search, seed {seed}", f"search-{seed}", "autopatch", limits)
     title = f"{dataset['category']}, {given.trials} trials"
     Console(width=110).print(_table(title, found))
 
 
-def _table(title: str, found: dict[str, Result]) -> Table:
+def _table(title: str, found: Mapping[str, tuple[TrialRecord, Mapping[str, Any]]]) -> Table:
     columns = ("choice", "trial", "GFLOPs", "rwAP validation", "rwAP test", "95 %", "AP test")
     table = Table(*columns, title=title, title_justify="left", box=None)
-    for name, one in found.items():
-        low, high = one.figures["intervals"]["rwap"]
-        table.add_row(
-            name,
-            str(one.record.number),
-            f"{one['gflops']:.3f}",
-            f"{one.record.values['rwap']:.3f}",
-            f"{one['rwap']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{one['ap']:.3f}",
-        )
-    searched = [one for name, one in found.items() if name.startswith("search")]
-    columns_of = (
-        [one["gflops"] for one in searched],
-        [one.record.values["rwap"] for one in searched],
-        [one["rwap"] for one in searched],
-    )
-    means = map(mean_and_spread, columns_of)
+    searched = []
+    for name, (record, figures) in found.items():
+        low, high = figures["intervals"]["rwap"]
+        values = record.values["gflops"], record.values["rwap"], figures["metrics"]["rwap"]
+        searched += [values] if name.startswith("search") else []
+        cells = [f"{value:.3f}" for value in values]
+        interval, ap = f"{low:.3f} to {high:.3f}", f"{figures['metrics']['ap']:.3f}"
+        table.add_row(name, str(record.number), *cells, interval, ap)
+    means = map(mean_and_spread, zip(*searched, strict=True))
     table.add_row("search, mean and spread", "", *means, "", "")
     return table
 

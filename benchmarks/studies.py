@@ -1,40 +1,35 @@
-"""Studies that benchmarks compare: run or continued, their best trials evaluated on test."""
+"""What benchmarks of quality share: studies, or single configurations, with their test figures."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import torch
 
+from autosearch import registry
+from autosearch.data import load_test_set
+from autosearch.detector import Detector, shared_tensor
+from autosearch.evaluate import build
+from autosearch.metrics import Truth
+from autosearch.objectives import Scored
 from autosearch.results import StudyFolder
-from autosearch.trials import SCORED, TrialRecord
+from autosearch.search import load_inputs
+from autosearch.spec import parse_spec
+from autosearch.trials import SCORED, TrialRecord, trial_seed
 
-
-@dataclass(frozen=True)
-class Result:
-    """The trial of a study that validation prefers.
-
-    Attributes:
-        record: The trial.
-        figures: Its test figures, as `autosearch.final` describes them.
-        seconds: What training all trials of the study took.
-    """
-
-    record: TrialRecord
-    figures: Mapping[str, Any]
-    seconds: float
-
-    def __getitem__(self, name: str) -> float:
-        """A test metric, or a value that is the same on every split."""
-        known = {**self.record.measured, **self.record.values, **self.figures["metrics"]}
-        return float(known[name])
+Figures = Mapping[str, float]
+"""Metrics of the test split and costs by the names of objectives; those of the validation split
+with ``val_`` before them; ``training_seconds``."""
 
 
 def data_section(text: str) -> dict[str, str]:
@@ -43,42 +38,88 @@ def data_section(text: str) -> dict[str, str]:
     return {"root": str(Path(root).resolve()), "category": category}
 
 
-def run(results: Path, name: str, space: str, options: Sequence[str], objective: str) -> Result:
-    """Run a study or go on with it, and evaluate its best trial unless that was done.
-
-    Args:
-        results: Folder of studies.
-        name: Of the study.
-        space: Name or path of a space.
-        options: Of ``autosearch run``.
-        objective: What the best trial has most of on validation.
-    """
+def run(results: Path, name: str, space: str, options: Sequence[str]) -> StudyFolder:
+    """Run a study, or go on with it."""
     command = ["autosearch", "run", space, "--name", name, "--results", str(results), "--resume"]
     subprocess.run([*command, *options], check=True)
-    folder = StudyFolder.open(results / name)
+    return StudyFolder.open(results / name)
+
+
+def best_trial(folder: StudyFolder, objective: str) -> TrialRecord:
+    """The trial with most of an objective on validation, the first of several."""
     records = [record for record in folder.records() if record.status in SCORED]
-    best = max(records, key=lambda record: (record.values[objective], -record.number))
-    if best.number not in folder.load_tests():
-        command = ["autosearch", "evaluate", str(folder.path), "--trial", str(best.number)]
+    return max(records, key=lambda record: (record.values[objective], -record.number))
+
+
+def evaluated(folder: StudyFolder, number: int) -> Mapping[str, Any]:
+    """Test figures of a trial as `autosearch.final` describes them, made unless they are there."""
+    if number not in folder.load_tests():
+        command = ["autosearch", "evaluate", str(folder.path), "--trial", str(number)]
         subprocess.run(command, check=True)
-    seconds = sum(record.seconds.get("fit", 0.0) for record in records)
-    return Result(best, folder.load_tests()[best.number], seconds)
+    return folder.load_tests()[number]
 
 
-def run_side_by_side(
-    results: Path, specs: Mapping[str, Mapping[str, Any]], objective: str, jobs: int
-) -> dict[str, Result]:
-    """Run studies by name, several at a time, each in one process with one thread."""
+@dataclass(frozen=True)
+class Job:
+    """One configuration to fit and to score, without a search.
+
+    Attributes:
+        name: Of the file that keeps its figures.
+        spec: All but study and objectives; every parameter of its space has one value.
+        runner: Which one.
+        seed: As that of a study.
+        metrics: Names of objectives.
+    """
+
+    name: str
+    spec: Mapping[str, Any]
+    runner: str
+    seed: int
+    metrics: tuple[str, ...]
+
+
+def fit_all(results: Path, jobs: Sequence[Job], processes: int) -> dict[str, Figures]:
+    """Fit every configuration once, one thread each, and score both splits; by name."""
     results.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+        found = pool.map(_fitted, jobs, [results] * len(jobs))
+        return {job.name: figures for job, figures in zip(jobs, found, strict=True)}
 
-    def one(name: str) -> Result:
-        path = results / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(dict(specs[name])), encoding="utf-8")
-        return run(results, name, str(path), ["--executor", "local"], objective)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        return dict(zip(specs, pool.map(one, specs), strict=True))
+def _fitted(job: Job, results: Path) -> Figures:
+    path = results / f"{job.name}.json"
+    if path.exists():
+        kept: Figures = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    study = {"name": job.name, "runner": job.runner, "seed": job.seed}
+    spec = parse_spec({**job.spec, "study": study, "objectives": ["gflops", *job.metrics]})
+    inputs = load_inputs(spec)
+    params = {parameter.name: parameter.values()[0] for parameter in spec.parsed_space.parameters}
+    canonical = inputs.runner.canonical(params)
+    seed = trial_seed(job.seed, canonical)
+    detector = build(inputs.spec, inputs.runner, canonical, seed, inputs.data.val)
+    start = time.perf_counter()
+    detector.fit(inputs.data.train)
+    figures = {"training_seconds": time.perf_counter() - start}
+    test, _ = load_test_set(inputs.spec.dataset)
+    for prefix, images in (("", test), ("val_", inputs.data.val)):
+        maps = detector.anomaly_maps(shared_tensor(images.pixels)).numpy()
+        scored = Scored(maps, Truth.from_masks(images.masks, images.types), {})
+        figures |= {prefix + name: _measured(name, detector, scored) for name in job.metrics}
+    figures["gflops"] = _measured("gflops", detector, None)
+    path.write_text(json.dumps(figures), encoding="utf-8")
+    print(f"{job.name}: {figures}", flush=True)
+    return figures
+
+
+def _measured(name: str, detector: Detector, scored: Scored | None) -> float:
+    return registry.objectives()[name].measure(detector, scored)
+
+
+def cores() -> int:
+    """How many processes there is room for."""
+    return os.cpu_count() or 1
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
