@@ -1,0 +1,80 @@
+"""What a training leaves to look at: curves, and location maps as they came about."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+
+from .training import Epoch, LocationMaps
+
+_SIDE, _GAP = 120, 4
+
+
+def curves_json(curve: Sequence[Epoch], weights_learnt: bool, outer_steps: bool) -> bytes:
+    """Curves over epochs, see `Detector.artifacts`.
+
+    Args:
+        curve: One entry an epoch.
+        weights_learnt: Whether source weights are shown.
+        outer_steps: Whether hypergradients are.
+    """
+    panels = [
+        _panel("loss", inner=[e.inner for e in curve], outer=[e.outer for e in curve]),
+        _panel("validation IoU", **{"IoU at 0.5": [e.iou for e in curve]}),
+    ]
+    if weights_learnt and curve:
+        names = curve[0].source_weights
+        weights = {name: [e.source_weights[name] for e in curve] for name in names}
+        panels.append(_panel("source weights", **weights))
+    if outer_steps:
+        panels += [
+            _panel("hypergradient", length=[e.hypergradient for e in curve]),
+            _panel("outer steps cut short", share=[e.diverged for e in curve]),
+        ]
+    return json.dumps({"x": "epoch", "panels": panels}, allow_nan=False).encode()
+
+
+def locations_jpg(pixels: NDArray[np.float32], looks: Sequence[LocationMaps]) -> bytes:
+    """One row an image: the image, then its location map after ever more epochs.
+
+    Args:
+        pixels: ``(N, 3, H, W)`` in [0, 1], all training images.
+        looks: At least one, all of the same images. Black is 0, pale yellow 1.
+
+    Returns:
+        A JPEG file.
+    """
+    rows = []
+    for row, index in enumerate(looks[0].images):
+        photo = Image.fromarray((pixels[index].transpose(1, 2, 0) * 255).round().astype(np.uint8))
+        tiles = [_tile(photo, "")]
+        for look in looks:
+            grey = Image.fromarray((look.maps[row] * 255).round().astype(np.uint8))
+            heat = ImageOps.colorize(grey, black="#000003", mid="#bc3754", white="#fcffa4")
+            tiles.append(_tile(heat, f"epoch {look.epoch}" if row == 0 else ""))
+        rows.append(np.concatenate(tiles, axis=1))
+    out = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def _panel(title: str, **series: Sequence[float]) -> dict[str, Any]:
+    finite = {
+        name: [float(value) if math.isfinite(value) else None for value in values]
+        for name, values in series.items()
+    }
+    return {"title": title, "series": finite}
+
+
+def _tile(image: Image.Image, text: str) -> NDArray[np.uint8]:
+    tile = Image.new("RGB", (_SIDE + _GAP, _SIDE + _GAP), "white")
+    tile.paste(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
+    ImageDraw.Draw(tile).text((4, 3), text, fill="white", stroke_width=1, stroke_fill="black")
+    return np.asarray(tile)

@@ -1,0 +1,54 @@
+"""Truncated unrolling: differentiate some steps of gradient descent.
+
+Shaban et al., "Truncated Back-propagation for Bilevel Optimization" (AISTATS 2019). Unlike the
+other methods it needs no inner optimum, because it moves along the inner problem's own path.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .problem import (
+    Hypergradient,
+    HypergradientSettings,
+    InnerGradient,
+    Loss,
+    Weights,
+    add,
+    gradients,
+    leaves,
+    norm,
+    rises,
+)
+
+
+def unroll(
+    inner: Loss, outer: Loss, w: Weights, p: Weights, settings: HypergradientSettings
+) -> Hypergradient:
+    """Derivative of the outer loss after K + 1 steps of size s from ``w``.
+
+    Of the steps only their weights are kept; their graphs are made anew, one at a time, on the way
+    back. At an inner optimum the result is that of `neumann`.
+    """
+    path = [w]
+    for _ in range(settings.terms + 1):
+        path.append(_step(inner, path[-1], p, settings.scale))
+    vector, result = gradients(outer, path.pop(), p)
+    norms = [norm(vector)]
+    diverged = rises(norms)
+    while len(path) > 1 and not diverged:
+        along, indirect = InnerGradient(inner, path.pop(), p).products(vector)
+        result = add(result, indirect, -settings.scale)
+        vector = add(vector, along, -settings.scale)
+        norms.append(norm(vector))
+        diverged = rises(norms)
+    if not diverged:
+        indirect = InnerGradient(inner, w, p).mixed_product(vector)
+        result = add(result, indirect, -settings.scale)
+    return Hypergradient(result, tuple(norms), diverged)
+
+
+def _step(inner: Loss, w: Weights, p: Weights, scale: float) -> Weights:
+    w = leaves(w)
+    slopes = torch.autograd.grad(inner(w, p), w, materialize_grads=True)
+    return add(tuple(tensor.detach() for tensor in w), slopes, -scale)

@@ -1,0 +1,398 @@
+"""Synth4Seg's training: inner steps on synthetic images, outer steps on real ones (Algorithm 2).
+
+Departures: the scale of the series counts once (see `hypergradients.neumann`); the gradient of the
+inner loss is taken anew after the inner step, on the same images. Batch norms take statistics in
+inner steps alone: hypergradients normalise as the inner step did, but leave no trace, and outer
+losses see the network as it will be used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from autosearch.errors import ConfigError
+
+from .hypergradients import METHODS, HypergradientSettings, Loss, Weights, largest_eigenvalue
+from .location import Reduction, allowed_areas, l1_penalty
+from .losses import segmentation_loss
+from .outer import Constraint, OuterParameters
+from .sources import Batch, Sources
+from .validation import validate
+
+_PAUSES = 20
+"""Parts of a training, at the ends of which it pauses."""
+_LOOKS, _LOOKED_AT, _LOOK_SIZE = 5, 4, 64
+"""Moments at which location maps are kept, of how many images, and their largest side."""
+_GAMMA_PIXELS = 256 * 256
+"""At this size, the mean of a location map costs as much as its sum."""
+
+OuterTask = Literal["source_weights", "location", "both", "none"]
+
+
+@dataclass(frozen=True)
+class BilevelSettings:
+    """How both levels are trained; defaults are published where the paper has them.
+
+    Attributes:
+        outer_task: What the outer level learns.
+        method: Of `hypergradients.METHODS`.
+        terms: See `HypergradientSettings`.
+        scale: See there; ``auto`` for the inverse of the largest eigenvalue, estimated once an
+            epoch, 1 at most.
+        damping: See there.
+        outer_interval: N: inner steps from one outer step to the next.
+        outer_lr_weights: Learning rate (Adam) of the source weights.
+        outer_lr_location: Learning rate (Adam) of the location net.
+        outer_grad_clip: Longest hypergradient; None for any.
+        outer_batch: Validation images an outer step, and training images for the L1 norm.
+        warmup_fraction: Share of the inner steps before the first outer one.
+        gamma: Price of the L1 norm of a location map, per pixel for ``sum``; for ``mean`` such
+            that both agree at 256 x 256 pixels. The published 1e-4 outweighs a hypergradient that
+            is scaled once by thousands; the default is that times the default scale.
+        l1_reduction: See `l1_penalty`.
+        location_threshold: Places must be above it.
+        constraint: How source weights are kept from being negative; see `OuterParameters`.
+        fixed_source: Index of the source whose weight stays.
+        initial_weights: One per source; None for ones.
+        normalise_factors: Whether the losses of a source are divided by the sum of their factors
+            instead of their number.
+        lr: Learning rate (Adam) of the inner level.
+        halve_every_fraction: Share of the epochs after which the inner rate is halved, again and
+            again.
+        epochs: How many.
+        images_per_epoch: Training images that are drawn, per source.
+        batch: How many of them are drawn a step.
+        checkpoint: Whether the epoch of the best validation IoU or the last one remains.
+    """
+
+    outer_task: OuterTask = "source_weights"
+    method: str = "neumann"
+    terms: int = 3
+    scale: float | Literal["auto"] = 2.5e-4
+    damping: float = 0.0
+    outer_interval: int = 1
+    outer_lr_weights: float = 1e-2
+    outer_lr_location: float = 1e-4
+    outer_grad_clip: float | None = 10.0
+    outer_batch: int = 4
+    warmup_fraction: float = 0.2
+    gamma: float = 2.5e-8
+    l1_reduction: Reduction = "mean"
+    location_threshold: float = 0.6
+    constraint: Constraint = "projection"
+    fixed_source: int = 0
+    initial_weights: tuple[float, ...] | None = None
+    normalise_factors: bool = False
+    lr: float = 2.5e-4
+    halve_every_fraction: float = 0.2
+    epochs: int = 150
+    images_per_epoch: int = 200
+    batch: int = 2
+    checkpoint: Literal["best", "last"] = "best"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes:
+        inner: Mean inner loss over its steps.
+        outer: Mean loss of all validation images at its end, without the price of locations.
+        iou: Of all validation images together at its end, of probabilities from one half upwards;
+            1 if nothing is anomalous and nothing found.
+        source_weights: By name, at its end.
+        diverged: Share of the outer steps whose hypergradient was cut short; 0 without any.
+        hypergradient: Mean length of the hypergradient before clipping; 0 without any.
+        scale: Of the series, as it was used; 0 without any outer step.
+    """
+
+    inner: float
+    outer: float
+    iou: float
+    source_weights: dict[str, float]
+    diverged: float
+    hypergradient: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class LocationMaps:
+    """What the location net said after so many epochs.
+
+    Attributes:
+        epoch: Epochs done, 0 for none.
+        images: Indices of the training images.
+        maps: ``(n, h, w)`` float32 probabilities, up to 64 pixels a side.
+    """
+
+    epoch: int
+    images: tuple[int, ...]
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _OuterStep:
+    """Whether a series was cut short, the length of its result, and its scale."""
+
+    diverged: bool
+    length: float
+    scale: float
+
+
+class BilevelTrainer:
+    """Trains a network, in place, and what the outer level learns.
+
+    Args:
+        network: ``(N, 3, H, W)`` images in [0, 1] to ``(N, H, W)`` logits.
+        location_net: The same; trained with the outer tasks ``location`` and ``both`` alone.
+        settings: The rest.
+        seed: For synthesis and the order of images.
+        device: A torch device string.
+
+    Attributes:
+        curve: Of every epoch so far.
+        locations: Location maps of some training images, at about five epochs.
+
+    Raises:
+        ConfigError: The method is unknown, or locations shall be learnt without a net.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        location_net: nn.Module | None,
+        settings: BilevelSettings,
+        seed: int,
+        device: str,
+    ) -> None:
+        if settings.method not in METHODS:
+            raise ConfigError("method", settings.method, f"one of {', '.join(METHODS)}")
+        self.curve: list[Epoch] = []
+        self.locations: list[LocationMaps] = []
+        self._settings, self._seed, self._device = settings, seed, device
+        self._network = network.to(device).requires_grad_()
+        self._names = [name for name, _ in network.named_parameters()]
+        self._location_net = None
+        if settings.outer_task in ("location", "both"):
+            if location_net is None:
+                raise ConfigError("outer_task", settings.outer_task, "a location net with it")
+            self._location_net = location_net.to(device)
+        self._optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
+
+    def run(
+        self, sources: Sources, train_images: Tensor, val_images: Tensor, val_masks: Tensor
+    ) -> Iterator[float]:
+        """Train for all epochs, and pause after every twentieth part of them.
+
+        Args:
+            sources: Make the images of the inner level.
+            train_images: ``(N, 3, H, W)`` in [0, 1], what locations are learnt on.
+            val_images: ``(M, 3, H, W)`` in [0, 1], M at least 1; these choose the checkpoint, too.
+            val_masks: ``(M, H, W)``, not 0 on anomalous pixels.
+
+        Yields:
+            The share of epochs that are done, below 1. In a pause the network may be used, and its
+            mode changed. What is learnt by then remains if nobody comes back, best or not.
+
+        Raises:
+            ArithmeticError: A loss is not finite.
+            ConfigError: Weights do not fit the sources.
+        """
+        settings = self._settings
+        self._outer = self._outer_parameters(sources.names)
+        self._train, self._val, self._masks = train_images, val_images, val_masks
+        interval = -(-settings.epochs // _PAUSES)
+        looks = {round(part * settings.epochs / (_LOOKS - 1)) for part in range(_LOOKS)}
+        best, state = -math.inf, dict[str, Tensor]()
+        self._look(0)
+        for done in range(1, settings.epochs + 1):
+            self.curve.append(self._epoch(sources, done))
+            if not math.isfinite(self.curve[-1].inner + self.curve[-1].outer):
+                raise ArithmeticError(f"the training diverged: no finite loss in epoch {done}")
+            if done in looks:
+                self._look(done)
+            if settings.checkpoint == "best" and self.curve[-1].iou >= best:
+                best = self.curve[-1].iou
+                state = {k: tensor.clone() for k, tensor in self._network.state_dict().items()}
+            if done % interval == 0 and done < settings.epochs:
+                yield done / settings.epochs
+        if state:
+            self._network.load_state_dict(state)
+
+    def _outer_parameters(self, names: tuple[str, ...]) -> OuterParameters:
+        settings = self._settings
+        initial, fixed = settings.initial_weights or (1.0,) * len(names), None
+        if len(initial) != len(names) or min(initial) < 0:
+            raise ConfigError(
+                "initial_weights", initial, f"{len(names)} numbers, none negative, one a source"
+            )
+        if settings.outer_task in ("source_weights", "both"):
+            fixed = settings.fixed_source
+            if len(names) < 2:
+                raise ConfigError("sources", names, "two or more, one of which keeps its weight")
+            if fixed not in range(len(names)):
+                raise ConfigError("fixed_source", fixed, f"an index from 0 to {len(names) - 1}")
+        return OuterParameters(
+            torch.tensor(initial, device=self._device),
+            fixed,
+            settings.constraint,
+            self._location_net,
+            (settings.outer_lr_weights, settings.outer_lr_location),
+            settings.outer_grad_clip,
+        )
+
+    def _epoch(self, sources: Sources, number: int) -> Epoch:
+        """All steps of an epoch, the first of which is number 1."""
+        settings = self._settings
+        steps = -(-settings.images_per_epoch // settings.batch)
+        # Steps count from 1, so a training without warm-up begins at step 1, too.
+        first = max(1, round(settings.warmup_fraction * steps * settings.epochs))
+        halvings = (number - 1) // max(1, round(settings.halve_every_fraction * settings.epochs))
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.lr * 0.5**halvings
+        losses: list[Tensor] = []
+        outer: list[_OuterStep] = []
+        for step in range((number - 1) * steps + 1, number * steps + 1):
+            batch = self._draw(sources, step)
+            losses.append(self._inner_step(batch))
+            due = step >= first and step % settings.outer_interval == 0
+            if due and settings.outer_task != "none":
+                outer.append(self._outer_step(batch, step, outer[-1].scale if outer else None))
+        loss, iou = validate(self._network, self._val, self._masks, self._device)
+        weights = self._outer.source_weights(self._outer.tensors).tolist()
+        return Epoch(
+            inner=torch.stack(losses).mean().item(),
+            outer=loss,
+            iou=iou,
+            source_weights=dict(zip(sources.names, weights, strict=True)),
+            diverged=_mean([step.diverged for step in outer]),
+            hypergradient=_mean([step.length for step in outer]),
+            scale=_mean([step.scale for step in outer]),
+        )
+
+    def _draw(self, sources: Sources, step: int) -> Batch:
+        """The images of a step, on the device."""
+
+        @torch.no_grad()
+        def location(images: Tensor) -> NDArray[np.bool_]:
+            maps = self._outer.location_maps(self._outer.tensors, images.to(self._device))
+            return allowed_areas(maps, self._settings.location_threshold)
+
+        rng = np.random.default_rng((self._seed, step, 0))
+        batch = sources.draw(rng, None if self._location_net is None else location)
+        return Batch(
+            *(
+                tensor.to(self._device)
+                for tensor in (batch.images, batch.targets, batch.areas, batch.originals)
+            )
+        )
+
+    def _inner_step(self, batch: Batch) -> Tensor:
+        """One step of Adam; the only one that batch norms take statistics of."""
+        self._network.train()
+        logits = self._network(batch.images.flatten(0, 1))
+        loss = self._inner_loss(logits, self._outer.tensors, batch)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return loss.detach()
+
+    def _inner_loss(self, logits: Tensor, p: Weights, batch: Batch) -> Tensor:
+        """Weighted sum over sources of the mean over samples; equation 4."""
+        losses = segmentation_loss(logits, batch.targets.flatten(0, 1))
+        losses = losses.view(batch.targets.shape[:2])
+        factors = self._outer.factors(p, batch.originals, batch.areas)
+        means = (factors * losses).mean(dim=1)
+        if self._settings.normalise_factors:
+            means = means / factors.mean(dim=1)
+        return self._outer.source_weights(p) @ means
+
+    def _outer_step(self, batch: Batch, step: int, scale: float | None) -> _OuterStep:
+        """One step of the outer parameters, unless the hypergradient is not finite.
+
+        Args:
+            batch: Of the inner step just done.
+            step: Its number.
+            scale: As found earlier in this epoch, if so.
+        """
+        settings = self._settings
+        rng = np.random.default_rng((self._seed, step, 1))
+        images, masks = _some(settings.outer_batch, rng, self._val, self._masks)
+        images, masks = images.to(self._device), masks.to(self._device) != 0
+        (train,) = _some(settings.outer_batch, rng, self._train)
+        train = train.to(self._device)
+
+        def inner(w: Weights, p: Weights) -> Tensor:
+            self._network.train()
+            # Train mode writes to the statistics it is given, so it is given a copy.
+            state = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
+            return self._inner_loss(self._call(w, batch.images.flatten(0, 1), state), p, batch)
+
+        def outer(w: Weights, p: Weights) -> Tensor:
+            self._network.eval()
+            loss = segmentation_loss(self._call(w, images, {}), masks.float()).mean()
+            return loss if self._location_net is None else loss + self._price(p, train)
+
+        w = tuple(parameter.detach() for parameter in self._network.parameters())
+        p = self._outer.tensors
+        if scale is None:
+            scale = self._scale(inner, w, p, step)
+        wanted = HypergradientSettings(settings.terms, scale, settings.damping)
+        found = METHODS[settings.method](inner, outer, w, p, wanted)
+        length = torch.stack([gradient.norm() for gradient in found.gradients]).norm().item()
+        if not math.isfinite(length):
+            return _OuterStep(True, 0.0, scale)
+        self._outer.step(found.gradients)
+        return _OuterStep(found.diverged, length, scale)
+
+    def _scale(self, inner: Loss, w: Weights, p: Weights, step: int) -> float:
+        scale = self._settings.scale
+        if scale != "auto":
+            return scale
+        generator = torch.Generator().manual_seed(self._seed + step)
+        largest = largest_eigenvalue(inner, w, p, generator)
+        return 1 / max(largest, 1.0)
+
+    def _price(self, p: Weights, images: Tensor) -> Tensor:
+        """Of the location maps, so that not every place is allowed."""
+        settings = self._settings
+        pixels = _GAMMA_PIXELS if settings.l1_reduction == "mean" else 1
+        maps = self._outer.location_maps(p, images)
+        return settings.gamma * pixels * l1_penalty(maps, settings.l1_reduction)
+
+    def _call(self, w: Weights, images: Tensor, buffers: dict[str, Tensor]) -> Tensor:
+        """Logits of the network with other weights, and other buffers where given."""
+        state = dict(zip(self._names, w, strict=True)) | buffers
+        logits: Tensor = functional_call(self._network, state, (images,))
+        return logits
+
+    def _look(self, epoch: int) -> None:
+        """Keep the location maps of a few training images."""
+        if self._location_net is None:
+            return
+        count = min(_LOOKED_AT, len(self._train))
+        indices = np.linspace(0, len(self._train) - 1, count).round().astype(int)
+        images = self._train[torch.from_numpy(indices)].to(self._device)
+        maps = self._outer.small_maps(images, _LOOK_SIZE)
+        self.locations.append(LocationMaps(epoch, tuple(indices.tolist()), maps))
+
+
+def _some(count: int, rng: np.random.Generator, *rows: Tensor) -> tuple[Tensor, ...]:
+    """The same distinct rows of each tensor, all if there are not so many."""
+    size = len(rows[0])
+    chosen = torch.from_numpy(rng.choice(size, min(count, size), replace=False))
+    return tuple(tensor[chosen] for tensor in rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of nothing it is 0."""
+    return sum(values) / max(len(values), 1)
