@@ -102,7 +102,9 @@ _LOCATION = {
     "normalise_factors": ParameterInfo(
         False, "divide losses by the sum of their factors", choices=_SWITCH
     ),
-    "gamma": ParameterInfo(1e-4, "price of a place", low=0, high=1),
+    "gamma": ParameterInfo(
+        2.5e-8, "price of a place; as printed 1e-4, times the published scale", low=0, high=1
+    ),
 }
 _PRICE = {
     "l1_reduction": ParameterInfo(
