@@ -59,41 +59,47 @@ class EarlyStopping:
 
     def hopeless(
         self,
-        progress: Progress,
+        curve: Curve,
         finished: Iterable[tuple[Curve, Mapping[str, float]]],
         front: Sequence[Mapping[str, float]],
     ) -> str | None:
         """Reason to stop a trial with several objectives.
 
-        The optimistic guess adds to each objective the largest gain that any complete trial has
-        made from the same part of its training to its end.
+        What counts at any time is the best so far, since few validation images make for curves
+        that go up and down. The optimistic guess adds to each objective the largest gain that any
+        complete trial has made from the same part of its training on.
 
         Args:
-            progress: What the trial reports.
+            curve: What the trial has reported so far.
             finished: Curve and final values of complete trials that reported any.
             front: Objective values of the front.
         """
-        if self._spec.name == "none" or progress.fraction < self._spec.first_rung:
+        fraction = curve[-1][0]
+        if self._spec.name == "none" or fraction < self._spec.first_rung:
             return None
-        known = [(at, final) for curve, final in finished if (at := _at(curve, progress.fraction))]
+        known = [
+            (at, self._best([*other, (1.0, final)], 1.0))
+            for other, final in finished
+            if (at := self._best(other, fraction))
+        ]
         if len(known) < self._spec.startup_trials:
             return None
-        guess = []
+        now, guess = self._best(curve, fraction), []
         for name, direction in self._directions.items():
             better = max if direction == "maximize" else min
-            gain = better(0.0, better(final[name] - at[name] for at, final in known))
-            guess.append(progress.values[name] + gain)
+            guess.append(now[name] + better(best[name] - at[name] for at, best in known))
         rows = [[values[name] for name in self._directions] for values in front]
         if 0 in pareto.front([guess, *rows], list(self._directions.values())):
             return None
         shown = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._directions, guess, strict=True))
-        return f"dominated after {progress.fraction:.0%} even if it gained as much as any: {shown}"
+        return f"dominated after {fraction:.0%} even if it gained as much as any: {shown}"
 
-
-def _at(curve: Curve, fraction: float) -> Mapping[str, float] | None:
-    """The last values reported at or before a fraction."""
-    values = None
-    for reported, found in curve:
-        if reported <= fraction + 1e-9:
-            values = found
-    return values
+    def _best(self, curve: Curve, fraction: float) -> dict[str, float]:
+        """Best values reported at or before a fraction, each by itself; empty without any."""
+        reported = [values for at, values in curve if at <= fraction + 1e-9]
+        best = {"maximize": max, "minimize": min}
+        return {
+            name: best[direction](values[name] for values in reported)
+            for name, direction in self._directions.items()
+            if reported
+        }

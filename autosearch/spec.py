@@ -286,7 +286,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
     narrowed = False
     for override in overrides:
         _apply(content, override)
-        narrowed |= override.startswith("space.")
+        narrowed |= override.startswith(("space.", "space="))
     if narrowed:
         content |= _fitting_start(content)
     return parse_spec(content)

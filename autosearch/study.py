@@ -164,13 +164,14 @@ class StudyDriver:
             trial, key = self._trial(number), "curve"
             # A trial that lost its worker starts anew, and so does its curve.
             earlier = [p for p in trial.user_attrs.get(key, ()) if p[0] < progress.fraction]
-            trial.set_user_attr(key, [*earlier, [progress.fraction, progress.values]])
+            curve = [*earlier, [progress.fraction, progress.values]]
+            trial.set_user_attr(key, curve)
             scored = [r for r in self._records.values() if r.status == Status.COMPLETE]
             if len(self._objectives) == 1:
                 reason = self._stopping.halved(trial, progress, len(scored))
             else:
                 finished = [(r.curve, r.values) for r in scored if r.curve]
-                reason = self._stopping.hopeless(progress, finished, list(self._front().values()))
+                reason = self._stopping.hopeless(curve, finished, list(self._front().values()))
         if reason is None:
             return None
         measured = {"fraction": progress.fraction}

@@ -41,10 +41,21 @@ def test_a_trial_is_stopped_when_even_the_largest_gain_leaves_it_dominated(
     fraction: float, now: dict[str, float], stopped: bool
 ) -> None:
     stopping = EarlyStopping(PrunerSpec(startup_trials=2), BOTH)
-    reason = stopping.hopeless(Progress(fraction, now), HISTORY, FRONT)
+    reason = stopping.hopeless([(fraction, now)], HISTORY, FRONT)
     assert (reason is not None) == stopped
     for patient in (PrunerSpec(name="none"), PrunerSpec(startup_trials=3)):
-        assert EarlyStopping(patient, BOTH).hopeless(Progress(0.5, now), HISTORY, FRONT) is None
+        assert EarlyStopping(patient, BOTH).hopeless([(0.5, now)], HISTORY, FRONT) is None
+
+
+def test_a_curve_that_dips_counts_as_the_best_it_has_reached() -> None:
+    stopping = EarlyStopping(PrunerSpec(startup_trials=2), BOTH)
+    up_and_down = [(0.3, values(2.5, 0.36)), (0.5, values(2.5, 0.02))]
+    assert stopping.hopeless(up_and_down, HISTORY, FRONT) is None
+    assert stopping.hopeless(up_and_down[1:], HISTORY, FRONT) is not None
+    low = [(0.5, values(2.5, 0.34))]
+    assert stopping.hopeless(low, HISTORY, FRONT) is not None
+    dipped = (((0.5, values(1, 0.2)), (0.8, values(1, 0.35))), values(1, 0.25))
+    assert stopping.hopeless(low, [*HISTORY, dipped], FRONT) is None
 
 
 def make_spec(objectives: list[str], **pruner: object) -> StudySpec:

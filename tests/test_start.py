@@ -83,3 +83,4 @@ def test_what_a_narrower_space_does_not_hold_is_left_out() -> None:
     )
     assert [one["width"] for one in whole.start] == [1.0, 1.2]
     assert narrow.start == whole.start[1:]
+    assert load_spec(find_space("autopatch"), ["space={width: 1.2}"]).start == []
