@@ -393,6 +393,15 @@ def test_factors_weigh_the_samples(asked) -> None:
     assert values[True] > values[False]
 
 
+def test_a_map_that_forbids_every_place_is_no_division_by_zero() -> None:
+    net = location_net()
+    with torch.no_grad():
+        net.last.bias.fill_(-200.0)
+    settings = replace(LOCATION, normalise_factors=True, epochs=1, images_per_epoch=2)
+    trainer, _ = train(settings, Squares(("one",)), location_net=net)
+    assert trainer.curve[-1].inner == 0.0 and math.isfinite(trainer.curve[-1].outer)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_price_of_locations_is_a_direct_term(asked, reduction) -> None:
     settings = replace(

@@ -35,6 +35,9 @@ _LOOKS, _LOOKED_AT, _LOOK_SIZE = 5, 4, 64
 _GAMMA_PIXELS = 256 * 256
 """At this size, the mean of a location map costs as much as its sum."""
 
+_LEAST_FACTOR = 1e-6
+"""Smallest sum of factors, as a share of their number, that losses are divided by."""
+
 OuterTask = Literal["source_weights", "location", "both", "none"]
 
 
@@ -313,7 +316,8 @@ class BilevelTrainer:
         factors = self._outer.factors(p, batch.originals, batch.areas)
         means = (factors * losses).mean(dim=1)
         if self._settings.normalise_factors:
-            means = means / factors.mean(dim=1)
+            # Where every place is as good as forbidden, both are 0.
+            means = means / factors.mean(dim=1).clamp(min=_LEAST_FACTOR)
         return self._outer.source_weights(p) @ means
 
     def _outer_step(self, batch: Batch, step: int, scale: float | None) -> _OuterStep:
