@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autosearch.data import Report
+from autosearch.errors import one_line
 from autosearch.final_view import Tests, tested_names, with_interval
 from autosearch.objectives import Objective
 from autosearch.trials import SCORED, Status, Summary, TrialRecord
@@ -186,7 +187,7 @@ def trial_table(record: TrialRecord) -> RenderableType:
     table.add_row("trial", str(record.number))
     table.add_row("status", str(record.status))
     if record.reason:
-        table.add_row("reason", escape(record.reason))
+        table.add_row("reason", escape(one_line(record.reason)))
     if record.cached_from is not None:
         table.add_row("values from", f"trial {record.cached_from}")
     for title in ("values", "measured", "seconds", "params", "canonical"):
@@ -204,7 +205,7 @@ def counts_line(counts: Mapping[str, int]) -> str:
 
 def check_report(report: Report) -> Iterable[RenderableType]:
     """What a dataset holds and what is wrong with it."""
-    yield f"[bold]{escape(report.category)}[/] in {escape(str(report.root))}"
+    yield f"[bold]{escape(report.category)}[/] in {escape(one_line(str(report.root)))}"
     table = Table(box=None, title="images", title_justify="left")
     kinds = list(dict.fromkeys(kind for types in report.counts.values() for kind in types))
     for column in ("split", *kinds, "all"):
@@ -229,9 +230,8 @@ def check_report(report: Report) -> Iterable[RenderableType]:
         yield areas
     for problem in report.problems:
         colour = "red" if problem.severity == "error" else "yellow"
-        yield Text.assemble(
-            (problem.severity, colour), f" {problem.path}: {problem.problem}; {problem.remedy}"
-        )
+        line = one_line(f"{problem.path}: {problem.problem}; {problem.remedy}")
+        yield Text.assemble((problem.severity, colour), f" {line}")
     if not report.problems:
         yield "[green]no problems found[/]"
 
@@ -293,7 +293,7 @@ def _listed(types: Mapping[str, int]) -> str:
 def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) >= 10 or value.is_integer() else f"{value:.4f}"
-    return str(value)
+    return one_line(str(value))
 
 
 def _clock(seconds: float) -> str:

@@ -131,7 +131,12 @@ class ParameterInfo:
             ConfigError: Names the parameter, the value and what is allowed.
         """
         key = f"space.{parameter.name}"
-        for value in parameter.values():
+        if self.choices is not None and parameter.size() > len(self.choices):
+            allowed = f"values among {list(self.choices)}"
+            raise ConfigError(key, parameter.to_plain(), allowed)
+        # Between two numbers that are allowed all are; there may be more than can be listed.
+        number = parameter.kind != "choice" and self.choices is None
+        for value in parameter.ends() if number else parameter.values():
             if self.choices is not None:
                 if value not in self.choices:
                     raise ConfigError(key, value, f"values among {list(self.choices)}")

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+_LONGEST_LINE, _LONGEST_VALUE = 1500, 600
+
 
 class AutosearchError(Exception):
     """Base of all errors that are the input's fault, not the program's."""
@@ -25,7 +27,7 @@ class ConfigError(AutosearchError):
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}: {value!r} is not allowed; expected {allowed}")
+        super().__init__(f"{key}: {_shown(value)} is not allowed; expected {allowed}")
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
@@ -65,6 +67,30 @@ class Infeasible(AutosearchError):
 
 class TrialTimeout(BaseException):
     """A trial ran longer than its time limit; no `except Exception` in it may hold it up."""
+
+
+def one_line(text: str) -> str:
+    """Text of any origin as one line that a terminal shows and does not obey.
+
+    What cannot be printed (line breaks, control characters, bytes of file names that are no text)
+    stands as its escape sequence; of very long text the middle is left out.
+    """
+    escaped = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
+    if len(escaped) <= _LONGEST_LINE:
+        return escaped
+    return f"{escaped[: _LONGEST_LINE // 2]} … {escaped[-_LONGEST_LINE // 2 :]}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than some thousand digits.
+        return "a number of too many digits"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return f"{text[: _LONGEST_VALUE // 2]} … {text[-_LONGEST_VALUE // 2 :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -12,11 +12,34 @@ from typing import BinaryIO
 
 import platformdirs
 
+from autosearch.errors import ConfigError
+
 
 def cache_dir(*parts: str) -> Path:
     """Folder for downloads and generated data: ``$AUTOSEARCH_CACHE`` or the user's cache."""
     root = os.environ.get("AUTOSEARCH_CACHE") or platformdirs.user_cache_dir("autosearch")
     return Path(root, *parts)
+
+
+def user_path(text: str, key: str) -> Path:
+    """A path as a user wrote it, ``~`` expanded. Nothing needs to be there.
+
+    Args:
+        text: What was written.
+        key: Where, for the error.
+
+    Raises:
+        ConfigError: It can be no path on this machine: too long, a link to itself, a home of
+            nobody, a null byte, or below a folder that may not be entered.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.resolve()
+        path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(key, text, f"a path that can be followed ({problem})") from None
+    return path
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

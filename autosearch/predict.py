@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autosearch.data.images import EXTENSIONS, read_image, resize
-from autosearch.errors import AutosearchError, ConfigError, DataError
+from autosearch.errors import AutosearchError, ConfigError, DataError, one_line
 from autosearch.export.folder import ExportedModel
-from autosearch.files import publish, write_atomic
+from autosearch.files import publish, user_path, write_atomic
 from autosearch.maps import heat
 from autosearch.thresholds import decide
 
@@ -114,7 +114,7 @@ def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
     """
     found: dict[Path, str] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = user_path(argument, "IMAGES")
         if path.is_dir():
             members = _members(path, out)
         elif path.exists():
@@ -250,9 +250,12 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _load(found: Found, size: int) -> _Loaded | Skipped:
     try:
+        str(found.path).encode()
         if not found.path.is_file():
             raise DataError(found.path, "is no file", "name images or folders")
         image = read_image(found.path)
+    except UnicodeEncodeError:
+        return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
     photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)

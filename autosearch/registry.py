@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosearch.errors import AutosearchError, ConfigError, did_you_mean
+from autosearch.files import user_path
 from autosearch.objectives import TABLE, Objective
 from autosearch.spec import StudySpec
 
@@ -77,7 +78,7 @@ def find_space(name: str) -> Path:
     Raises:
         ConfigError: There is neither such a file nor such a name.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, "SPACE")
     if path.is_file():
         return path
     known = spaces()

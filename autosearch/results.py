@@ -1,8 +1,9 @@
 """The folder ``results/<study>/``: what is written during a search and read by all that follows.
 
 ``spec.yaml`` (resolved), ``meta.json`` (versions, seeds, hashes, machine), ``study.journal``
-(Optuna's), ``trials/<number>/`` (artifacts, tracebacks) and ``pareto.csv``. Files other than the
-journal appear whole or not at all.
+(Optuna's) or ``storage.json`` (which database has the trials instead), ``trials/<number>/``
+(artifacts, tracebacks), ``pareto.csv`` and ``study.log``. Files other than journal and log appear
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
@@ -23,16 +26,24 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch import pareto
-from autosearch.errors import StudyError
+from autosearch.database import Database, read_place, write_place
+from autosearch.errors import AutosearchError, StudyError
 from autosearch.files import FileLock, write_atomic
+from autosearch.outbox import Outbox
 from autosearch.spec import StudySpec, load_spec
+from autosearch.stored import FORMAT, read_meta, read_test
 from autosearch.trials import SCORED, Outcome, Status, TrialRecord
 
 STUDY = "study"
-"""Name of the one Optuna study in a journal."""
+"""Name of the one Optuna study in a journal; in a database it has the name that it was given."""
+
+_Result = TypeVar("_Result")
 
 TEST = "test.json"
 """What a trial reached on the test split, written by ``autosearch evaluate`` alone."""
+
+_CREATE_STUDY = 0
+"""What the first line of a journal does, as Optuna numbers it."""
 
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
@@ -41,26 +52,63 @@ _OWN_ATTRIBUTES = {
 
 
 class StudyFolder:
-    """Paths and files of one study."""
+    """Paths and files of one study.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: The folder.
+        database: Where a new study's trials shall be; by default in a file of the folder.
+    """
+
+    def __init__(self, path: Path, database: Database | None = None) -> None:
+        self.path, self._given = path, database
 
     @classmethod
-    def open(cls, path: Path) -> StudyFolder:
+    def open(cls, path: Path, url: str | None = None) -> StudyFolder:
         """An existing study's folder.
 
+        Args:
+            path: The folder.
+            url: Of the database that has its trials, with user and password.
+
         Raises:
-            StudyError: There is no study.
+            StudyError: There is no study, or it is not in that database; a newer program made it,
+                or somebody put a link in the place of a trial's folder.
         """
         folder = cls(path)
         if not folder.exists():
             raise StudyError(f"{path}: no study here (no spec.yaml and study.journal)")
+        folder.load_meta()
+        for place in (path / "trials", *path.glob("trials/*")):
+            if place.is_symlink():
+                raise StudyError(f"{place}: is a link, which leads out of the study's folder")
+        if folder.storage_path.is_file():
+            folder._given = read_place(folder.storage_path, url)
+        elif url is not None:
+            raise StudyError(f"{path}: the trials are in {folder.journal_path}, in no database")
         return folder
 
     def exists(self) -> bool:
         """Whether a study has been started in the folder."""
-        return self.spec_path.is_file() and self.journal_path.is_file()
+        return self.spec_path.is_file() and (
+            self.journal_path.is_file() or self.storage_path.is_file()
+        )
+
+    @cached_property
+    def database(self) -> Database | None:
+        """Who has the trials, if it is not the journal."""
+        if self._given is None and self.storage_path.is_file():
+            return read_place(self.storage_path)
+        return self._given
+
+    @property
+    def study(self) -> str:
+        """The name of the Optuna study."""
+        return self.database.study if self.database else STUDY
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """For outcomes that a database does not have yet; a journal is as near as any file."""
+        return Outbox(self.path / "outbox") if self.database else None
 
     @property
     def spec_path(self) -> Path:
@@ -77,6 +125,16 @@ class StudyFolder:
         """Optuna's journal; opens in optuna-dashboard."""
         return self.path / "study.journal"
 
+    @property
+    def storage_path(self) -> Path:
+        """Which database has the trials, if the journal does not."""
+        return self.path / "storage.json"
+
+    @property
+    def log_path(self) -> Path:
+        """What happened to the study, line by line."""
+        return self.path / "study.log"
+
     def trial_path(self, number: int) -> Path:
         """Folder of one trial."""
         return self.path / "trials" / str(number)
@@ -86,63 +144,116 @@ class StudyFolder:
         return load_spec(self.spec_path)
 
     def load_meta(self) -> dict[str, Any]:
-        """What `write_meta` wrote; empty if the search never came so far."""
-        try:
-            meta = json.loads(self.meta_path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise StudyError(f"{self.meta_path}: cannot be read ({error})") from None
-        return meta if isinstance(meta, dict) else {}
+        """What `write_meta` wrote; empty if the search never came so far.
+
+        Raises:
+            StudyError: It is damaged, or written by a newer program.
+        """
+        return read_meta(self.meta_path)
 
     def write_spec(self, spec: StudySpec) -> None:
-        """Write the resolved spec."""
+        """Write the resolved spec, and before it which database has the trials."""
+        if self.database is not None:
+            write_place(self.storage_path, self.database)
         write_atomic(self.spec_path, spec.to_yaml())
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Write versions, seeds, hashes and the machine."""
-        write_atomic(self.meta_path, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+        content = {"format": FORMAT, **meta}
+        write_atomic(self.meta_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def storage(self, *, repair: bool = False) -> optuna.storages.JournalStorage:
+    def storage(self, *, repair: bool = False) -> optuna.storages.BaseStorage:
         """The study's Optuna storage, made if there is none.
 
         Args:
-            repair: Cut off half a line that a process killed in the middle of an append has left;
-                nothing that is added after it could be read. It never holds a told trial. Only
-                for those who write: a reader might cut what a writer is just adding.
+            repair: Cut off what stands behind the last whole line: half a line, as a process
+                killed in the middle of an append leaves it, or what a power cut leaves. Nothing
+                that is added after it could be read. It never holds a told trial. Only for those
+                who write: a reader might cut what a writer is just adding.
 
         Raises:
-            StudyError: The folder cannot be made.
+            StudyError: The folder cannot be made, the database cannot be reached, or the journal
+                is damaged.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyError(f"{self.path}: cannot be made ({error.strerror})") from None
+        if self.database is not None:
+            return self.database.storage
         if repair:
-            _cut_unfinished_line(self.journal_path)
-        return optuna.storages.JournalStorage(_Journal(self.journal_path))
+            _cut_damaged_end(self.journal_path, begun=self.spec_path.is_file())
+        with self._replaying():
+            return optuna.storages.JournalStorage(_Journal(self.journal_path))
 
-    def lock(self) -> FileLock:
-        """To be held by whoever hands out trials."""
-        return FileLock(self.path / "study.lock")
+    def exclusively(self, action: Callable[[], _Result]) -> _Result:
+        """Do what only one of those who hand out trials may do at a time.
+
+        Args:
+            action: Is repeated from its start if a database is lost on the way.
+        """
+        if self.database is not None:
+            return self.database.exclusively(action)
+        with FileLock(self.path / "study.lock"):
+            return action()
 
     def records(self) -> list[TrialRecord]:
         """All trials in order of number.
 
         Raises:
-            StudyError: The journal holds no study.
+            StudyError: The journal holds no study or is damaged, or the spec is another one's.
         """
+        storage = self.storage()
+        with self._replaying():
+            if self.study not in optuna.get_all_study_names(storage):
+                place = f"{self.database.address}, {self.study}" if self.database else ""
+                raise StudyError(f"{place or self.journal_path}: holds no study")
+            study = optuna.load_study(study_name=self.study, storage=storage)
+            names = study.metric_names or [f"value_{i}" for i in range(len(study.directions))]
+            # A crash between the study's first lines leaves it without names, and without trials.
+            named = {"objectives": names} if study.metric_names else {}
+            self._check_spec({**study.user_attrs.get("guard", {}), **named})
+            return [record_of(trial, names) for trial in study.get_trials(deepcopy=False)]
+
+    def _check_spec(self, made: Mapping[str, Any]) -> None:
+        """Refuse a spec that somebody has put in the place of the study's own."""
+        if not self.spec_path.is_file():
+            return
+        now = self.load_spec().identity()
+        for name in ("runner", "objectives", "space"):
+            if made.get(name, now[name]) != now[name]:
+                old, new = _difference(made[name], now[name])
+                raise StudyError(
+                    f"{self.spec_path}: is not the spec of this study, which was made with "
+                    f"another {name}: {old} then, {new} now"
+                )
+
+    @contextmanager
+    def _replaying(self) -> Iterator[None]:
+        """Name the journal where Optuna, which replays it unchecked, fails in any way at all."""
         try:
-            study = optuna.load_study(study_name=STUDY, storage=self.storage())
-        except KeyError:
-            raise StudyError(f"{self.journal_path}: holds no study") from None
-        names = study.metric_names or [f"value_{i}" for i in range(len(study.directions))]
-        return [record_of(trial, names) for trial in study.get_trials(deepcopy=False)]
+            yield
+        except (AutosearchError, OSError):
+            raise
+        except Exception as error:
+            if self.database is not None:
+                raise
+            raise StudyError(
+                f"{self.journal_path}: is damaged ({type(error).__name__}: {error}); `autosearch "
+                "resume` mends its end, anything else needs a copy of it"
+            ) from None
+
+    def leases(self) -> list[float]:
+        """When those who work on trials must have renewed their leases, in seconds since 1970."""
+        study = optuna.load_study(study_name=self.study, storage=self.storage())
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        given = [trial.user_attrs.get("lease") for trial in running]
+        return [lease["expires"] for lease in given if lease]
 
     def write_test(self, number: int, figures: Mapping[str, Any]) -> None:
         """Keep what a trial reached on the test split."""
         text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomic(self.trial_path(number) / TEST, text)
+        self._write(number, TEST, text)
 
     def load_tests(self) -> dict[int, dict[str, Any]]:
         """What `write_test` wrote, by trial number; few trials have it.
@@ -152,18 +263,28 @@ class StudyFolder:
         """
         found = {}
         for path in self.path.glob(f"trials/*/{TEST}"):
-            try:
-                found[int(path.parent.name)] = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise StudyError(f"{path}: cannot be read ({error})") from None
+            if path.parent.name.isdecimal():
+                found[int(path.parent.name)] = read_test(path)
         return dict(sorted(found.items()))
 
     def write_outcome(self, number: int, outcome: Outcome) -> None:
-        """Keep a trial's artifacts and traceback."""
+        """Keep a trial's artifacts and traceback.
+
+        Raises:
+            StudyError: The trial's folder is a link, or an artifact's name leads out of it.
+        """
         for name, content in outcome.artifacts.items():
-            write_atomic(self.trial_path(number) / name, content)
+            self._write(number, name, content)
         if outcome.traceback:
-            write_atomic(self.trial_path(number) / "traceback.txt", outcome.traceback)
+            self._write(number, "traceback.txt", outcome.traceback)
+
+    def _write(self, number: int, name: str, content: bytes | str) -> None:
+        """Write a file of a trial, into the trial's own folder and no other."""
+        folder = self.trial_path(number)
+        own = Path(name).name == name != ".."
+        if not own or folder.is_symlink() or folder.parent.is_symlink():
+            raise StudyError(f"{folder / name}: lies outside of the study's folder")
+        write_atomic(folder / name, content)
 
 
 class _Journal(JournalFileBackend):
@@ -191,7 +312,10 @@ class _Journal(JournalFileBackend):
 
 
 def open_study(
-    storage: optuna.storages.BaseStorage, directions: Mapping[str, str], guard: Mapping[str, Any]
+    storage: optuna.storages.BaseStorage,
+    directions: Mapping[str, str],
+    guard: Mapping[str, Any],
+    name: str = STUDY,
 ) -> optuna.Study:
     """Create or continue the study, refusing one that was made from something else.
 
@@ -199,18 +323,22 @@ def open_study(
         storage: As `StudyFolder.storage` gives it.
         directions: Objective name to ``minimize`` or ``maximize``.
         guard: What must not change as long as the study lasts, by name.
+        name: Of the Optuna study.
 
     Raises:
         StudyError: The guard is another than when the study was made; both values are shown.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    existing = STUDY in optuna.get_all_study_names(storage)
-    study = optuna.create_study(
-        study_name=STUDY,
-        storage=storage,
-        directions=[StudyDirection[direction.upper()] for direction in directions.values()],
-        load_if_exists=True,
-    )
+    existing = name in optuna.get_all_study_names(storage)
+    if existing:
+        study = optuna.load_study(study_name=name, storage=storage)
+    else:
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=[StudyDirection[direction.upper()] for direction in directions.values()],
+            load_if_exists=True,
+        )
     if not existing or "guard" not in study.user_attrs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -304,10 +432,32 @@ def _difference(old: object, new: object) -> tuple[str, str]:
     return str(old), str(new)
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    if not path.is_file() or path.stat().st_size == 0:
+def _cut_damaged_end(path: Path, begun: bool) -> None:
+    """Cut a journal behind its last whole line, unless that would make a study begin anew."""
+    if not path.is_file():
         return
     with FileLock(path):
         content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
+        end = len(content)
+        while end and _operation(content[_before(content, end) : end]) is None:
+            end = _before(content, end)
+        first = _operation(content[: content.find(b"\n") + 1])
+        if first != _CREATE_STUDY and (begun or end or b"\n" in content):
+            raise StudyError(f"{path}: does not begin as a journal; restore it from a copy")
+        if end < len(content):
+            os.truncate(path, end)
+
+
+def _before(content: bytes, end: int) -> int:
+    """Where the line begins that ends at ``end``."""
+    return content.rfind(b"\n", 0, end - 1) + 1
+
+
+def _operation(line: bytes) -> int | None:
+    """What a line of a journal does, None if it is none."""
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    code = entry.get("op_code") if isinstance(entry, dict) else None
+    return code if isinstance(code, int) else None

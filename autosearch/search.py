@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -14,16 +15,18 @@ from typing import Any
 from autosearch import __version__, registry
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL, SearchData
+from autosearch.database import VARIABLE, Database
 from autosearch.detector import Detector, Runner, check_space
 from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.evaluate import TrialEvaluator, build
 from autosearch.executors import Executor
-from autosearch.files import write_atomic
+from autosearch.files import user_path, write_atomic
 from autosearch.metrics import Truth
 from autosearch.objectives import Objective
 from autosearch.results import StudyFolder, front, front_csv
 from autosearch.spec import ArchitectureSpec, StudySpec
 from autosearch.study import StudyDriver
+from autosearch.study_log import StudyLog, silent
 from autosearch.synthesis import FolderTextures
 from autosearch.synthesis.split import add_synthetic
 from autosearch.trials import SCORED, TrialRecord, trial_seed
@@ -144,19 +147,35 @@ def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
 
 
 def open_driver(
-    inputs: Inputs, folder: StudyFolder, listener: Callable[[TrialRecord], None] | None = None
+    inputs: Inputs,
+    folder: StudyFolder,
+    listener: Callable[[TrialRecord], None] | None = None,
+    log: StudyLog | None = None,
 ) -> StudyDriver:
     """Create the study or continue it, and write its spec and its meta data."""
+    resumed, spec = folder.exists(), inputs.spec.study
+    guard = inputs.guard()
+    if folder.database is not None:
+        # Whoever joins brings a spec of his own; with another seed, equal trials would differ.
+        guard["seed"] = inputs.spec.study.seed
     driver = StudyDriver(
         folder,
         inputs.spec,
         inputs.directions,
         inputs.runner.canonical,
-        inputs.guard(),
+        guard,
         listener,
+        log.note if log else silent,
     )
+    meta = inputs.meta()
     folder.write_spec(inputs.spec)
-    folder.write_meta(inputs.meta())
+    folder.write_meta(meta)
+    if log is not None:
+        versions = {"autosearch": meta["autosearch"], **meta["packages"]}
+        its = {"study": spec.name, "runner": spec.runner, "seed": spec.seed, "trials": spec.trials}
+        told = driver.summary().finished
+        log.begin(**its, objectives=inputs.directions, resumed=resumed, told=told,
+                  versions=versions)  # fmt: skip
     return driver
 
 
@@ -164,6 +183,10 @@ def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Exec
     """Search until the budget is met or somebody stops it; give back what is unfinished."""
     try:
         executor.run(driver, TrialEvaluator(inputs.spec, inputs.runner, inputs.data))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        driver.note("search failed", logging.ERROR, reason=reason)
+        raise
     finally:
         driver.close()
         write_front(folder, inputs.directions)
@@ -175,8 +198,14 @@ def write_front(folder: StudyFolder, directions: Mapping[str, str]) -> None:
 
 
 def make_executor(name: str, address: str | None = None) -> Executor:
-    """The executor of a name: ``ray`` or ``local``."""
+    """The executor of a name: ``ray`` or ``local``.
+
+    Raises:
+        ConfigError: An address was given to one that joins no cluster.
+    """
     if name == "local":
+        if address is not None:
+            raise ConfigError("--address", address, "nothing with --executor local")
         from autosearch.executors.local import LocalExecutor
 
         return LocalExecutor()
@@ -185,17 +214,29 @@ def make_executor(name: str, address: str | None = None) -> Executor:
     return RayTuneExecutor(address)
 
 
-def new_folder(results: Path, spec: StudySpec, resume: bool) -> StudyFolder:
+def new_folder(
+    results: Path, spec: StudySpec, resume: bool, url: str | None = None
+) -> StudyFolder:
     """The folder of a study about to be run.
+
+    Args:
+        results: The folder that holds it.
+        spec: The study.
+        resume: Whether it may be there already.
+        url: Of the database that shall have its trials; by default the environment variable's.
 
     Raises:
         StudyError: There is one already, and it was not asked to continue it.
     """
-    folder = StudyFolder(results / spec.study.name)
-    if folder.exists() and not resume:
+    path = results / spec.study.name
+    if not StudyFolder(path).exists():
+        given = url or os.environ.get(VARIABLE)
+        return StudyFolder(path, Database(given, spec.study.name) if given else None)
+    folder = StudyFolder.open(path, url)
+    if not resume:
         if not folder.records():
             # Left by a run that ended before its first trial, on an error perhaps.
-            folder.journal_path.unlink()
+            folder.journal_path.unlink(missing_ok=True)
             return folder
         raise StudyError(
             f"{folder.path}: this study exists; continue it with `autosearch resume "
@@ -245,7 +286,7 @@ def _with_architecture(spec: StudySpec) -> StudySpec:
     backbone = spec.backbone
     if backbone.study is None or backbone.trial is None:
         return spec
-    folder = StudyFolder.open(Path(backbone.study).expanduser().resolve())
+    folder = StudyFolder.open(user_path(backbone.study, "backbone.study").resolve())
     records, other = folder.records(), folder.load_spec()
     if backbone.trial >= len(records):
         allowed = f"a trial of {folder.path}, which has {len(records)}, the first being 0"
@@ -295,13 +336,14 @@ def _textures_sha256(spec: StudySpec) -> str | None:
 def _absolute(spec: StudySpec) -> StudySpec:
     """Make paths absolute and name a dataset with a root after its folder."""
     if spec.synthesis.textures is not None:
-        folder = str(Path(spec.synthesis.textures).expanduser().resolve())
+        given = user_path(spec.synthesis.textures, "synthesis.textures")
+        folder = str(given.resolve())
         synthesis = spec.synthesis.model_copy(update={"textures": folder})
         spec = spec.model_copy(update={"synthesis": synthesis})
     dataset = spec.dataset
     if dataset.root is None:
         return spec
-    root = Path(dataset.root).expanduser().resolve()
+    root = user_path(dataset.root, "dataset.root").resolve()
     name = root.stem if dataset.name == "demo" else dataset.name
     changed = dataset.model_copy(update={"root": str(root), "name": name})
     return spec.model_copy(update={"dataset": changed})

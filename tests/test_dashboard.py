@@ -89,6 +89,7 @@ class TestServer:
         )
         assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"
         assert "unsafe" not in policy["script-src"] and "http" not in str(policy)
+        assert headers["X-Frame-Options"] == "DENY"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
 
@@ -166,6 +167,31 @@ class TestServer:
         for number in ("900", "901"):
             answer = ask(client, study="first", number=number, name="traceback.txt")
             assert answer.status_code == 404 and b"secret" not in answer.data
+
+    def test_nothing_but_reading_has_an_address(self, results: Path) -> None:
+        rules = make_app(Library(results), PORT).server.url_map.iter_rules()
+        reading = {"GET", "HEAD", "OPTIONS"}
+        others = {rule.rule: set(rule.methods or ()) - reading for rule in rules}
+        # Dash's way to ask; what answers it is `refresh`, which only reads.
+        assert {rule: methods for rule, methods in others.items() if methods} == {
+            "/_dash-update-component": {"POST"}
+        }
+
+    def test_pages_of_others_can_ask_nothing_without_being_asked_back(self, client: Any) -> None:
+        # What a page may send to another host at will is a form or plain text.
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+            answer = client.post(
+                "/_dash-update-component", headers=HERE, data=b"{}", content_type=kind
+            )
+            assert answer.status_code == 415
+            assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+    def test_a_question_of_any_length_is_not_read(self, client: Any) -> None:
+        answer = client.post(
+            "/_dash-update-component", headers=HERE, data=b" " * 2_000_000,
+            content_type="application/json",
+        )  # fmt: skip
+        assert answer.status_code == 413
 
     def test_nothing_is_written_whatever_is_asked(self, client: Any, results: Path) -> None:
         before = snapshot(results)

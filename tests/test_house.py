@@ -12,11 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each room imports only from those before it.
 ROOMS = (
-    "errors", "files", "space", "spec", "trials", "pareto", "metrics", "thresholds", "bootstrap",
-    "data", "synthesis", "features", "supernets", "weights", "complexity", "pruning", "memory",
-    "coreset", "detector", "objectives", "registry", "maps", "results", "sampling",
-    "early_stopping", "study", "evaluate", "executors", "search", "correlation", "final",
-    "final_view", "console", "export", "predict", "report", "cli",
+    "errors", "files", "study_log", "database", "space", "spec", "trials", "stored", "outbox",
+    "pareto", "metrics",
+    "thresholds", "bootstrap", "data", "synthesis", "features", "supernets", "weights",
+    "complexity", "pruning", "memory", "coreset", "detector", "objectives", "registry",
+    "maps", "results", "sampling", "early_stopping", "study", "evaluate", "executors",
+    "search", "correlation", "final", "final_view", "console", "export", "predict", "report",
+    "cli",
 )  # fmt: skip
 
 # What systems that are searched may know: the contracts and the parts they are built from.

@@ -94,7 +94,7 @@ class TestErrors:
             ("study.name=..", "study.name", "..", "pattern"),
             ("study.timeout=soon", "study.timeout", "soon", "number"),
             ("study.timeout=0", "study.timeout", 0, "greater than 0"),
-            ("study.trial_timeout=.inf", "study.trial_timeout", math.inf, "finite"),
+            ("study.trial_timeout=.inf", "study.trial_timeout", math.inf, "less than"),
             ("study=3", "study", 3, "dictionary"),
             ("sampler.name=cmaes", "sampler.name", "cmaes", "'tpe'"),
             ("dataset.image_size=16", "dataset.image_size", 16, "32"),

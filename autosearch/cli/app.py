@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
+from rich.markup import escape
 
 from autosearch import __version__
 from autosearch.cli.dashboard import dashboard
 from autosearch.cli.evaluate import evaluate
 from autosearch.cli.export import export, predict
 from autosearch.cli.report import report
+from autosearch.cli.storage import AddressOption, StorageOption, hidden
 from autosearch.cli.supernet import supernet_app
-from autosearch.errors import AutosearchError
+from autosearch.errors import one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.results import StudyFolder
@@ -52,6 +53,15 @@ class ExecutorName(StrEnum):
     LOCAL = "local"
 
 
+class LogLevel(StrEnum):
+    """What is written into a study's log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")]
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="Trials in all, replacing the spec's.")
@@ -62,6 +72,9 @@ Timeout = Annotated[
 ]
 ExecutorOption = Annotated[
     ExecutorName, typer.Option("--executor", help="Ray Tune workers, or this process alone.")
+]
+LevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", help="Least level that goes into study.log.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -87,6 +100,9 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the study if it exists.")
     ] = False,
+    address: AddressOption = None,
+    storage: StorageOption = None,
+    log_level: LevelOption = LogLevel.INFO,
 ) -> None:
     """Search a space: trials, progress, and the Pareto front at the end.
 
@@ -100,7 +116,8 @@ def run(
     given["study.name"] = study_name(name) if name else None
     extra = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     spec = load_spec(find_space(space), [*(overrides or []), *extra])
-    _search(spec, new_folder(results, spec, resume), executor)
+    folder = new_folder(results, spec, resume, hidden(storage))
+    _search(spec, folder, executor, address, log_level)
 
 
 @app.command()
@@ -109,15 +126,18 @@ def resume(
     trials: Trials = None,
     timeout: Timeout = None,
     executor: ExecutorOption = ExecutorName.RAY,
+    address: AddressOption = None,
+    storage: StorageOption = None,
+    log_level: LevelOption = LogLevel.INFO,
 ) -> None:
     """Continue a study that was stopped, or give a finished one more trials."""
     from autosearch.results import StudyFolder
     from autosearch.spec import load_spec
 
-    folder = StudyFolder.open(directory)
+    folder = StudyFolder.open(directory, hidden(storage))
     given = {"study.trials": trials, "study.timeout": timeout}
     extra = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    _search(load_spec(folder.spec_path, extra), folder, executor)
+    _search(load_spec(folder.spec_path, extra), folder, executor, address, log_level)
 
 
 @app.command()
@@ -285,31 +305,43 @@ def check(
         raise typer.Exit(1)
 
 
-def _search(spec: StudySpec, folder: StudyFolder, executor: ExecutorName) -> None:
+def _search(
+    spec: StudySpec,
+    folder: StudyFolder,
+    executor: ExecutorName,
+    address: str | None,
+    log_level: LogLevel,
+) -> None:
     from autosearch import console as view
     from autosearch import search
     from autosearch.results import counts, front
+    from autosearch.study_log import StudyLog
 
+    if folder.database is not None:
+        folder.database.open()
+    chosen = search.make_executor(executor, address)
     with _reading(console) as progress:
         inputs = search.load_inputs(spec, progress)
     meta = inputs.meta()
     _print_all(view.provenance(meta), view.warnings(meta))
     shown = view.SearchProgress(console, inputs.objectives, spec.study.trials)
-    driver = search.open_driver(
-        inputs, folder, lambda record: shown.update(driver.summary(), record)
-    )
-    shown.update(driver.summary())
-    with shown.shown():
-        search.run(inputs, folder, driver, search.make_executor(executor))
+    with StudyLog(folder.log_path, log_level) as log:
+        driver = search.open_driver(
+            inputs, folder, lambda record: shown.update(driver.summary(), record), log
+        )
+        shown.update(driver.summary())
+        with shown.shown():
+            search.run(inputs, folder, driver, chosen)
     records = folder.records()
     best = front(records, inputs.directions)
     console.print(view.front_table(best, inputs.objectives))
     _print_all(view.warnings(meta))
     number = counts(records)
-    console.print(f"{view.counts_line(number)}; results in [bold]{folder.path}[/]")
+    place = escape(str(folder.path))
+    console.print(f"{view.counts_line(number)}; results in [bold]{place}[/]")
     if sum(number.values()) - number["running"] < spec.study.trials:
         why = "Stopped" if driver.stopped else "Time is up"
-        console.print(f"{why}. Continue with: autosearch resume {folder.path}")
+        console.print(f"{why}. Continue with: autosearch resume {place}")
         raise typer.Exit(INTERRUPTED if driver.stopped else 0)
     console.print("Next:")
     for command in view.next_commands(folder.path, records, best):
@@ -334,9 +366,13 @@ def _show_trial(
     if (figures := tests.get(record.number)) is not None:
         _print_all(final_tables(figures), final_warnings({record.number: figures}))
     for path in sorted(folder.trial_path(record.number).glob("*")):
-        console.print(f"file {path}")
+        if path.is_symlink() or not path.is_file():
+            continue
+        console.print(f"file {escape(one_line(str(path)))}")
         if path.suffix == ".txt":
-            console.print(path.read_text(encoding="utf-8"), markup=False, highlight=False)
+            text = path.read_text(encoding="utf-8", errors="replace").expandtabs()
+            for line in text.splitlines():
+                console.print(one_line(line), markup=False, highlight=False)
 
 
 def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> dict[str, Any]:
@@ -383,13 +419,3 @@ def root_options(
     ] = False,
 ) -> None:
     """Search hyperparameters and architectures for industrial visual anomaly segmentation."""
-
-
-def main() -> None:
-    """Run the command; an error of the input is one line on standard error and exit code 2."""
-    try:
-        app()
-    except AutosearchError as error:
-        text = Text.assemble(("error: ", "bold red"), str(error))
-        Console(stderr=True, soft_wrap=True).print(text, highlight=False)
-        sys.exit(2)

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from autosearch.errors import one_line
+
 if TYPE_CHECKING:  # Imported where they are used: --help answers at once, predict needs no torch.
     from autosearch.export.trial import Exported
     from autosearch.predict import Prediction, Skipped
@@ -129,7 +131,8 @@ def predict(
                 answers.append(answer)
                 bar.advance(task)
                 if not isinstance(answer, Prediction):
-                    line = f"[yellow]skipped[/] {escape(answer.path)}: {escape(answer.problem)}"
+                    line = escape(one_line(f"{answer.path}: {answer.problem}"))
+                    line = f"[yellow]skipped[/] {line}"
                     bar.console.print(line, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             stopped = True

@@ -123,6 +123,7 @@ def verify(
     import json
     from dataclasses import asdict
 
+    from autosearch.errors import WeightsError
     from autosearch.files import sha256
     from autosearch.supernets.verify import verify_state
     from autosearch.weights import read_tensors
@@ -136,7 +137,10 @@ def verify(
         with _reading() as progress:
             pack = pack_images(images, progress)
         crops, (model, _) = pack.crops[pack.held_out], _teacher(teacher, teacher_weights, 0)
-    found = asdict(verify_state(state, model, crops, crop))
+    try:
+        found = asdict(verify_state(state, model, crops, crop))
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
     record: dict[str, Any] = {"file": str(file), "sha256": sha256(file), **found}
     if as_json:
         print(json.dumps(record, indent=2))

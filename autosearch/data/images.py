@@ -19,6 +19,9 @@ from autosearch.errors import DataError
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """File name endings (lower case) that count as images."""
 
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Formats by content, whatever a file is called: Pillow would run another program for some."""
+
 MaskRule = Literal["nearest", "any"]
 
 RESIZE_RULE = "bilinear, antialiased, to an exact square, in float32"
@@ -26,6 +29,25 @@ MASK_RULES: dict[MaskRule, str] = {
     "nearest": "nearest source pixel of the binary mask, pixel centres aligned",
     "any": "anomalous if any anomalous source pixel overlaps the cell",
 }
+
+
+def is_image(path: Path) -> bool:
+    """Whether a member of a folder has the name of an image, and so has to be one.
+
+    Names that begin with a dot are what file managers leave beside images.
+
+    Raises:
+        DataError: It is no file that could be opened, or its name cannot be written down.
+    """
+    if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
+        return False
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(path, "has a name or a folder that is not in UTF-8", "rename it") from None
+    if not path.is_file():
+        raise DataError(path, "is no file, though its name says so", "mend or remove it")
+    return True
 
 
 def read_image(path: Path, content: bytes | None = None) -> NDArray[np.float32]:
@@ -81,7 +103,7 @@ def read_mask(path: Path, content: bytes | None = None) -> tuple[NDArray[np.bool
         file: more than two means that the file was not binary.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or holds values that are negative or not finite.
     """
     picture = _open(path, content)
     # An alpha channel is opaque everywhere and would turn the whole mask anomalous.
@@ -89,6 +111,10 @@ def read_mask(path: Path, content: bytes | None = None) -> tuple[NDArray[np.bool
     values = np.asarray(picture.convert(plain.get(picture.mode, picture.mode)))
     if values.ndim == 3:
         values = values.max(axis=2)
+    if not (np.isfinite(values).all() and values.min() >= 0):
+        raise DataError(
+            path, "the mask has pixels below zero or not finite", "save it with 0 and 255"
+        )
     levels = len(np.unique(values))
     if values.dtype == np.bool_:
         return values, levels
@@ -165,7 +191,8 @@ def _extent(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _open(path: Path, content: bytes | None) -> Image.Image:
     """Decode a file and turn it upright, with every way of failing made a `DataError`."""
     try:
-        with Image.open(path if content is None else BytesIO(content)) as picture:
+        file = path if content is None else BytesIO(content)
+        with Image.open(file, formats=_FORMATS) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from autosearch.data.demo import demo_root
-from autosearch.data.images import EXTENSIONS
+from autosearch.data.images import is_image
 from autosearch.data.records import NORMAL
 from autosearch.errors import ConfigError, DataError
+from autosearch.files import user_path
 from autosearch.spec import DatasetSpec
 
 SplitName = Literal["train", "val", "test"]
@@ -85,7 +86,7 @@ def open_index(dataset: DatasetSpec) -> Index:
         if dataset.name != "demo":
             raise ConfigError("dataset.root", None, f"the folder or .csv of {dataset.name!r}")
         return _index_folders(demo_root(dataset.seed), dataset.category)
-    root = Path(dataset.root).expanduser().resolve()
+    root = user_path(dataset.root, "dataset.root").resolve()
     if root.suffix.lower() == ".csv" and root.is_file():
         return _index_csv(root, dataset.category)
     if not root.is_dir():
@@ -122,7 +123,7 @@ def _index_folders(root: Path, category: str) -> Index:
     if not samples:
         raise DataError(base / "train" / NORMAL, "holds no image", "add normal images")
     samples += [_alone(root, path, split="test") for path in _images(base / "test" / NORMAL)]
-    masks = {path for path in (base / "ground_truth").glob("*/*") if _is_image(path)}
+    masks = set(filter(is_image, (base / "ground_truth").glob("*/*")))
     empty = []
     for folder in _folders(base / "test"):
         if folder.name == NORMAL:
@@ -193,10 +194,19 @@ def _csv_sample(file: Path, number: int, row: dict[str, str]) -> Sample:
     if kind and anomalous == (kind == NORMAL):
         raise _row_error(file, number, f"label {label} contradicts type {kind}", "correct one")
     split = _csv_split(file, number, row.get("split", ""))
-    path = file.parent / row["path"]
-    mask = file.parent / row["mask"] if row.get("mask") else None
+    path = _csv_path(file, number, row["path"])
+    mask = _csv_path(file, number, row["mask"]) if row.get("mask") else None
     kind = (kind or "anomaly") if anomalous else NORMAL
     return Sample(path, mask, kind, split, row.get("group") or row["path"])
+
+
+def _csv_path(file: Path, number: int, cell: str) -> Path:
+    """A path within the folder of the CSV file, so that one from elsewhere opens nothing else."""
+    inside = Path(cell)
+    if inside.is_absolute() or ".." in inside.parts or "\0" in cell:
+        remedy = "name a file below the folder of the CSV file, relative to it"
+        raise _row_error(file, number, f"path {cell!r} leads elsewhere", remedy)
+    return file.parent / inside
 
 
 def _csv_split(file: Path, number: int, cell: str) -> SplitName | None:
@@ -225,7 +235,7 @@ def _alone(
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(filter(_is_image, _listing(folder)))
+    return sorted(filter(is_image, _listing(folder)))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -234,8 +244,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _listing(folder: Path) -> Iterable[Path]:
     return folder.iterdir() if folder.is_dir() else ()
-
-
-def _is_image(path: Path) -> bool:
-    # Names that begin with a dot are what file managers leave beside images.
-    return path.suffix.lower() in EXTENSIONS and path.name[0] != "." and path.is_file()

@@ -28,6 +28,9 @@ from autosearch.data.splits import first_test_position, split_index
 from autosearch.errors import DataError
 from autosearch.spec import DatasetSpec
 
+_SMALLEST = 8
+"""Pixels a side; what is smaller is a placeholder, or was cut off."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
 
@@ -126,12 +129,15 @@ def read_sample(sample: Sample) -> Original:
     """Read an image with its mask and refuse what no metric could be computed from.
 
     Raises:
-        DataError: A file cannot be read, an anomalous image has no mask or an empty one, a normal
-            image has a mask that is not empty, or the shapes differ.
+        DataError: A file cannot be read, the image is tiny, an anomalous image has no mask or an
+            empty one, a normal image has a mask that is not empty, or the shapes differ.
     """
     data = _bytes(sample.path)
     image = read_image(sample.path, data)
     digest = hashlib.sha256(data).hexdigest()
+    if min(image.shape[1:]) < _SMALLEST:
+        remedy = f"remove it, or save it with {_SMALLEST} pixels a side and more"
+        raise DataError(sample.path, f"the image is {_size(image)} pixels", remedy)
     if sample.mask_path is None:
         if not sample.normal:
             raise DataError(
@@ -208,6 +214,9 @@ def _sha256(lines: Iterable[str]) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
+        # A device or a pipe would be read for ever.
+        if path.exists() and not path.is_file():
+            raise DataError(path, "is no file", "name an image")
         return path.read_bytes()
     except OSError as error:
         raise DataError(

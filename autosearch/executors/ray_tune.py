@@ -13,7 +13,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,18 +24,23 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from autosearch.errors import ConfigError
+from autosearch.database import VARIABLE
+from autosearch.errors import StudyError
 from autosearch.evaluate import TrialEvaluator, evaluate_safely
 from autosearch.executors import stopping_on_signals
-from autosearch.spec import ResourceSpec
+from autosearch.executors.ray_cluster import (
+    check_address,
+    check_nodes,
+    is_absence,
+    joining,
+    share,
+    unable,
+)
 from autosearch.study import StudyDriver
 from autosearch.trials import Outcome, Status
 
 _GRACE_SECONDS = 10.0
 """How long after its time limit a trial that does not answer to it has its process ended."""
-
-_GPU_SHARE = 0.25
-"""Of one GPU, for each trial that does not ask for more: they wait for the CPU in between."""
 
 _SETTINGS = {
     # Our journal holds the results, so Tune's own copies of them would only cost time.
@@ -49,6 +54,8 @@ _SETTINGS = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # How many trials may wait for a worker is the searcher's to say.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
 
 
@@ -60,7 +67,18 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         self.driver = driver
         self._limit = driver.spec.study.trial_timeout
         self._out: dict[str, tuple[int, float]] = {}
+        self.slots: Callable[[], int] = lambda: 1
         self.stopped: dict[str, Outcome] = {}
+        self.problem: StudyError | None = None
+
+    def end(self, problem: StudyError) -> None:
+        """End Tune's loop, and leave the problem to whoever runs the search.
+
+        Tune would take an error that is raised in here for one of the trial's.
+        """
+        self.problem = self.problem or problem
+        self.driver.stop()
+        signal.raise_signal(signal.SIGUSR1)
 
     def number_of(self, trial_id: str) -> int | None:
         """The study's number of one of Tune's trials, if it is out."""
@@ -68,19 +86,30 @@ class RaySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignment; None if there is none for the moment."""
-        assignment = self.driver.ask()
-        if assignment is not None:
-            self._out[trial_id] = (assignment.number, time.monotonic())
-            return {"assignment": assignment}
         finished: str = Searcher.FINISHED
-        return finished if self.driver.finished else None
+        if self._out and len(self._out) >= self.slots():
+            return None
+        try:
+            assignment = self.driver.ask()
+            if assignment is not None:
+                self._out[trial_id] = (assignment.number, time.monotonic())
+                return {"assignment": assignment}
+            return finished if self.driver.finished else None
+        except StudyError as problem:
+            self.end(problem)
+            return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell the driver; a trial without an outcome has lost its worker."""
-        if trial_id not in self._out:
-            return
+        try:
+            if trial_id in self._out:
+                self._tell(trial_id, result, error)
+        except StudyError as problem:
+            self.end(problem)
+
+    def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number, start = self._out.pop(trial_id)
         if (outcome := self.stopped.pop(trial_id, None)) is not None:
             self.driver.tell(number, outcome)
@@ -127,11 +156,20 @@ class RayScheduler(FIFOScheduler):  # type: ignore[misc]
         number = self._searcher.number_of(trial.trial_id)
         outcome = None
         if number is not None and "progress" in result and not self._driver.stopped:
-            outcome = self._driver.report(number, result["progress"])
+            try:
+                outcome = self._driver.report(number, result["progress"])
+            except StudyError as problem:
+                self._searcher.end(problem)
         if outcome is None:
             return str(TrialScheduler.CONTINUE)
         self._searcher.stopped[trial.trial_id] = outcome
         return str(TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """End the search where a worker cannot even start; no other trial would fare better."""
+        error = trial.get_pickled_error()
+        if getattr(error, "actor_init_failed", False) and is_absence(error):
+            self._searcher.end(unable("a node that joined", error))
 
     def __getstate__(self) -> dict[str, Any]:
         """As with the searcher."""
@@ -141,8 +179,14 @@ class RayScheduler(FIFOScheduler):  # type: ignore[misc]
 class Worker(tune.Trainable):  # type: ignore[misc]
     """A process that evaluates one assignment after the other over the same data."""
 
-    def setup(self, config: dict[str, Any], *, evaluator: TrialEvaluator) -> None:
-        """Keep what all trials share, and to the cores that a trial was given."""
+    def setup(self, config: dict[str, Any], *, shared: list[Any]) -> None:
+        """Keep what all trials share, and to the cores that a trial was given.
+
+        Args:
+            config: Of the first trial.
+            shared: The evaluator as an object that a node has once for all of its workers.
+        """
+        evaluator: TrialEvaluator = ray.get(shared[0])
         torch.set_num_threads(max(1, int(evaluator.spec.resources.cpu)))
         self._evaluator, self._limit = evaluator, evaluator.spec.study.trial_timeout
         self.reset_config(config)
@@ -170,10 +214,15 @@ class RayTuneExecutor:
     """Evaluates in Ray Tune trials, on this machine or on a cluster.
 
     Args:
-        address: Of a running Ray cluster; None starts one on this machine.
+        address: Of a running Ray cluster that this machine is a node of, ``host:port`` or
+            ``auto``; None starts one on this machine.
+
+    Raises:
+        ConfigError: The address is of another kind.
     """
 
     def __init__(self, address: str | None = None) -> None:
+        check_address(address)
         self._address = address
 
     def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
@@ -200,12 +249,18 @@ class RayTuneExecutor:
         if ray.is_initialized():
             yield
             return
-        ray.init(
-            address=self._address or "local",
-            include_dashboard=None if self._address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        # What is in the environment now is in that of every worker.
+        secret = os.environ.pop(VARIABLE, None)
+        try:
+            with joining(self._address):
+                ray.init(
+                    address=self._address or "local",
+                    include_dashboard=None if self._address else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        finally:
+            os.environ.update({VARIABLE: secret} if secret is not None else {})
         try:
             yield
         finally:
@@ -216,15 +271,18 @@ class RayTuneExecutor:
     ) -> None:
         """Run Tune once, with so many trials fewer at a time than there is room for."""
         driver = searcher.driver
-        demand, concurrent = _share(driver.spec.resources)
-        trainable = tune.with_parameters(Worker, evaluator=evaluator)
+        demand, slots = share(driver.spec.resources)
+        searcher.slots = lambda: max(1, slots() - fewer)
+        evaluator_there = ray.put(evaluator)
+        if self._address is not None:
+            check_nodes(evaluator_there)
+        trainable = tune.with_parameters(Worker, shared=[evaluator_there])
         tuner = tune.Tuner(
             tune.with_resources(trainable, demand),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=RayScheduler(driver, searcher),
                 num_samples=-1,
-                max_concurrent_trials=max(1, concurrent - fewer),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -236,6 +294,8 @@ class RayTuneExecutor:
             ),
         )
         tuner.fit()
+        if searcher.problem is not None:
+            raise searcher.problem
 
 
 @contextmanager
@@ -261,25 +321,3 @@ def _is_memory_short(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, ray.exceptions.OutOfMemoryError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def _share(resources: ResourceSpec) -> tuple[dict[str, float], int]:
-    """What one trial takes of the cluster, and how many run at once.
-
-    Raises:
-        ConfigError: Not even one trial fits.
-    """
-    available = ray.cluster_resources()
-    gpus = available.get("GPU", 0)
-    auto = _GPU_SHARE if gpus else 0
-    demand = {"cpu": resources.cpu, "gpu": auto if resources.gpu == "auto" else resources.gpu}
-    fits = []
-    for name, amount in demand.items():
-        there = available.get(name.upper(), 0)
-        if amount > there:
-            allowed = f"at most {there:g}, all that Ray finds"
-            raise ConfigError(f"resources.{name}", amount, allowed)
-        if amount:
-            fits.append(int(there / amount))
-    chosen = resources.max_concurrent
-    return demand, min(fits) if chosen == "auto" else chosen

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ FORMAT, VERSION = "autosearch-model", 1
 PROVIDERS = ("cpu", "cuda", "openvino")
 """What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO."""
 
-_MAX_MANIFEST = 10_000_000
+_MAX_MANIFEST, _MAX_SIDE = 10_000_000, 2048
+_EXTERNAL = b"\n\x08location"
+"""Of a tensor in an ONNX file: the name of the file that holds its values."""
 _INSTALL = {
     "onnxruntime": "the package onnxruntime: pip install 'autosearch[export]'",
     "openvino": "the package openvino: pip install 'autosearch[openvino]'",
@@ -84,7 +87,8 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
         threads: CPU threads; by default the runtime's own choice.
 
     Raises:
-        ModelError: A file is missing or not as it was written.
+        ModelError: A file is missing or not as it was written, or the graph does not answer a
+            black image as its description says.
         ConfigError: The provider is unknown or not installed.
     """
     if provider not in PROVIDERS:
@@ -101,18 +105,23 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
             run = onnx_run(graph, provider, threads)
     try:
         study, limits, scale = (manifest[name] for name in ("study", "thresholds", "display"))
-        return ExportedModel(
+        size, low, high = int(manifest["input"]["shape"][-1]), scale["low"], scale["high"]
+        if not (0 < size <= _MAX_SIDE and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"{size} pixels, maps from {low} to {high}")
+        model = ExportedModel(
             name=f"{study['name']}, trial {study['trial']}",
             sha256=manifest["sha256"],
-            image_size=int(manifest["input"]["shape"][-1]),
+            image_size=size,
             image_threshold=Threshold.from_plain(limits["image"]),
             pixel_threshold=Threshold.from_plain(limits["pixel"]),
-            low=float(scale["low"]),
-            high=float(scale["high"]),
-            run=run,
+            low=float(low),
+            high=float(high),
+            run=_checked(run, size, folder),
         )
-    except (KeyError, IndexError, TypeError, ValueError, ConfigError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None
+    model.run(np.zeros((1, 3, size, size), np.float32))
+    return model
 
 
 def seal(description: Mapping[str, Any], files: Mapping[str, bytes | Path]) -> str:
@@ -136,9 +145,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
+        with path.open("rb") as file:
+            text = file.read(_MAX_MANIFEST + 1)
+        if len(text) > _MAX_MANIFEST:
             raise ModelError(f"{path}: is too large to be a model's description")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); no export here") from None
     except (ValueError, RecursionError):
@@ -166,9 +177,12 @@ def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
         present = ", ".join(manifest["files"])
         raise ModelError(f"{folder}: was exported without {name}; it holds {present}")
     try:
-        content = path.read_bytes()
+        # A device or a pipe would be read for ever.
+        content = path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    if content is None:
+        raise ModelError(f"{path}: cannot be read (no such file)")
     if _entry(content) != entry:
         raise ModelError(f"{path}: is not the file that was exported (its SHA-256 differs)")
     return content
@@ -186,7 +200,8 @@ def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) ->
     if wanted not in runtime.get_available_providers():
         raise ConfigError("--provider", provider, "cpu, or a build of onnxruntime for it")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    # Its errors are raised as well.
+    options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
@@ -214,6 +229,8 @@ def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -
         ConfigError: OpenVINO is not installed.
         ModelError: OpenVINO refuses the graph.
     """
+    if data is None and _EXTERNAL in graph:
+        raise ModelError(f"{ONNX}: keeps tensors in other files, which are not read")
     core = needed("openvino").Core()
     # Results must not depend on whether the processor has a type shorter than float32.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -243,6 +260,25 @@ def needed(package: str) -> Any:
     except ImportError as error:
         remedy = _INSTALL.get(package, _INSTALL["onnxruntime"].replace("onnxruntime", package))
         raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
+
+
+def _checked(run: Run, size: int, folder: Path) -> Run:
+    """Refuse a graph that fails, or answers with something else than maps and scores.
+
+    NaN above all: it reaches no threshold, so that everything would be called normal.
+    """
+
+    def checked(images: Images) -> Answer:
+        try:
+            maps, scores = run(images)
+        except Exception as error:  # those of the runtimes share no base class
+            raise ModelError(f"{folder}: its graph cannot be run: {_line(error)}") from None
+        shapes = ((len(images), size, size), (len(images),))
+        if (np.shape(maps), np.shape(scores)) != shapes or not np.isfinite(maps).all():
+            raise ModelError(f"{folder}: its graph gives no finite maps of {size} x {size}")
+        return maps, scores
+
+    return checked
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -35,6 +35,8 @@ DEFAULT_PORT = 8050
 _HOST = "127.0.0.1"
 _PORTS_TRIED = 20
 _TICK_MILLISECONDS = 2000
+_LONGEST_QUESTION = 1_000_000
+"""Bytes of a browser's request: it names studies, and repeats two hashes."""
 
 
 def serve(directory: Path, port: int | None = None, open_in_browser: bool = False) -> None:
@@ -247,6 +249,7 @@ def _add_routes(server: flask.Flask, library: Library) -> None:
 
 
 def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None:
+    server.config["MAX_CONTENT_LENGTH"] = _LONGEST_QUESTION
     hosts = {f"{name}:{port}" for name in (_HOST, "localhost")}
     origins = {None, *(f"http://{host}" for host in hosts)}
     policy = "; ".join(
@@ -282,6 +285,8 @@ def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None
     @server.after_request
     def secured(response: flask.Response) -> flask.Response:
         response.headers["Content-Security-Policy"] = policy
+        # For browsers that do not know frame-ancestors.
+        response.headers["X-Frame-Options"] = "DENY"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"

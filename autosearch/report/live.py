@@ -1,7 +1,8 @@
 """Studies while they are written: what changed is read, nothing is ever written.
 
 Whoever draws them may look every second or two: a study costs a few file stats as long as nothing
-happens to it, a running one its new journal lines, and nobody waits for a large one.
+happens to it, a running one its new journal lines, and nobody waits for a large one. One whose
+trials are in a database is asked for now and then.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from autosearch.study import LEASE_SECONDS
 
 _PATIENCE_SECONDS = 1.0
 _TEST_SECONDS = 10.0
+_DATABASE_SECONDS = 5.0
 # After drawing up a large study for a second, leave it alone for four while it is being written.
 _REST = 4.0
 
@@ -43,7 +45,8 @@ class Reading:
         problem: Why it is unreadable.
         info: `study_info`, or None where that was not asked for or is not there yet.
         version: Another number whenever ``info`` is another, in other processes too.
-        changed: When the journal was last written to, in seconds since the epoch.
+        changed: When the journal was last written to, or a lease renewed in the database, in
+            seconds since the epoch.
     """
 
     state: str = "reading"
@@ -121,7 +124,7 @@ class LiveStudy:
         self.path = path
         self._lock = threading.Lock()
         self._job: Future[None] | None = None
-        self._folder: FollowedFolder | None = None
+        self._folder: StudyFolder | None = None
         self._reading = Reading()
         self._counted: object = None
         self._drawn: object = None
@@ -163,14 +166,16 @@ class LiveStudy:
                 tests = sorted((str(p), _stamp(p)) for p in self.path.glob(f"trials/*/{TEST}"))
             self._tests = (time.monotonic(), tests)
         paths = StudyFolder(self.path)
-        files = (paths.journal_path, paths.spec_path, paths.meta_path)
-        return (*map(_stamp, files), tests)
+        files = (paths.journal_path, paths.spec_path, paths.meta_path, paths.storage_path)
+        stamps = [_stamp(path) for path in files]
+        turn = None if stamps[-1] is None else time.monotonic() // _DATABASE_SECONDS
+        return (*stamps, turn, tests)
 
     def _read(self, stamps: tuple[object, ...], whole: bool) -> None:
         last = self._reading
         try:
             folder = self._follow()
-            changed = folder.journal_path.stat().st_mtime
+            changed = _last_sign(folder)
             budget, found = folder.load_spec().study.trials, counts(folder.records())
             last = replace(
                 last, state="stopped", counts=found, budget=budget, problem=None, changed=changed
@@ -190,10 +195,16 @@ class LiveStudy:
             self._counted, self._drawn = stamps[:-1], stamps
             self._reading = Reading("unreadable", problem=_problem(error), version=time.time_ns())
 
-    def _follow(self) -> FollowedFolder:
-        if self._folder is None or not self._folder.reader.continues():
-            self._folder = FollowedFolder(self.path)
-        return self._folder
+    def _follow(self) -> StudyFolder:
+        known, in_database = self._folder, StudyFolder(self.path).storage_path.is_file()
+        if isinstance(known, FollowedFolder) == in_database or (
+            isinstance(known, FollowedFolder) and not known.reader.continues()
+        ):
+            known = None
+        if known is None:
+            known = StudyFolder.open(self.path) if in_database else FollowedFolder(self.path)
+        self._folder = known
+        return known
 
 
 class Library:
@@ -212,10 +223,10 @@ class Library:
     def paths(self) -> dict[str, Path]:
         """Folders of the studies that are there now, by name, in order of name."""
         try:
-            inside = sorted(filter(_has_journal, self.directory.iterdir()))
+            inside = sorted(filter(_has_study, self.directory.iterdir()))
         except OSError:
             return {}
-        found = [self.directory] if _has_journal(self.directory) else inside
+        found = [self.directory] if _has_study(self.directory) else inside
         # File names may be any bytes, but what is sent to a browser is text. The absolute path
         # has a name even where the folder was given as ".".
         return {os.fsencode(path.absolute().name).decode(errors="replace"): path for path in found}
@@ -242,9 +253,10 @@ class Library:
         return {name: study.reading() for name, study in known.items()}
 
 
-def _has_journal(path: Path) -> bool:
+def _has_study(path: Path) -> bool:
+    folder = StudyFolder(path)
     try:
-        return StudyFolder(path).journal_path.is_file()
+        return folder.journal_path.is_file() or folder.storage_path.is_file()
     except OSError:
         return False
 
@@ -258,10 +270,19 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _changed(path: Path) -> float:
-    try:
-        return StudyFolder(path).journal_path.stat().st_mtime
-    except OSError:
-        return 0.0
+    folder = StudyFolder(path)
+    files = [folder.journal_path]
+    if folder.storage_path.is_file():
+        # Of a database nothing is known without asking; its heads make folders of their trials.
+        files = [folder.storage_path, folder.path / "trials"]
+    return max((stamp[2] / 1e9 for stamp in map(_stamp, files) if stamp), default=0.0)
+
+
+def _last_sign(folder: StudyFolder) -> float:
+    """When somebody who works on a study was last heard of."""
+    if isinstance(folder, FollowedFolder):
+        return folder.journal_path.stat().st_mtime
+    return max(folder.leases(), default=0.0) - LEASE_SECONDS
 
 
 def _state(reading: Reading) -> str:

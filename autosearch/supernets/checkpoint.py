@@ -68,20 +68,34 @@ def load_checkpoint(
         with safe_open(path, "pt") as file:
             state: dict[str, Any] = json.loads((file.metadata() or {})[_STATE])
             kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        made = dict(state["identity"])
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{path}: not a checkpoint: {error}") from error
     for key, value in identity.items():
-        found = state["identity"].get(key)
-        if found != value:
-            raise StudyError(f"{path}: made with {key} {found!r}, not {value!r}")
+        if made.get(key) != value:
+            raise StudyError(f"{path}: made with {key} {made.get(key)!r}, not {value!r}")
+    moments = {key: _moment(key) for key in kept if key.startswith(_OPTIMISER)}
+    wrong = [
+        name for name, t in tensors.items() if name not in kept or kept[name].shape != t.shape
+    ]
+    for key, (_, name) in moments.items():
+        # Counts of steps are scalars, whatever the parameter's shape.
+        if name not in parameters or kept[key].shape not in ((), parameters[name].shape):
+            wrong.append(key)
+    if wrong:
+        raise StudyError(f"{path}: not a checkpoint: {wrong[0]} is missing or of another shape")
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(kept[name])
-    for key, value in kept.items():
-        if key.startswith(_OPTIMISER):
-            kind, _, name = key.removeprefix(_OPTIMISER).partition(".")
-            optimiser.state[parameters[name]][kind] = value.clone()
+    for key, (kind, name) in moments.items():
+        optimiser.state[parameters[name]][kind] = kept[key].clone()
     return state
+
+
+def _moment(key: str) -> tuple[str, str]:
+    """Kind of a moment, and the parameter that it belongs to."""
+    kind, _, name = key.removeprefix(_OPTIMISER).partition(".")
+    return kind, name
 
 
 def save_supernet(

@@ -260,8 +260,11 @@ class Distillation:
     def _load(self, path: Path) -> None:
         names = self._parameters()
         state = load_checkpoint(path, self.identity, self._tensors(), names, self.optimiser)
-        self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
-        self.history, self.pieces = state["history"], state["pieces"]
+        try:
+            self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+            self.history, self.pieces = list(state["history"]), list(state["pieces"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StudyError(f"{path}: not a checkpoint: its state lacks {error}") from error
 
     def _measure(self, report: Callable[[Progress], None], left: float, loss: float) -> None:
         indices = spread(self.pack.held_out, _HELD_OUT_IMAGES)

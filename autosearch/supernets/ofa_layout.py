@@ -228,8 +228,8 @@ def plain_state(width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         Tensors named as in `shape_table`; weights and statistics as detached float32.
 
     Raises:
-        WeightsError: If a key is missing, unknown or doubled, or a shape differs; names the first
-            few. Counters of batches may be missing: nothing reads them.
+        WeightsError: If a key is missing, unknown or doubled, or a shape or a kind of number
+            differs; names the first few. Counters of batches may be missing: nothing reads them.
     """
     shapes = shape_table(width)
     plain: dict[str, Tensor] = {}
@@ -242,6 +242,8 @@ def plain_state(width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             problems.append(f"{key} stands there twice, in two spellings")
         elif tuple(tensor.shape) != shapes[name]:
             problems.append(f"{key} is {tuple(tensor.shape)}, expected {shapes[name]}")
+        elif not (tensor.is_floating_point() or name.endswith(COUNTER)):
+            problems.append(f"{key} holds {tensor.dtype}, expected floating-point numbers")
         plain[name] = tensor.detach() if name.endswith(COUNTER) else tensor.detach().float()
     missing = (n for n in shapes if n not in plain and not n.endswith(COUNTER))
     problems.extend(f"missing key {name}" for name in missing)

@@ -79,7 +79,7 @@ def width_of(state: Mapping[str, Tensor]) -> float:
     """
     stems = [tensor for key, tensor in state.items() if plain_key(key) == "first_conv.conv.weight"]
     for width in WIDTHS:
-        if stems and stems[0].shape[0] == channel_widths(width)[0]:
+        if stems and stems[0].shape[:1] == (channel_widths(width)[0],):
             return width
     raise WeightsError("not the weights of an OFA-MobileNetV3: its stem is missing")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autosearch.data.images import EXTENSIONS, read_image
+from autosearch.data.images import is_image, read_image
 from autosearch.errors import ConfigError, DataError
 from autosearch.files import sha256
 from autosearch.synthesis.operations import vary
@@ -93,8 +93,8 @@ class FolderTextures:
         self.paths = sorted(
             path
             for path in root.rglob("*")
-            if path.suffix.lower() in EXTENSIONS
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            if not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and is_image(path)
         )
         if not self.paths:
             raise DataError(root, "holds no image", "name a folder of textures")

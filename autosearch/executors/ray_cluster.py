@@ -1,0 +1,155 @@
+"""What a Ray cluster must be and have, before and while trials run on it."""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from autosearch import __version__
+from autosearch.errors import ConfigError, StudyError
+from autosearch.evaluate import TrialEvaluator
+from autosearch.spec import ResourceSpec
+
+_GPU_SHARE = 0.25
+"""Of one GPU, for each trial that does not ask for more: they wait for the CPU in between."""
+
+_LOOK_SECONDS = 2.0
+"""How often a cluster is asked what it holds: machines may join and leave."""
+
+_ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[\da-fA-F:]+\]:\d{1,5}")
+_ABSENT = re.compile("ModuleNotFoundError|ImportError|failed to import")
+
+
+def check_address(address: str | None) -> None:
+    """Refuse what is no address of a cluster's head.
+
+    Raises:
+        ConfigError: It is of another kind, such as Ray Client's.
+    """
+    if address is not None and address != "auto" and not _ADDRESS.fullmatch(address):
+        raise ConfigError("--address", address, "host:port of a Ray cluster's head, or auto")
+
+
+@contextmanager
+def joining(address: str | None) -> Iterator[None]:
+    """Turn what Ray says of an address that it cannot join into one line.
+
+    Raises:
+        ConfigError: Nobody listens there, or this machine is no node of the cluster.
+    """
+    if address is None:
+        yield
+        return
+    try:
+        if address != "auto":
+            # Ray itself would try for a minute, and write pages.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        yield
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+        allowed = f"a running Ray cluster that this machine has joined by `ray start` ({reason})"
+        raise ConfigError("--address", address, allowed) from None
+
+
+def check_nodes(evaluator: Any) -> None:
+    """Make sure that trials can run on every node, before any is lost where they cannot.
+
+    Args:
+        evaluator: An object's reference; every node has the object afterwards.
+
+    Raises:
+        StudyError: A node lacks a package, or has another version of this one.
+    """
+    answers = []
+    for node in _nodes():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        probe = _probe.options(scheduling_strategy=there)
+        answers.append((f"node {node['NodeManagerAddress']}", probe.remote(evaluator)))
+    for name, answer in answers:
+        try:
+            version = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise unable(name, error) from None
+        if version != __version__:
+            raise unable(name, f"autosearch {version} there, {__version__} here")
+
+
+def unable(node: str, error: object) -> StudyError:
+    """The error to end a search with where a node cannot run trials."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next((line for line in reversed(lines) if _ABSENT.search(line)), lines[-1])
+    return StudyError(
+        f"{node}: trials cannot run there: {reason[:300]}; install the same packages on every "
+        "node, the runner's own too"
+    )
+
+
+def is_absence(error: object) -> bool:
+    """Whether a worker's error says that something is not installed."""
+    return _ABSENT.search(str(error)) is not None
+
+
+def share(resources: ResourceSpec) -> tuple[dict[str, float], Callable[[], int]]:
+    """What one trial takes, and how many may run at a time, as things stand when asked.
+
+    Raises:
+        ConfigError: Not even one trial fits on any machine.
+    """
+    machines = [node["Resources"] for node in _nodes()]
+    most = {name: max(m.get(name.upper(), 0) for m in machines) for name in ("cpu", "gpu")}
+    auto = _GPU_SHARE if most["gpu"] else 0
+    demand = {"cpu": resources.cpu, "gpu": auto if resources.gpu == "auto" else resources.gpu}
+    for name, amount in demand.items():
+        if amount > most[name]:
+            allowed = f"at most {most[name]:g}, all that Ray finds on one machine"
+            raise ConfigError(f"resources.{name}", amount, allowed)
+        if name == "gpu" and amount > 1 and amount != int(amount):
+            raise ConfigError("resources.gpu", amount, "a part of one GPU, or whole ones")
+    if not any(_fitting(machine, demand) for machine in machines):
+        allowed = f"an amount that a machine has beside {demand['gpu']:g} GPUs"
+        raise ConfigError("resources.cpu", demand["cpu"], allowed)
+    chosen = resources.max_concurrent
+    return demand, _Slots(demand) if chosen == "auto" else lambda: chosen
+
+
+class _Slots:
+    """How many trials the machines that are there now hold at a time."""
+
+    def __init__(self, demand: Mapping[str, float]) -> None:
+        self._demand, self._looked, self._found = demand, -math.inf, 0
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._found = sum(_fitting(node["Resources"], self._demand) for node in _nodes())
+            self._looked = time.monotonic()
+        return self._found
+
+
+def _fitting(machine: Mapping[str, float], demand: Mapping[str, float]) -> int:
+    """How many trials a machine holds at a time; none is spread over parts of two GPUs."""
+    gpus, gpu = machine.get("GPU", 0), demand["gpu"]
+    # Ten times a tenth is a little less than one.
+    fits = math.floor(machine.get("CPU", 0) / demand["cpu"] + 1e-6)
+    if 0 < gpu <= 1:
+        return min(fits, math.floor(gpus) * math.floor(1 / gpu + 1e-6))
+    return min(fits, math.floor(gpus / gpu)) if gpu else fits
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]
+def _probe(evaluator: TrialEvaluator) -> str:
+    """Run on a node that has all that trials need."""
+    return __version__

@@ -1,0 +1,573 @@
+"""Studies whose trials are in PostgreSQL: several heads, lost connections, a password kept."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from autosearch import database as database_module
+from autosearch import study as study_module
+from autosearch.cli import app
+from autosearch.errors import ConfigError, StudyError
+from autosearch.outbox import Outbox
+from autosearch.registry import find_space
+from autosearch.report.live import Library
+from autosearch.results import StudyFolder, counts
+from autosearch.spec import StudySpec, load_spec, parse_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Assignment, Outcome, Status
+
+database_of = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+from autosearch.database import VARIABLE, Database, read_place, write_place  # noqa: E402
+
+DIRECTIONS = {"gflops": "minimize"}
+NAME = "shared"
+
+
+def make_spec(**study: object) -> StudySpec:
+    return parse_spec(
+        {
+            "study": {"name": NAME, "runner": "fake", "trials": 12, **study},
+            "space": {"x": {"int": [0, 999999]}},
+            "objectives": list(DIRECTIONS),
+            "sampler": {"name": "random"},
+        }
+    )
+
+
+def open_driver(path: Path, url: str, spec: StudySpec | None = None, **guard: str) -> StudyDriver:
+    folder = StudyFolder(path, Database(url, NAME))
+    return StudyDriver(folder, spec or make_spec(), DIRECTIONS, dict, guard)
+
+
+def complete(assignment: Assignment) -> Outcome:
+    artifacts = {"maps.jpg": b"\xff\x00"}
+    return Outcome(Status.COMPLETE, {"gflops": assignment.canonical["x"]}, artifacts=artifacts)
+
+
+def work(driver: StudyDriver, seconds: float = 0.0, limit: int = 10**9) -> list[int]:
+    """Evaluate until the study is finished, or some were told; the numbers of those."""
+    told: list[int] = []
+    while not driver.finished and len(told) < limit:
+        if (assignment := driver.ask()) is None:
+            time.sleep(0.1)
+            continue
+        time.sleep(seconds)
+        driver.tell(assignment.number, complete(assignment))
+        told.append(assignment.number)
+    return told
+
+
+def in_threads(*tasks: Callable[[], object]) -> None:
+    """Run at the same time; raise what one of them raises."""
+    errors: list[BaseException] = []
+
+    def safely(task: Callable[[], object]) -> None:
+        try:
+            task()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=safely, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def check(path: Path, url: str, budget: int) -> None:
+    """Every trial below the budget is there once, complete, and with its own value."""
+    found = StudyFolder(path, Database(url, NAME)).records()
+    assert [record.number for record in found] == list(range(budget))
+    assert counts(found) == counts([]) | {"complete": budget}
+    assert all(record.values == {"gflops": record.params["x"]} for record in found)
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "sqlite:///study.db",
+            "mysql://bob:Zq7@host/db",
+            "postgresql+psycopg2://bob:Zq7@host/db",
+            "redis://:Zq7@host",
+            "bob:Zq7@host/db",
+            "postgresql://bob:Zq7@host",
+            "postgresql://bob:Zq7@ho st:x[/db?=",
+            "",
+        ],
+    )
+    def test_of_anything_else_is_refused_on_a_line_without_secrets(self, url: str) -> None:
+        with pytest.raises(ConfigError, match="postgresql://user:password@host") as caught:
+            Database(url, NAME)
+        assert "Zq7" not in str(caught.value) and "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("url", "address"),
+        [
+            ("postgresql://bob:Zq7@host/db", "postgresql://host/db"),
+            ("postgres://bob@host:5433/db?sslmode=require", "postgresql://host:5433/db"),
+            ("postgresql:///db?password=Zq7", "postgresql:///db"),
+            ("postgresql://bob@/db?host=/run/pg", "postgresql:///db?host=%2Frun%2Fpg&port="),
+            ("postgresql://[::1]:5/db", "postgresql:///db?host=%3A%3A1&port=5"),
+        ],
+    )
+    def test_is_shown_and_kept_without_secrets(
+        self, tmp_path: Path, url: str, address: str
+    ) -> None:
+        database = Database(url, NAME)
+        assert database.address == address
+        assert "Zq7" not in repr(database) and "bob" not in repr(database)
+        write_place(tmp_path / "storage.json", database)
+        assert json.loads((tmp_path / "storage.json").read_text()) == {
+            "storage": address,
+            "study": NAME,
+        }
+        again = read_place(tmp_path / "storage.json")
+        assert (again.address, again.study) == (address, NAME)
+        assert read_place(tmp_path / "storage.json", url).address == address
+
+    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"storage": "x", "study": "y"}', "\0"])
+    def test_file_that_is_damaged_is_named(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "storage.json").write_text(content)
+        with pytest.raises(StudyError, match=r"storage\.json: cannot be read"):
+            read_place(tmp_path / "storage.json")
+
+    def test_of_nobody_is_an_error_at_once(self, tmp_path: Path) -> None:
+        url = "postgresql://bob:Zq7secret@127.0.0.1:1/db"
+        with pytest.raises(StudyError, match=r"127\.0\.0\.1:1/db: .*refused") as caught:
+            open_driver(tmp_path, url)
+        assert "Zq7" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+class TestOutbox:
+    def test_gives_back_what_it_was_given(self, tmp_path: Path) -> None:
+        box = Outbox(tmp_path / "box")
+        assert list(box.items()) == []
+        first = Outcome(
+            Status.COMPLETE, {"cost": 1.5}, {"m": 2.0}, {"cost <= 2": -0.5}, {"fit": 0.1},
+            artifacts={"maps.jpg": bytes(range(256))},
+        )  # fmt: skip
+        second = Outcome(Status.FAILED, reason="E: x", traceback="line 1\nline 2")
+        box.put(3, "k3", first)
+        box.put(11, "k11", second)
+        assert sorted(box.items()) == [(3, "k3", first), (11, "k11", second)]
+        box.remove(3)
+        box.remove(3)
+        assert list(box.items()) == [(11, "k11", second)]
+
+    @pytest.mark.parametrize("content", ["", "{}", '{"key": "k", "outcome": 3}', "\xff"])
+    def test_names_a_damaged_file(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "4.json").write_text(content)
+        with pytest.raises(StudyError, match=r"4.json: cannot be read"):
+            list(Outbox(tmp_path).items())
+
+
+CHILD = """
+import json, os, signal, sys, time
+from pathlib import Path
+from autosearch import study
+from autosearch.database import Database
+from autosearch.results import StudyFolder
+from autosearch.spec import parse_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Outcome, Status
+
+path, name, content, task, lease = sys.argv[1:]
+study.LEASE_SECONDS = float(lease)
+folder = StudyFolder(Path(path), Database(os.environ["URL"], name))
+driver = StudyDriver(folder, parse_spec(json.loads(content)), {"gflops": "minimize"}, dict, {})
+told = []
+print("ready", flush=True)
+sys.stdin.readline()
+while not driver.finished:
+    if task == "die" and len(told) == 3:
+        out = [driver.ask().number, driver.ask().number]
+        print(json.dumps([told, out]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if assignment := driver.ask():
+        time.sleep(0.01)
+        values = {"gflops": assignment.params["x"]}
+        driver.tell(assignment.number, Outcome(Status.COMPLETE, values))
+        told.append(assignment.number)
+driver.close()
+print(json.dumps(told), flush=True)
+"""
+
+
+def start_child(
+    path: Path, url: str, spec: StudySpec, task: str = "work", lease: float = 120
+) -> subprocess.Popen[str]:
+    arguments = [str(path), NAME, spec.model_dump_json(), task, str(lease)]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments], env=os.environ | {"URL": url}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+class TestHeads:
+    def test_in_processes_share_one_budget(self, tmp_path: Path, postgres: Any) -> None:
+        url, spec = postgres.make(), make_spec(trials=30)
+        # Both make the tables, and the study, at the same time.
+        children = [start_child(tmp_path / str(i), url, spec) for i in range(2)]
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        told = [json.loads(child.communicate("go\n", timeout=100)[0]) for child in children]
+        assert sorted(told[0] + told[1]) == list(range(30))
+        check(tmp_path / "0", url, 30)
+
+    def test_keep_artifacts_in_their_own_folders(self, tmp_path: Path, postgres: Any) -> None:
+        url = postgres.make()
+        one, two = (open_driver(tmp_path / name, url) for name in "ab")
+        first = work(one, limit=2)
+        second = work(two, limit=1)
+        for name, numbers in (("a", first), ("b", second)):
+            found = [path.name for path in (tmp_path / name / "trials").iterdir()]
+            assert sorted(found) == sorted(map(str, numbers))
+            assert not list((tmp_path / name / "outbox").iterdir())
+            assert not (tmp_path / name / "study.journal").exists()
+        one.close()
+        two.close()
+
+    def test_with_other_data_are_refused(self, tmp_path: Path, postgres: Any) -> None:
+        url = postgres.make()
+        open_driver(tmp_path / "a", url, data="d1").close()
+        with pytest.raises(StudyError, match="another data: d1 then, d2 now"):
+            open_driver(tmp_path / "b", url, data="d2")
+
+    def test_studies_of_other_names_are_apart(self, tmp_path: Path, postgres: Any) -> None:
+        url = postgres.make()
+        work(open_driver(tmp_path / "a", url, make_spec(trials=2)))
+        other = StudyFolder(tmp_path / "b", Database(url, "other"))
+        driver = StudyDriver(other, make_spec(trials=3), DIRECTIONS, dict, {})
+        assert work(driver) == [0, 1, 2]
+        check(tmp_path / "a", url, 2)
+
+    @pytest.mark.slow
+    def test_takes_over_the_trials_of_a_killed_one_after_its_lease(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url, spec = postgres.make(), make_spec(trials=12)
+        monkeypatch.setattr(study_module, "LEASE_SECONDS", 3.0)
+        # As if it were another machine, where nobody can see that the process is gone.
+        monkeypatch.setattr(study_module, "_place", lambda: "elsewhere")
+        # The lease of a fresh server is longer.
+        monkeypatch.setattr(Database, "clock", lambda self: (time.time(), -1.0))
+        driver = open_driver(tmp_path / "alive", url, spec)
+        child = start_child(tmp_path / "killed", url, spec, "die", lease=3.0)
+        told, out = json.loads(child.communicate("go\n", timeout=100)[0].splitlines()[1])
+        assert child.returncode == -signal.SIGKILL
+        before = counts(StudyFolder(tmp_path / "alive", Database(url, NAME)).records())
+        assert (before["complete"], before["running"]) == (3, 2)
+        assert len(told) == 3 and len(out) == 2
+        mine = work(driver)
+        driver.close()
+        assert sorted(told + mine) == list(range(12)) and set(out) <= set(mine)
+        check(tmp_path / "alive", url, 12)
+
+    def test_leases_that_ran_out_while_the_database_was_gone_are_not_held_against_anyone(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = postgres.make()
+        monkeypatch.setattr(study_module, "LEASE_SECONDS", 1.0)
+        silent = open_driver(tmp_path / "a", url, make_spec(trials=1, retries=0))
+        out = silent.ask()
+        silent._closing.set()  # It renews nothing more, as if it could not.
+        time.sleep(1.2)
+        monkeypatch.setattr(study_module, "_place", lambda: "elsewhere")
+        monkeypatch.setattr(study_module, "LEASE_SECONDS", 1000.0)
+        postgres.stop()
+        postgres.start()
+        other = open_driver(tmp_path / "b", url, make_spec(trials=1, retries=0))
+        assert other.ask() is None and not other.finished
+        silent.tell(out.number, complete(out))
+        assert other.finished
+        check(tmp_path / "b", url, 1)
+
+
+class Flaky:
+    """Breaks connections of a database's engine at random moments, before and after commits.
+
+    Args:
+        database: Whose.
+        share: Part of the statements and of the commits that meet it.
+        seed: Of the moments.
+    """
+
+    def __init__(self, database: Database, share: float, seed: int) -> None:
+        import sqlalchemy
+
+        self._draw, self._share, self.broken = random.Random(seed), share, Counter[str]()
+        database.open()
+        engine = database._rdb.engine
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self._before_statement)
+        dialect = engine.dialect
+        commit = dialect.do_commit
+
+        def do_commit(connection: Any) -> None:
+            if self._strikes():
+                self.broken["before commit"] += 1
+                connection.dbapi_connection.close()
+            commit(connection)
+            if self._strikes():
+                # Done, but nobody hears of it.
+                self.broken["after commit"] += 1
+                connection.dbapi_connection.close()
+                commit(connection)
+
+        dialect.do_commit = do_commit
+
+    def _strikes(self) -> bool:
+        return self._draw.random() < self._share
+
+    def _before_statement(self, connection: Any, *_: object) -> None:
+        if self._strikes():
+            self.broken["statement"] += 1
+            connection.connection.dbapi_connection.close()
+
+
+class TestLostConnection:
+    @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+    def test_anywhere_costs_no_trial(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        url, spec = postgres.make(), make_spec(trials=12)
+        drivers, flaky = [], []
+        for number in range(2):
+            folder = StudyFolder(tmp_path / str(number), Database(url, NAME))
+            drivers.append(StudyDriver(folder, spec, DIRECTIONS, dict, {}))
+            flaky.append(Flaky(folder.database, 0.005, 2 * seed + number))
+        told: list[list[int]] = [[], []]
+        in_threads(*(lambda i=i: told[i].extend(work(drivers[i])) for i in range(2)))
+        for driver in drivers:
+            driver.close()
+        broken = flaky[0].broken + flaky[1].broken
+        assert len(broken) == 3 and sum(broken.values()) > 8
+        assert sorted(told[0] + told[1]) == list(range(12))
+        check(tmp_path / "other", url, 12)
+
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+    def test_of_all_while_the_database_restarts_costs_no_trial(
+        self, tmp_path: Path, postgres: Any, how: signal.Signals
+    ) -> None:
+        url, spec = postgres.make(), make_spec(trials=20)
+        drivers = [open_driver(tmp_path / name, url, spec) for name in "ab"]
+        told: list[list[int]] = [[], []]
+        before: list[int] = []
+
+        def restart() -> None:
+            while sum(map(len, told)) < 6:
+                time.sleep(0.02)
+            before.append(sum(map(len, told)))
+            postgres.stop(how)
+            time.sleep(0.5)
+            postgres.start()
+
+        def head(i: int) -> None:
+            while not drivers[i].finished:
+                told[i].extend(work(drivers[i], seconds=0.05, limit=1))
+
+        in_threads(restart, lambda: head(0), lambda: head(1))
+        for driver in drivers:
+            driver.close()
+        assert 6 <= before[0] < 20
+        assert sorted(told[0] + told[1]) == list(range(20))
+        check(tmp_path / "a", url, 20)
+
+    def test_for_too_long_ends_the_search_and_keeps_what_was_found(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 0.6)
+        url = postgres.make()
+        driver = open_driver(tmp_path / "a", url)
+        work(driver, limit=2)
+        assignment = driver.ask()
+        postgres.stop()
+        with pytest.raises(StudyError, match="no finished trial is lost") as caught:
+            driver.tell(assignment.number, complete(assignment))
+        assert "\n" not in str(caught.value) and postgres.password not in str(caught.value)
+        start = time.monotonic()
+        for _ in range(50):  # Nobody waits for it again.
+            with pytest.raises(StudyError, match="no finished trial is lost"):
+                driver.ask()
+        assert time.monotonic() - start < 50 * 0.6 / 2
+        driver.close()
+        postgres.start()
+        again = open_driver(tmp_path / "a", url)
+        done = StudyFolder(tmp_path / "a", Database(url, NAME)).records()
+        assert counts(done)["complete"] == 3
+        assert done[assignment.number].values == {"gflops": assignment.params["x"]}
+        maps = StudyFolder(tmp_path / "a").trial_path(assignment.number) / "maps.jpg"
+        assert maps.read_bytes() == b"\xff\x00"
+        told = work(again)
+        again.close()
+        assert assignment.number not in told and len(told) == 9
+        check(tmp_path / "a", url, 12)
+
+    def test_outcome_of_another_configuration_is_not_told(
+        self, tmp_path: Path, postgres: Any
+    ) -> None:
+        url = postgres.make()
+        folder = StudyFolder(tmp_path / "a", Database(url, NAME))
+        first = open_driver(tmp_path / "a", url)
+        assignment = first.ask()
+        first.close()
+        for number in (assignment.number, 99):
+            folder.outbox.put(number, "of another study", complete(assignment))
+        open_driver(tmp_path / "a", url).close()
+        assert counts(folder.records())["complete"] == 0
+        assert list(folder.outbox.items()) == []
+
+
+def run_cli(*arguments: str | Path, **environment: str) -> tuple[int, str]:
+    done = CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, StudyError | ConfigError):
+        return 2, f"error: {done.exception}"
+    return done.exit_code, done.output
+
+
+TINY = [
+    "dataset.image_size=64", "backbone.weights=random", "space.width=1.0",
+    "space.coreset_ratio=0.1", "resources.gpu=0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    return
+
+
+@pytest.mark.usefixtures("no_variable")
+class TestCommands:
+    def start(self, tmp_path: Path, url: str, *more: str) -> subprocess.Popen[str]:
+        code = "from autosearch.cli import main; main()"
+        settings = [f"--set={setting}" for setting in TINY]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, "run", "autopatch", *settings, "--trials=4",
+             "--storage", url, *more],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    @pytest.mark.timeout(300)
+    @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+    def test_keep_the_password_to_themselves(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch, executor: str
+    ) -> None:
+        url = postgres.make()
+        secret = url.split(":")[2].split("@")[0]
+        forbidden = (postgres.password.encode(), secret.encode())
+        # Ray's own files are among what is written.
+        ray_files = Path("/tmp") / f"ray-{os.getpid()}"  # A socket's path must be short.
+        monkeypatch.setenv("RAY_TMPDIR", str(ray_files))
+        process = self.start(tmp_path, url, "--executor", executor, "--log-level", "debug")
+        titles: list[bytes] = []
+        while process.poll() is None:
+            for number in family(process.pid):
+                titles.append(command_line(number))
+            time.sleep(0.1)
+        output = process.communicate()[0]
+        assert process.returncode == 0, output
+        folder = tmp_path / "results" / "autopatch"
+        assert run_cli("show", folder, **{VARIABLE: url})[0] == 0
+        assert run_cli("report", folder, **{VARIABLE: url})[0] == 0
+        for wrong in (url.replace("@", "x@", 1), url[:-3]):
+            code, error = run_cli("show", folder, **{VARIABLE: wrong})
+            assert code == 2
+            output += error
+        files = [f for root in (tmp_path, ray_files) for f in root.rglob("*") if f.is_file()]
+        names = {file.name for file in files}
+        assert {"spec.yaml", "meta.json", "storage.json", "report.html", "pareto.csv"} <= names
+        # Until the program itself has begun, the system shows what was typed.
+        titles = [title for title in titles if b"postgresql://***" in title or not title]
+        assert titles
+        for content in [output.encode(), *map(Path.read_bytes, files)]:
+            assert not any(word in content for word in forbidden)
+
+    def test_without_credentials_say_what_is_needed(self, tmp_path: Path, postgres: Any) -> None:
+        url = postgres.make()
+        folder = StudyFolder(tmp_path / NAME, Database(url, NAME))
+        open_driver(folder.path, url).close()
+        folder.write_spec(load_spec(find_space("autopatch")))
+        for command in (["show"], ["report"], ["evaluate", "--front"], ["export", "--trial=0"],
+                        ["correlate", "a", "b"], ["resume"]):  # fmt: skip
+            code, output = run_cli(command[0], folder.path, *command[1:])
+            assert code == 2 and output.count("\n") <= 1
+            assert VARIABLE in output and folder.database.address in output, output
+        other = postgres.make()
+        for arguments, environment in ((["--storage", other], {}), ([], {VARIABLE: other})):
+            code, output = run_cli("resume", folder.path, *arguments, **environment)
+            assert code == 2 and "the trials are in" in output, output
+
+    def test_refuse_a_database_for_a_study_in_a_journal(
+        self, tmp_path: Path, make_study: Callable[..., StudyFolder]
+    ) -> None:
+        folder = make_study(tmp_path / "x", 5)
+        url = "postgresql://bob:Zq7@127.0.0.1:1/db"
+        code, output = run_cli("resume", folder.path, "--storage", url)
+        assert code == 2 and "study.journal" in output and "Zq7" not in output
+        assert run_cli("show", folder.path, **{VARIABLE: url})[0] == 0
+
+    def test_dashboard_follows_a_study_in_a_database(
+        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = postgres.make()
+        folder = StudyFolder(tmp_path / NAME, Database(url, NAME))
+        driver = StudyDriver(folder, make_spec(trials=3), DIRECTIONS, dict, {})
+        folder.write_spec(make_spec(trials=3))
+        now = [0.0]
+        clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], time_ns=time.time_ns)
+        monkeypatch.setattr("autosearch.report.live.time", clock)
+        library = Library(tmp_path)
+
+        def look() -> Any:
+            now[0] += 100
+            while (seen := library.look(())[NAME]).state == "reading":
+                time.sleep(0.05)
+            return seen
+
+        seen = look()
+        assert seen.state == "unreadable" and VARIABLE in seen.problem
+        monkeypatch.setenv(VARIABLE, url)
+        work(driver, limit=1)
+        driver.ask()
+        seen = look()
+        assert (seen.state, seen.finished, seen.budget) == ("running", 1, 3)
+        driver.close()
+        work(open_driver(tmp_path / "b", url, make_spec(trials=3)))
+        seen = look()
+        assert (seen.state, seen.finished) == ("finished", 3)
+        assert library.foremost() == NAME
+
+
+def family(number: int) -> list[int]:
+    """A process and all that it has started."""
+    import psutil
+
+    try:
+        process = psutil.Process(number)
+        return [number, *(child.pid for child in process.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def command_line(number: int) -> bytes:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b""
