@@ -263,7 +263,8 @@ class StudyFolder:
         """
         found = {}
         for path in self.path.glob(f"trials/*/{TEST}"):
-            if path.parent.name.isdecimal():
+            linked = path.is_symlink() or path.parent.is_symlink()
+            if path.parent.name.isdecimal() and not linked:
                 found[int(path.parent.name)] = read_test(path)
         return dict(sorted(found.items()))
 
