@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,15 @@ def cluster(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clu
     made.shutdown()
 
 
-def in_background(task: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=task)
+@contextmanager
+def meanwhile(task: Callable[[], None]) -> Iterator[None]:
+    """Do something in another thread, which lives as long: Ray ends its nodes with their maker."""
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: (task(), over.wait()), daemon=True)
     thread.start()
-    return thread
+    yield
+    over.set()
+    thread.join()
 
 
 class TestShare:
@@ -280,7 +286,7 @@ class Patient(Marking):
         if here == self.first:
             time.sleep(0.3)
             if assignment.number >= 8:
-                self.wait_for("joined")
+                self.wait_for("newcomer")
         elif not self.marks("removed"):
             self.mark("hostage")
             self.wait_for("the end of its node")
@@ -307,11 +313,9 @@ def test_node_that_is_lost_costs_no_trial_and_one_that_joins_helps(
         cluster.remove_node(doomed, allow_graceful=False)
         (evaluator.folder / "removed x 0 0").touch()
         cluster.add_node(**NODE)
-        (evaluator.folder / "joined x 0 0").touch()
 
-    thread = in_background(disturb)
-    told = run_fake(spec, folder.path, evaluator, cluster.address)
-    thread.join()
+    with meanwhile(disturb):
+        told = run_fake(spec, folder.path, evaluator, cluster.address)
     assert 3 <= before[0]["complete"] < 14 and before[0]["running"] == 2
     assert [record.number for record in told] == list(range(14))
     assert counts(told) == counts([]) | {"complete": 14}
@@ -332,7 +336,9 @@ class Elsewhere:
         return restored, (self.inner,)
 
     def steps(self, assignment: Assignment) -> Iterator[Outcome]:
-        time.sleep(0.3)
+        if assignment.number == 3:
+            # Otherwise its worker might take over the next trial before the other node fails.
+            time.sleep(600)
         return self.inner.steps(assignment)
 
 
@@ -364,19 +370,17 @@ def test_node_without_a_package_is_named_before_a_trial_is_lost(
 def test_node_without_a_package_that_joins_later_ends_the_search(
     tmp_path: Path, cluster: Cluster
 ) -> None:
-    spec = fake_spec(trials=1000)
+    spec = fake_spec(trials=20)
     evaluator = Elsewhere(Marking(spec, tmp_path / "marks"))
 
     def disturb() -> None:
         evaluator.inner.wait_for("ended-2")
         cluster.add_node(**NODE, env_vars={"LACKS": "1"})
 
-    thread = in_background(disturb)
-    with pytest.raises(StudyError, match=ABSENT):
+    with meanwhile(disturb), pytest.raises(StudyError, match=ABSENT):
         run_fake(spec, tmp_path / "study", evaluator, cluster.address)
-    thread.join()
     number = counts(StudyFolder(tmp_path / "study").records())
-    assert number["complete"] >= 3 and not number["failed"]
+    assert number == counts([]) | {"complete": 3, "running": 2}
 
 
 TINY = [
