@@ -259,11 +259,15 @@ def read_place(path: Path, url: str | None = None) -> Database:
         url: User and password; by default those of the environment variable, if it is set.
 
     Raises:
-        StudyError: The file is damaged, or the URL is of another database.
+        StudyError: The file is damaged, or holds more than an address; the URL is of another
+            database.
     """
     try:
         place = json.loads(path.read_text(encoding="utf-8"))
         database = Database(place["storage"], place["study"])
+        if database.address != place["storage"]:
+            # The folder may be somebody else's, and options name files and programs of ours.
+            raise ValueError("more than an address")
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise StudyError(f"{path}: cannot be read ({type(error).__name__})") from None
     given = url or os.environ.get(VARIABLE)

@@ -144,14 +144,14 @@ class StudyDriver:
         """
         with self._lock:
             while not self._over():
-                number = self._folder.exclusively(self._next_number)
-                if number is None:
+                trial = self._folder.exclusively(self._next_trial)
+                if trial is None:
                     return None
                 # Somebody else may have told it while a database was gone.
                 with suppress(UpdateFinishedTrialError):
-                    if assignment := self._prepare(number):
+                    if assignment := self._prepare(trial):
                         its = {"seed": assignment.seed, "configuration": assignment.canonical}
-                        self.note("trial handed out", trial=number, **its)
+                        self.note("trial handed out", trial=assignment.number, **its)
                         return assignment
         return None
 
@@ -280,7 +280,7 @@ class StudyDriver:
         lease = trial.user_attrs.get("lease") or {}
         return not trial.state.is_finished() and lease.get("owner") == self._owner
 
-    def _next_number(self) -> int | None:
+    def _next_trial(self) -> optuna.Trial | None:
         """The next trial, new or to be evaluated again. Only while no other driver is at it."""
         if not self._retry and self._count() >= self._budget:
             self._reap()
@@ -289,17 +289,16 @@ class StudyDriver:
             holds = self._holds(self._retry[0])
             number = self._retry.popleft()
             if holds:
-                return number
+                return self._trial(number)
         if self._count() >= self._budget:
             return None
-        number = self._study.ask().number
-        self._set_lease(number)
-        return number
+        trial = self._study.ask()
+        self._set_lease(trial.number)
+        return trial
 
-    def _prepare(self, number: int) -> Assignment | None:
+    def _prepare(self, trial: optuna.Trial) -> Assignment | None:
         """Draw a trial's parameters; tell it at once if nothing needs to be evaluated."""
-        trial = self._trial(number)
-        params = self._space.suggest(trial)
+        number, params = trial.number, self._space.suggest(trial)
         try:
             canonical = self._canonical(params)
         except Infeasible as reason:
@@ -377,7 +376,6 @@ class StudyDriver:
     def _finish(
         self, number: int, status: Status, outcome: Outcome, attributes: Mapping[str, Any]
     ) -> TrialRecord:
-        trial = self._trial(number)
         # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed
         # one they learn nothing, and would go on proposing it.
         states = {Status.FAILED: TrialState.FAIL, Status.INFEASIBLE: TrialState.PRUNED,
@@ -388,9 +386,12 @@ class StudyDriver:
         # Others may have told it meanwhile, or we did and the database's answer was lost.
         with suppress(UpdateFinishedTrialError):
             for name, value in {**attributes, "status": str(status)}.items():
-                trial.set_user_attr(name, value)
-            for name, violation in outcome.violations.items():
-                trial.set_constraint(name, violation)
+                self._set(number, name, value)
+            if outcome.violations:
+                # Made only where it is needed: a trial draws its parameters as it is made.
+                trial = self._trial(number)
+                for name, violation in outcome.violations.items():
+                    trial.set_constraint(name, violation)
             self._study.tell(number, values, state=state, skip_if_finished=True)
         record = self._remember(self._frozen(number))
         level = logging.ERROR if record.status == Status.FAILED else logging.INFO

@@ -1,6 +1,7 @@
 """Ray clusters of several nodes: data once per node, shares of GPUs, nodes that come and go."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -401,8 +402,11 @@ def ray_start(*arguments: str) -> subprocess.Popen[bytes]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_command_joins_nodes_started_as_processes_and_survives_the_loss_of_one(
-    tmp_path: Path, short_folder: Path
+    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (short_folder / "token").write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(short_folder / "token"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

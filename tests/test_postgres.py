@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from autosearch import database as database_module
 from autosearch import study as study_module
 from autosearch.cli import app
+from autosearch.database import VARIABLE, Database, read_place, write_place
 from autosearch.errors import ConfigError, StudyError
 from autosearch.outbox import Outbox
 from autosearch.registry import find_space
@@ -29,8 +30,8 @@ from autosearch.spec import StudySpec, load_spec, parse_spec
 from autosearch.study import StudyDriver
 from autosearch.trials import Assignment, Outcome, Status
 
-database_of = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-from autosearch.database import VARIABLE, Database, read_place, write_place  # noqa: E402
+if not os.environ.get("AUTOSEARCH_REQUIRE_POSTGRES"):
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 
 DIRECTIONS = {"gflops": "minimize"}
 NAME = "shared"
@@ -141,7 +142,14 @@ class TestAddress:
         assert (again.address, again.study) == (address, NAME)
         assert read_place(tmp_path / "storage.json", url).address == address
 
-    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"storage": "x", "study": "y"}', "\0"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "", "[]", "{}", '{"storage": "x", "study": "y"}', "\0",
+            '{"storage": "postgresql://bob@host/db", "study": "y"}',
+            '{"storage": "postgresql://host/db?passfile=/etc/passwd", "study": "y"}',
+        ],
+    )  # fmt: skip
     def test_file_that_is_damaged_is_named(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "storage.json").write_text(content)
         with pytest.raises(StudyError, match=r"storage\.json: cannot be read"):
@@ -350,13 +358,13 @@ class TestLostConnection:
         for number in range(2):
             folder = StudyFolder(tmp_path / str(number), Database(url, NAME))
             drivers.append(StudyDriver(folder, spec, DIRECTIONS, dict, {}))
-            flaky.append(Flaky(folder.database, 0.005, 2 * seed + number))
+            flaky.append(Flaky(folder.database, 0.01, 2 * seed + number))
         told: list[list[int]] = [[], []]
         in_threads(*(lambda i=i: told[i].extend(work(drivers[i])) for i in range(2)))
         for driver in drivers:
             driver.close()
         broken = flaky[0].broken + flaky[1].broken
-        assert len(broken) == 3 and sum(broken.values()) > 8
+        assert broken["after commit"] and sum(broken.values()) > 8
         assert sorted(told[0] + told[1]) == list(range(12))
         check(tmp_path / "other", url, 12)
 
@@ -478,8 +486,10 @@ class TestCommands:
         process = self.start(tmp_path, url, "--executor", executor, "--log-level", "debug")
         titles: list[bytes] = []
         while process.poll() is None:
-            for number in family(process.pid):
-                titles.append(command_line(number))
+            now = [command_line(number) for number in family(process.pid)]
+            # Until the program itself has begun, the system shows what was typed.
+            if titles or b"postgresql://***" in b" ".join(now):
+                titles += now
             time.sleep(0.1)
         output = process.communicate()[0]
         assert process.returncode == 0, output
@@ -493,10 +503,8 @@ class TestCommands:
         files = [f for root in (tmp_path, ray_files) for f in root.rglob("*") if f.is_file()]
         names = {file.name for file in files}
         assert {"spec.yaml", "meta.json", "storage.json", "report.html", "pareto.csv"} <= names
-        # Until the program itself has begun, the system shows what was typed.
-        titles = [title for title in titles if b"postgresql://***" in title or not title]
         assert titles
-        for content in [output.encode(), *map(Path.read_bytes, files)]:
+        for content in [output.encode(), *titles, *map(Path.read_bytes, files)]:
             assert not any(word in content for word in forbidden)
 
     def test_without_credentials_say_what_is_needed(self, tmp_path: Path, postgres: Any) -> None:

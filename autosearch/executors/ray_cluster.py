@@ -57,7 +57,10 @@ def joining(address: str | None) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
-        allowed = f"a running Ray cluster that this machine has joined by `ray start` ({reason})"
+        allowed = (
+            f"a running Ray cluster that this machine has joined by `ray start` ({reason}); where "
+            "it wants a token, RAY_AUTH_MODE=token must be set here too"
+        )
         raise ConfigError("--address", address, allowed) from None
 
 
@@ -79,24 +82,30 @@ def check_nodes(evaluator: Any) -> None:
         try:
             version = ray.get(answer)
         except ray.exceptions.RayError as error:
-            raise unable(name, error) from None
+            raise _unable(name, str(error)) from None
         if version != __version__:
-            raise unable(name, f"autosearch {version} there, {__version__} here")
+            raise _unable(name, f"autosearch {version} there, {__version__} here")
 
 
-def unable(node: str, error: object) -> StudyError:
-    """The error to end a search with where a node cannot run trials."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def missing_package(error: str) -> StudyError | None:
+    """What to end a search with if a worker could not start for want of a package.
+
+    Args:
+        error: Ray's text about a worker.
+    """
+    if "creation task" not in error or not _ABSENT.search(error):
+        return None
+    node = re.search(r"\bip=([\w.:]+)", error)
+    return _unable(f"node {node[1]}" if node else "a node", error)
+
+
+def _unable(node: str, error: str) -> StudyError:
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
     reason = next((line for line in reversed(lines) if _ABSENT.search(line)), lines[-1])
     return StudyError(
         f"{node}: trials cannot run there: {reason[:300]}; install the same packages on every "
         "node, the runner's own too"
     )
-
-
-def is_absence(error: object) -> bool:
-    """Whether a worker's error says that something is not installed."""
-    return _ABSENT.search(str(error)) is not None
 
 
 def share(resources: ResourceSpec) -> tuple[dict[str, float], Callable[[], int]]:

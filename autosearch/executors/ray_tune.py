@@ -14,7 +14,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -31,10 +32,9 @@ from autosearch.executors import stopping_on_signals
 from autosearch.executors.ray_cluster import (
     check_address,
     check_nodes,
-    is_absence,
     joining,
+    missing_package,
     share,
-    unable,
 )
 from autosearch.study import StudyDriver
 from autosearch.trials import Outcome, Status
@@ -167,9 +167,9 @@ class RayScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """End the search where a worker cannot even start; no other trial would fare better."""
-        error = trial.get_pickled_error()
-        if getattr(error, "actor_init_failed", False) and is_absence(error):
-            self._searcher.end(unable("a node that joined", error))
+        with suppress(OSError, TypeError):  # Of some errors Tune keeps no text.
+            if problem := missing_package(Path(trial.error_file).read_text(encoding="utf-8")):
+                self._searcher.end(problem)
 
     def __getstate__(self) -> dict[str, Any]:
         """As with the searcher."""
