@@ -6,9 +6,10 @@ r"""What Synth4Seg's outer level is worth: weights of sources, and places of def
 
 ``weights`` trains with TrivialAugment alone, with all sources counting alike, with weights that
 hypergradients learn, and with weights that TPE searches; ``location`` with places drawn evenly and
-with learnt ones. All else is equal, nothing was chosen on this data, and every training has
-several seeds. What is searched is the best trial on validation. Figures are of the test split.
-Stopped and called again, it goes on where it was.
+with learnt ones. All else is equal, the number of images a step too, and every training has
+several seeds. Sizes and rates were chosen on validation, with equal weights, for trainings of
+minutes. What is searched is the best trial on validation. Figures are of the test split; the time
+is that of all trainings. Stopped and called again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -34,37 +35,48 @@ from studies import (
 )
 
 METRICS = ("iou_half", "ap", "rwap", "image_auroc")
-EVERY: dict[str, Any] = {"decoder_width": 64, "outer_normals": True, "halve_every_fraction": 0.5}
-OUTER: dict[str, Any] = {"neumann_terms": 3, "scale_rule": "auto", "outer_interval": 8}
+EVERY: dict[str, Any] = {"decoder_width": 128, "outer_normals": True, "halve_every_fraction": 0.25}
+OUTER: dict[str, Any] = {"neumann_terms": 3, "outer_interval": 12, "outer_batch": 16}
 
 
-def systems(task: str) -> dict[str, tuple[dict[str, Any], bool]]:
-    """What is compared: name to space, and whether that is searched."""
+def systems(task: str, images: int) -> dict[str, tuple[dict[str, Any], bool]]:
+    """What is compared: name to space, and whether that is searched.
+
+    Args:
+        task: What the outer level learns.
+        images: That each source makes an epoch, two a step.
+    """
     none = {"outer_task": "none"}
     if task == "location":
-        combined = {"sources": "combined"}
+        # As many images a step as there are with all sources.
+        combined = {"sources": "combined"} | _one_source(images)
         learnt = combined | OUTER | {"outer_task": "location", "outer_lr_location": 1e-3}
         return {"places drawn evenly": (combined | none, False), "places learnt": (learnt, False)}
-    learnt = OUTER | {"outer_task": "source_weights", "outer_lr_weights": 3e-2}
+    learnt = OUTER | {"outer_task": "source_weights", "outer_lr_weights": 5e-2}
     searched = {f"weight.{name}": {"float": [0.0, 3.0]} for name in SOURCES[1:]}
     return {
-        "TrivialAugment alone": ({"sources": SOURCES[0]} | none, False),
+        "TrivialAugment alone": ({"sources": SOURCES[0]} | _one_source(images) | none, False),
         "equal weights": (none, False),
         "weights learnt": (learnt, False),
         "weights searched": (searched | none, True),
     }
 
 
-def search(given: argparse.Namespace, name: str, spec: dict[str, Any], seed: int) -> Figures:
+def _one_source(images: int) -> dict[str, Any]:
+    """Steps of as many images as all sources together make, and as many steps."""
+    return {"batch": 2 * len(SOURCES), "images_per_epoch": images * len(SOURCES)}
+
+
+def search(given: argparse.Namespace, job: Job) -> Figures:
     """Search, and evaluate what is best on validation; the time is that of all trainings."""
-    study = {"runner": "synth4seg", "seed": seed, "trials": given.trials}
+    study = {"runner": job.runner, "seed": job.seed, "trials": given.trials}
     objectives = ["training_seconds", "iou_half"]
     given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"{name}.yaml"
-    content = {**spec, "study": study, "objectives": objectives, "pruner": {"name": "none"}}
+    path = given.results / f"{job.name}.yaml"
+    content = {**job.spec, "study": study, "objectives": objectives, "pruner": {"name": "none"}}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     folder = run(
-        given.results, name, str(path), ["--set", f"resources.max_concurrent={given.jobs}"]
+        given.results, job.name, str(path), ["--set", f"resources.max_concurrent={given.jobs}"]
     )
     best = best_trial(folder, "iou_half")
     figures = evaluated(folder, best.number)["metrics"]
@@ -84,10 +96,10 @@ def main() -> None:
     parser.add_argument("task", choices=["weights", "location"])
     parser.add_argument("--data", required=True, metavar="ROOT:CATEGORY")
     parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--images-per-epoch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--images-per-epoch", type=int, default=48, help="of each source")
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--trials", type=int, default=4, help="of a search")
+    parser.add_argument("--trials", type=int, default=3, help="of a search")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--results", type=Path, default=Path("results/bilevel_quality"))
@@ -95,23 +107,23 @@ def main() -> None:
     size = {"epochs": given.epochs, "images_per_epoch": given.images_per_epoch, "lr": given.lr}
     dataset = data_section(given.data) | {"image_size": given.image_size, "labelled": {}}
     found: dict[str, list[Figures]] = {}
-    jobs: dict[str, list[Job]] = {}
-    for system, (space, searched) in systems(given.task).items():
+    compared = systems(given.task, given.images_per_epoch)
+    jobs: dict[str, list[Job]] = {system: [] for system in compared}
+    for system, (space, _) in compared.items():
         spec = {"dataset": dataset, "space": EVERY | size | space}
         name = system.lower().replace(" ", "-")
-        if searched:
-            found[system] = [search(given, f"{name}-{seed}", spec, seed) for seed in given.seeds]
-        else:
-            jobs[system] = [
-                Job(f"{name}-{seed}", spec, "synth4seg", seed, METRICS) for seed in given.seeds
-            ]
-    every = [job for group in jobs.values() for job in group]
-    results = fit_all(given.results, every, given.jobs)
-    found |= {system: [results[job.name] for job in group] for system, group in jobs.items()}
+        jobs[system] = [
+            Job(f"{name}-{seed}", spec, "synth4seg", seed, METRICS) for seed in given.seeds
+        ]
+    single = [job for system in compared for job in jobs[system] if not compared[system][1]]
+    results = fit_all(given.results, single, given.jobs)
+    for system, (_, searched) in compared.items():
+        found[system] = [
+            search(given, job) if searched else results[job.name] for job in jobs[system]
+        ]
     title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
     table = Table("system", "IoU, validation", *METRICS, "training, s", title=title, box=None)
-    for system in systems(given.task):
-        rows = found[system]
+    for system, rows in found.items():
         validation = mean_and_spread([one["val_iou_half"] for one in rows])
         cells = [mean_and_spread([one[metric] for one in rows]) for metric in METRICS]
         seconds = sum(one["training_seconds"] for one in rows) / len(rows)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .training import Epoch, LocationMaps
 
-_SIDE, _GAP = 120, 4
+_SIDE, _GAP, _LETTERS = 120, 4, 22
 
 
 def curves_json(curve: Sequence[Epoch], weights_learnt: bool, outer_steps: bool) -> bytes:
@@ -76,5 +76,6 @@ def _panel(title: str, **series: Sequence[float]) -> dict[str, Any]:
 def _tile(image: Image.Image, text: str) -> NDArray[np.uint8]:
     tile = Image.new("RGB", (_SIDE + _GAP, _SIDE + _GAP), "white")
     tile.paste(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
-    ImageDraw.Draw(tile).text((4, 3), text, fill="white", stroke_width=1, stroke_fill="black")
+    font = ImageFont.load_default(_LETTERS)
+    ImageDraw.Draw(tile).text((4, 3), text, "white", font, stroke_width=2, stroke_fill="black")
     return np.asarray(tile)

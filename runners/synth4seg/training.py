@@ -182,13 +182,15 @@ class BilevelTrainer:
         self.curve: list[Epoch] = []
         self.locations: list[LocationMaps] = []
         self._settings, self._seed, self._device = settings, seed, device
-        self._network = network.to(device).requires_grad_()
+        # On a CPU, up to twice as fast as the usual layout, but slower to differentiate twice.
+        self._network = network.to(device).to(memory_format=torch.channels_last)
+        self._network.requires_grad_()
         self._names = [name for name, _ in network.named_parameters()]
         self._location_net = None
         if settings.outer_task in ("location", "both"):
             if location_net is None:
                 raise ConfigError("outer_task", settings.outer_task, "a location net with it")
-            self._location_net = location_net.to(device)
+            self._location_net = location_net.to(device).to(memory_format=torch.channels_last)
         self._optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
 
     def run(
@@ -346,7 +348,7 @@ class BilevelTrainer:
             loss = segmentation_loss(self._call(w, images, {}), masks.float()).mean()
             return loss if self._location_net is None else loss + self._price(p, train)
 
-        w = tuple(parameter.detach() for parameter in self._network.parameters())
+        w = tuple(parameter.detach().contiguous() for parameter in self._network.parameters())
         p = self._outer.tensors
         if scale is None:
             scale = self._scale(inner, w, p, step)
