@@ -11,8 +11,8 @@ run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
 test: $(VENV)/.dev  ## The quick tests
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev  ## The slow ones too
-	$(BIN)/python -m pytest -m ""
+test-all: $(VENV)/.dev  ## The slow ones too, at full length
+	AUTOSEARCH_TEST_FULL=1 $(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/.dev  ## What the gate checks besides tests
 	$(BIN)/ruff check .

@@ -93,7 +93,15 @@ class TrialEvaluator:
             measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
         artifacts = {MAPS: contact_sheet(self._data.val, maps), **detector.artifacts()}
-        yield Outcome(Status.COMPLETE, values, measured, violations, seconds, artifacts=artifacts)
+        yield Outcome(
+            Status.COMPLETE,
+            values,
+            measured,
+            violations,
+            seconds,
+            artifacts=artifacts,
+            threads=torch.get_num_threads(),
+        )
 
     @cached_property
     def _objectives(self) -> list[Objective]:

@@ -43,7 +43,11 @@ def user_path(text: str, key: str) -> Path:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part."""
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    Raises:
+        OSError: With the file's name, and nothing of it is left.
+    """
     data = content.encode() if isinstance(content, str) else content
     publish(path, lambda temporary: _write_durably(temporary, data))
 
@@ -55,6 +59,11 @@ def publish(path: Path, make: Callable[[Path], object]) -> None:
     try:
         make(temporary)
         temporary.replace(path)
+    except OSError as error:
+        # Nobody knows the sibling, and of a disk that is full Python names no file at all.
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

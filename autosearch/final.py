@@ -32,7 +32,7 @@ from autosearch.data.records import NORMAL, ImageSet
 from autosearch.detector import Detector, shared_tensor
 from autosearch.metrics import Floats, Ranking, Truth, auroc, image_scores
 from autosearch.objectives import HALF, Scored
-from autosearch.search import Inputs, rebuild
+from autosearch.search import Inputs, rebuild, threads_of
 from autosearch.thresholds import Threshold, choose_threshold, decide
 from autosearch.trials import TrialRecord, derived_seed
 
@@ -134,7 +134,8 @@ class FinalEvaluator:
         clock.start("fit")
         data = self._inputs.data
         detector = rebuild(self._inputs, record)
-        detector.fit(data.train)
+        with threads_of(record):
+            detector.fit(data.train)
         clock.start("validation")
         val_maps = detector.anomaly_maps(shared_tensor(data.val.pixels)).numpy()
         decisions = _Decisions(

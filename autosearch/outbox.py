@@ -30,10 +30,17 @@ class Outbox:
             number: The trial's.
             key: Of its canonical configuration.
             outcome: What came back.
+
+        Raises:
+            StudyError: The disk is full or broken.
         """
         artifacts = {n: base64.b64encode(c).decode() for n, c in outcome.artifacts.items()}
         content = {"key": key, "outcome": {**asdict(outcome), "artifacts": artifacts}}
-        write_atomic(self._file(number), json.dumps(content))
+        path = self._file(number)
+        try:
+            write_atomic(path, json.dumps(content))
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
 
     def remove(self, number: int) -> None:
         """Forget an outcome that has arrived."""

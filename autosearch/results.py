@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +27,7 @@ from autosearch import pareto
 from autosearch.database import Database, read_place, write_place
 from autosearch.errors import AutosearchError, StudyError
 from autosearch.files import FileLock, write_atomic
+from autosearch.journal import Journal, mend
 from autosearch.outbox import Outbox
 from autosearch.spec import StudySpec, load_spec
 from autosearch.stored import FORMAT, read_meta, read_test
@@ -42,12 +41,9 @@ _Result = TypeVar("_Result")
 TEST = "test.json"
 """What a trial reached on the test split, written by ``autosearch evaluate`` alone."""
 
-_CREATE_STUDY = 0
-"""What the first line of a journal does, as Optuna numbers it."""
-
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
-    "lease", "attempts", "curve",
+    "lease", "attempts", "curve", "duration", "threads",
 }  # fmt: skip
 
 
@@ -182,9 +178,9 @@ class StudyFolder:
         if self.database is not None:
             return self.database.storage
         if repair:
-            _cut_damaged_end(self.journal_path, begun=self.spec_path.is_file())
+            mend(self.journal_path, begun=self.spec_path.is_file())
         with self._replaying():
-            return optuna.storages.JournalStorage(_Journal(self.journal_path))
+            return optuna.storages.JournalStorage(Journal(self.journal_path))
 
     def exclusively(self, action: Callable[[], _Result]) -> _Result:
         """Do what only one of those who hand out trials may do at a time.
@@ -272,7 +268,8 @@ class StudyFolder:
         """Keep a trial's artifacts and traceback.
 
         Raises:
-            StudyError: The trial's folder is a link, or an artifact's name leads out of it.
+            StudyError: The trial's folder is a link, or an artifact's name leads out of it; or the
+                disk is full or broken.
         """
         for name, content in outcome.artifacts.items():
             self._write(number, name, content)
@@ -285,31 +282,10 @@ class StudyFolder:
         own = Path(name).name == name != ".."
         if not own or folder.is_symlink() or folder.parent.is_symlink():
             raise StudyError(f"{folder / name}: lies outside of the study's folder")
-        write_atomic(folder / name, content)
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, with a lock that dies with its process, and fewer waits for the disk.
-
-    Optuna's own locks outlive a process that is killed while it writes, the default one for ever
-    where the path is relative. And it waits for the disk after every line, some 30 times a trial;
-    here only a trial that begins or ends is worth that. A crash of the process loses nothing
-    either way; a power cut can lose what is known of trials still running.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lock: Any = FileLock(path)
-        super().__init__(str(path), lock_obj=lock)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines; see `JournalFileBackend.append_logs`."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with FileLock(self._path), self._path.open("ab") as file:
-            file.write(lines.encode())
-            file.flush()
-            if any("state" in log for log in logs):
-                os.fsync(file.fileno())
+        try:
+            write_atomic(folder / name, content)
+        except OSError as error:
+            raise StudyError(f"{folder / name}: cannot be written ({error.strerror})") from None
 
 
 def open_study(
@@ -368,6 +344,8 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     else:
         status = Status.COMPLETE if trial.state == TrialState.COMPLETE else Status.FAILED
     values = trial.values if status in SCORED else None
+    # The clock of the machine may have been set back in the meantime.
+    by_clock = max(0.0, trial.duration.total_seconds()) if trial.duration else None
     return TrialRecord(
         number=trial.number,
         status=status,
@@ -380,8 +358,9 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         seconds=attributes.get("seconds", {}),
         reason=attributes.get("reason"),
         cached_from=attributes.get("cached_from"),
-        duration=trial.duration.total_seconds() if trial.duration else None,
+        duration=attributes.get("duration", by_clock) if trial.state.is_finished() else None,
         curve=tuple((at, values) for at, values in attributes.get("curve", ())),
+        threads=attributes.get("threads"),
     )
 
 
@@ -431,34 +410,3 @@ def _difference(old: object, new: object) -> tuple[str, str]:
         right = {name: new[name] for name in names if name in new}
         return str(left), str(right)
     return str(old), str(new)
-
-
-def _cut_damaged_end(path: Path, begun: bool) -> None:
-    """Cut a journal behind its last whole line, unless that would make a study begin anew."""
-    if not path.is_file():
-        return
-    with FileLock(path):
-        content = path.read_bytes()
-        end = len(content)
-        while end and _operation(content[_before(content, end) : end]) is None:
-            end = _before(content, end)
-        first = _operation(content[: content.find(b"\n") + 1])
-        if first != _CREATE_STUDY and (begun or end or b"\n" in content):
-            raise StudyError(f"{path}: does not begin as a journal; restore it from a copy")
-        if end < len(content):
-            os.truncate(path, end)
-
-
-def _before(content: bytes, end: int) -> int:
-    """Where the line begins that ends at ``end``."""
-    return content.rfind(b"\n", 0, end - 1) + 1
-
-
-def _operation(line: bytes) -> int | None:
-    """What a line of a journal does, None if it is none."""
-    try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
-    except (ValueError, RecursionError):
-        return None
-    code = entry.get("op_code") if isinstance(entry, dict) else None
-    return code if isinstance(code, int) else None

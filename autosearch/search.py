@@ -6,11 +6,14 @@ import importlib.metadata
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from autosearch import __version__, registry
 from autosearch.data import load_search_data
@@ -103,7 +106,9 @@ def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = N
     _check_probabilities(spec, runner_class)
     runner = runner_class(spec)
     data = load_search_data(spec.dataset, progress)
-    if not runner.supervised:
+    if runner.supervised:
+        _check_learnable(data)
+    else:
         data = _without_anomalies(data)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     _check_scorable(data, spec)
@@ -144,6 +149,17 @@ def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
     _check_scored(record)
     seed = trial_seed(inputs.spec.study.seed, record.canonical)
     return build(inputs.spec, inputs.runner, record.canonical, seed, inputs.data.val)
+
+
+@contextmanager
+def threads_of(record: TrialRecord) -> Iterator[None]:
+    """As many threads of torch as the trial had: with others, a training ends elsewhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(record.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def open_driver(
@@ -262,6 +278,13 @@ def _check_probabilities(spec: StudySpec, runner: type[Runner]) -> None:
         if known[name].probabilities and not runner.probabilities:
             allowed = f"iou, since maps of {spec.study.runner} are no probabilities"
             raise ConfigError(key, name, allowed)
+
+
+def _check_learnable(data: SearchData) -> None:
+    """Refuse a training split without a defect to a runner that learns from defects."""
+    if not data.train.masks.any():
+        found = f"{int(data.train.labels.sum())} anomalous training images, no defect on them"
+        raise ConfigError("dataset.labelled.train", found, "a larger share, to learn from some")
 
 
 def _check_scorable(data: SearchData, spec: StudySpec) -> None:

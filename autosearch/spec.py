@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from autosearch.constraint import Constraint
 from autosearch.errors import ConfigError, did_you_mean
 from autosearch.space import Space
+from autosearch.strict_yaml import read_yaml, yaml_value
 
-_MAX_BYTES = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Besides its own errors, PyYAML raises these on bad numbers, dates and tags such as `!!bool x`.
-_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
-_CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
 
 # How a searched architecture was found may change, and its weights are told apart by their hashes.
 _NOT_IDENTITY: Any = {
@@ -182,36 +180,6 @@ class ResourceSpec(Section):
     max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 
-class Constraint(BaseModel):
-    """A bound on a measured value, written ``gflops <= 0.31``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    relation: Literal["<=", ">="]
-    bound: float = Field(allow_inf_nan=False)
-
-    @classmethod
-    def parse(cls, text: object) -> Constraint:
-        """Read ``name <= number`` or ``name >= number``."""
-        found = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-        try:
-            if found is None:
-                raise ValueError
-            return cls.model_validate(
-                {"name": found[1], "relation": found[2], "bound": float(found[3])}
-            )
-        except ValueError:
-            raise ConfigError("constraints", text, 'text such as "gflops <= 0.31"') from None
-
-    def violation(self, value: float) -> float:
-        """By how much a value breaks the bound: positive if it does, else zero or less."""
-        return value - self.bound if self.relation == "<=" else self.bound - value
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.relation} {self.bound!r}"
-
-
 class StudySpec(Section):
     """A whole study: what to search, on which data, with which budget.
 
@@ -272,20 +240,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
     Raises:
         ConfigError: The file cannot be read, is no mapping, or a key or value is not allowed.
     """
-    try:
-        with path.open("rb") as file:
-            # A pipe has no size that could be asked for.
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
-            raise ConfigError(str(path), "more than that", "a YAML file below 1 MB")
-        content = yaml.load(text.decode("utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
-    except _YAML_ERRORS as error:
-        place = getattr(error, "problem_mark", None)
-        where = f"{path}:{place.line + 1}" if place else str(path)
-        problem = getattr(error, "problem", None) or type(error).__name__
-        raise ConfigError(where, problem, "valid YAML in UTF-8") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(str(path), content, "a mapping with study, space, objectives, …")
     content.setdefault("study", {})
@@ -401,45 +356,11 @@ def study_name(text: str) -> str:
     return text
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error instead of a silent loss.
-
-    Aliases are refused: a spec needs none, and nested ones can grow to any size.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not used in specs", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1, which PyYAML reads, takes 1e-3 for text; everybody else means a number.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
-)
-
-
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError("--set", override, "key=value, such as dataset.category=screw")
-    try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
-    except _YAML_ERRORS:
-        raise ConfigError(f"--set {key}", text, "a value in YAML") from None
+    value = yaml_value(text, f"--set {key}")
     # Parameter names hold dots themselves, so everything after `space.` is one name.
     *sections, last = key.split(".", 1) if key.startswith("space.") else key.split(".")
     target: Any = content

@@ -106,6 +106,8 @@ class StudyDriver:
         self._followers: dict[str, list[int]] = {}
         self._cache: dict[str, FrozenTrial] = {}
         self._records: dict[int, TrialRecord] = {}
+        self._asked: dict[int, float] = {}
+        self._watched: dict[int, tuple[object, float]] = {}
         self._lock = threading.RLock()
         self._stopped = False
         timeout = spec.study.timeout
@@ -158,13 +160,14 @@ class StudyDriver:
     def tell(self, number: int, outcome: Outcome) -> TrialRecord:
         """Store what a worker sent back; a trial that is already told stays as it is."""
         with self._lock:
-            key = canonical_key(self._mine.pop(number).canonical)
-            outcome = self._checked(outcome)
-            if outbox := self._folder.outbox:
-                outbox.put(number, key, outcome)
-            record = self._store(number, outcome)
-            if outbox:
-                outbox.remove(number)
+            assignment = self._mine.pop(number)
+            key, outcome = canonical_key(assignment.canonical), self._checked(outcome)
+            try:
+                record = self._keep(number, key, outcome)
+            except StudyError:
+                # It is not told, and `close` shall give it back.
+                self._mine[number] = assignment
+                raise
             self._leader.pop(key, None)
             for follower in self._followers.pop(key, []):
                 if self._is_known(key):
@@ -208,8 +211,11 @@ class StudyDriver:
         self._closing.set()
         self._keeper.join()
         with self._lock:
-            for number in filter(self._holds, self._held()):
-                self._set(number, "lease", None)
+            for number in self._held():
+                # Where nothing can be written any more, the lease runs out by itself.
+                with suppress(StudyError, UpdateFinishedTrialError):
+                    if self._holds(number):
+                        self._set(number, "lease", None)
             self._mine.clear()
         level = logging.WARNING if self._stopped else logging.INFO
         counts = {str(status): number for status, number in self.summary().counts.items()}
@@ -286,14 +292,17 @@ class StudyDriver:
             self._reap()
         while self._retry:
             # Asking may fail; then the number must still be there.
-            holds = self._holds(self._retry[0])
-            number = self._retry.popleft()
+            if holds := self._holds(number := self._retry[0]):
+                self._set_lease(number, waiting=False)
+            self._retry.popleft()
             if holds:
+                self._asked[number] = time.monotonic()
                 return self._trial(number)
         if self._count() >= self._budget:
             return None
         trial = self._study.ask()
-        self._set_lease(trial.number)
+        self._set_lease(trial.number, waiting=False)
+        self._asked[trial.number] = time.monotonic()
         return trial
 
     def _prepare(self, trial: optuna.Trial) -> Assignment | None:
@@ -313,6 +322,7 @@ class StudyDriver:
             return None
         if key in self._leader:
             self._followers.setdefault(key, []).append(number)
+            self._set_lease(number, waiting=True)
             return None
         seed = trial_seed(self._spec.study.seed, canonical)
         assignment = Assignment(number, params, canonical, seed)
@@ -340,11 +350,23 @@ class StudyDriver:
                 return replace(outcome, status=Status.FAILED, reason=reason)
         return outcome
 
+    def _keep(self, number: int, key: str, outcome: Outcome) -> TrialRecord:
+        """Store what came back, on disk first where the study is in a database."""
+        outbox = self._folder.outbox
+        if outbox:
+            outbox.put(number, key, outcome)
+        record = self._store(number, outcome)
+        if outbox:
+            outbox.remove(number)
+        return record
+
     def _store(self, number: int, outcome: Outcome) -> TrialRecord:
         if (told := self._frozen(number)).state.is_finished():
             return self._remember(told)
         self._folder.write_outcome(number, outcome)
         attributes: dict[str, Any] = {**outcome.measured, "seconds": outcome.seconds}
+        if outcome.threads is not None:
+            attributes["threads"] = outcome.threads
         if outcome.status != Status.COMPLETE:
             # A value that counts for nothing as an objective is still worth reading.
             finite = {n: v for n, v in outcome.values.items() if math.isfinite(v)}
@@ -371,6 +393,8 @@ class StudyDriver:
             Status.CACHED, original.values, original.measured, violations=source.constraints
         )
         attributes = {**original.measured, "cached_from": source.number}
+        if original.threads is not None:
+            attributes["threads"] = original.threads
         self._finish(number, Status.CACHED, outcome, attributes)
 
     def _finish(
@@ -383,6 +407,8 @@ class StudyDriver:
         state = states.get(status, TrialState.COMPLETE)
         complete = state == TrialState.COMPLETE
         values = [outcome.values[name] for name in self._objectives] if complete else None
+        if (asked := self._asked.pop(number, None)) is not None:
+            attributes = {**attributes, "duration": round(time.monotonic() - asked, 6)}
         # Others may have told it meanwhile, or we did and the database's answer was lost.
         with suppress(UpdateFinishedTrialError):
             for name, value in {**attributes, "status": str(status)}.items():
@@ -421,17 +447,20 @@ class StudyDriver:
 
     def _reap(self) -> None:
         """Take over running trials that nobody works on. Only while no other driver does."""
-        held, (now, since) = set(self._held()), self._clock()
+        held, clock = set(self._held()), self._clock()
         for trial in self._running():
-            number, lease = trial.number, trial.user_attrs.get("lease")
-            if number in held:
+            if (number := trial.number) in held:
                 continue
-            if lease is None or lease["owner"] == self._owner:
-                # Given back, or asked for when the connection to a database broke.
-                self._set_lease(number)
+            # Given back, or asked for when the connection to a database broke.
+            lease = trial.user_attrs.get("lease") or {"owner": self._owner}
+            free = lease["owner"] == self._owner
+            if not free and not self._is_over(number, lease, *clock):
+                continue
+            if free or lease.get("waiting"):
+                self._set_lease(number, waiting=True)
                 self._retry.append(number)
                 self.note("trial taken up again", trial=number)
-            elif now > max(lease["expires"], since + LEASE_SECONDS) or _is_dead(lease["owner"]):
+            else:
                 self._hand_out_again(number, "the process that ran the search died")
 
     def _clock(self) -> tuple[float, float]:
@@ -439,28 +468,46 @@ class StudyDriver:
         database = self._folder.database
         return database.clock() if database else (time.time(), -math.inf)
 
+    def _is_over(self, number: int, lease: Mapping[str, Any], now: float, since: float) -> bool:
+        """Whether nobody stands behind a lease any longer."""
+        if _is_dead(lease["owner"]):
+            return True
+        if self._folder.database is not None:
+            return bool(now > max(lease["expires"], since + LEASE_SECONDS))
+        ticks = time.monotonic()
+        if "ticks" in lease and _is_here(lease["owner"]):
+            return bool(ticks > lease["ticks"] + LEASE_SECONDS)
+        # Clocks of two machines may be set to anything: one that is silent for so long is gone.
+        if self._watched.get(number, (None, 0.0))[0] != lease:
+            self._watched[number] = (lease, ticks)
+        return now > lease["expires"] or ticks > self._watched[number][1] + LEASE_SECONDS
+
     def _hand_out_again(self, number: int, reason: str) -> None:
         lost = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
-        self._set(number, "attempts", lost)
+        # Whoever was believed dead may still tell it.
+        with suppress(UpdateFinishedTrialError):
+            self._set(number, "attempts", lost)
         if lost > self._spec.study.retries:
             self._store(number, Outcome(Status.FAILED, reason=f"{reason} ({lost} times)"))
             return
-        self._set_lease(number)
+        self._set_lease(number, waiting=True)
         self._retry.append(number)
         its = {"reason": reason, "attempts": lost}
         self.note("trial to be retried", logging.WARNING, trial=number, **its)
 
-    def _set_lease(self, number: int) -> None:
-        lease = {"owner": self._owner, "expires": self._clock()[0] + LEASE_SECONDS}
-        self._set(number, "lease", lease)
+    def _set_lease(self, number: int, waiting: bool) -> None:
+        """Claim a trial: to be handed out some time, which costs no attempt, or handed out."""
+        lease = {"owner": self._owner, "expires": self._clock()[0] + LEASE_SECONDS,
+                 "ticks": time.monotonic(), "waiting": waiting}  # fmt: skip
+        with suppress(UpdateFinishedTrialError):
+            self._set(number, "lease", lease)
 
     def _renew_leases(self) -> None:
         while not self._closing.wait(LEASE_SECONDS / 3):
             # Whoever uses the driver next is told that the database is gone.
             with self._lock, suppress(StudyError):
                 for number in filter(self._holds, self._held()):
-                    with suppress(UpdateFinishedTrialError):
-                        self._set_lease(number)
+                    self._set_lease(number, waiting=number not in self._mine)
 
 
 def _place() -> str:
@@ -472,10 +519,14 @@ def _place() -> str:
     return "/".join(parts)
 
 
+def _is_here(owner: str) -> bool:
+    """Whether a lease is of a process of this machine, whose clock of ticks is ours."""
+    return owner.rsplit(":", 2)[0] == _place()
+
+
 def _is_dead(owner: str) -> bool:
     """Whether a lease is of a process of this machine that is gone."""
-    place, pid, _ = owner.rsplit(":", 2)
-    return place == _place() and not _alive(int(pid))
+    return _is_here(owner) and not _alive(int(owner.rsplit(":", 2)[1]))
 
 
 def _alive(pid: int) -> bool:

@@ -92,6 +92,7 @@ class Outcome:
         reason: Why the trial is not complete, in one line.
         traceback: Of the error that ended it, if one did.
         artifacts: File name to content, to be kept in the trial's folder.
+        threads: Of torch, on which the last digits of a training depend; None if it is not known.
     """
 
     status: Status
@@ -102,6 +103,7 @@ class Outcome:
     reason: str | None = None
     traceback: str | None = None
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class TrialRecord:
         duration: Seconds from being asked for to being told, or None while running.
         curve: Fraction of the training and objective values, of trials that report while they
             train.
+        threads: See `Outcome`.
     """
 
     number: int
@@ -134,6 +137,7 @@ class TrialRecord:
     cached_from: int | None = None
     duration: float | None = None
     curve: tuple[tuple[float, dict[str, float]], ...] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,13 @@ class Trivial:
     def __init__(self, spec: StudySpec, meeting: Path, workers: int) -> None:
         self.spec, self._meeting, self._workers = spec, meeting, workers
 
-    def __call__(self, assignment: Assignment) -> Outcome:
+    def steps(self, assignment: Assignment) -> Iterator[Outcome]:
         """Evaluate nothing."""
         (self._meeting / str(os.getpid())).touch()
         while len(list(self._meeting.iterdir())) < self._workers:
             time.sleep(0.05)
         rng = random.Random(assignment.seed)
-        return Outcome(Status.COMPLETE, {name: rng.random() for name in self.spec.objectives})
+        yield Outcome(Status.COMPLETE, {name: rng.random() for name in self.spec.objectives})
 
 
 class Stopwatch:

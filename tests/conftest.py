@@ -49,6 +49,12 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether tests of faults, clusters and long runs shall do all they can, or a sample of it."""
+    return bool(os.environ.get("AUTOSEARCH_TEST_FULL"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep the user's cache out of the tests."""

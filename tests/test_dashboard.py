@@ -1,26 +1,19 @@
-"""The dashboard's server and its page: what is given out, to whom, and what a browser shows."""
+"""The dashboard's server: what is given out, to whom, and what is refused."""
 
-import http.client
-import io
 import json
 import math
-import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from autosearch.errors import ConfigError, StudyError
-from autosearch.report.dashboard import DEFAULT_PORT, make_app, serve
+from autosearch.report.dashboard import make_app, serve
 from autosearch.report.live import Library
 from autosearch.results import StudyFolder
 
@@ -55,6 +48,89 @@ def ask(client: Any, **asked: str | None) -> Any:
 def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
     files = {path: path.stat() for path in folder.rglob("*")}
     return {path: (found.st_size, found.st_mtime_ns) for path, found in files.items()}
+
+
+def put(client: Any, content: str | bytes) -> Any:
+    """The answer to a question in JSON."""
+    kind = "application/json"
+    return client.post("/_dash-update-component", headers=HERE, data=content, content_type=kind)
+
+
+def part(name: str, prop: str = "data", value: object = None) -> dict[str, object]:
+    return {"id": name, "property": prop, "value": value}
+
+
+def asked(**changes: object) -> dict[str, Any]:
+    """What the page asks, with some of it changed."""
+    names = ("listing", "chosen", "clock", "data", "seen")
+    return {
+        "output": "..listing.data...chosen.data...clock.data...data.data...seen.data..",
+        "outputs": [{"id": name, "property": "data"} for name in names],
+        "inputs": [part("tick", "n_intervals", 1), part("chosen")],
+        "state": [part("seen")],
+        "changedPropIds": ["tick.n_intervals"],
+        **changes,
+    }
+
+
+def choosing(value: object) -> dict[str, Any]:
+    return asked(inputs=[part("tick", "n_intervals", 1), part("chosen", value=value)])
+
+
+QUESTIONS: dict[str, object] = {
+    "nothing": b"",
+    "half of one": json.dumps(asked()).encode()[:99],
+    "no text": b"\xff\xfe{",
+    "nested": b"[" * 100_000,
+    "a number of many digits": b'{"output": ' + b"9" * 9000 + b"}",
+    "null": None,
+    "a list": [asked()],
+    "text": "output",
+    "an empty one": {},
+    "no inputs": asked(inputs=[]),
+    "one input": asked(inputs=[part("chosen")]),
+    "inputs in words": asked(inputs="tick"),
+    "inputs without names": asked(inputs=[{}, {}]),
+    "inputs in another order": asked(inputs=[part("chosen"), part("tick", "n_intervals")]),
+    "another property": asked(inputs=[part("tick", "interval"), part("chosen")]),
+    "no state": asked(state=[]),
+    "a number as state": asked(state=3),
+    "another answer": asked(output="view.children"),
+    "a number as answer": asked(output=3),
+    "a list as answer": asked(output=["listing.data"]),
+    "no outputs": asked(outputs=None),
+    "fewer outputs": asked(outputs=[part("listing")]),
+    "outputs in words": asked(outputs=["listing"] * 5),
+    "a number changed": asked(changedPropIds=3),
+    "a list changed": asked(changedPropIds=[["tick"]]),
+    "a number chosen": choosing(3),
+    "text chosen": choosing("first"),
+    "true chosen": choosing(True),
+    "numbers chosen": choosing([1]),
+    "lists chosen": choosing([["first"]]),
+    "a mapping chosen": choosing({"first": 1}),
+    "NaN chosen": choosing([math.nan]),
+    "one chosen often": choosing(["first"] * 10_000),
+    "a number seen": asked(state=[part("seen", value=3)]),
+    "a list seen": asked(state=[part("seen", value=[["a", "b"]])]),
+    "numbers seen": asked(state=[part("seen", value={"listing": 3})]),
+}
+PLACES: list[tuple[str | int, ...]] = [
+    *((key,) for key in asked()),
+    *(("inputs", i, key) for i in range(2) for key in ("id", "property", "value")),
+    *(("state", 0, key) for key in ("id", "property", "value")),
+    ("outputs", 0),
+    ("outputs", 4, "id"),
+    ("changedPropIds", 0),
+]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+    | st.just("first"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)  # fmt: skip
 
 
 class TestServer:
@@ -92,6 +168,7 @@ class TestServer:
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
     def test_files_of_trials_are_given_out_as_what_they_are(
         self, client: Any, results: Path
@@ -187,11 +264,60 @@ class TestServer:
             assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
 
     def test_a_question_of_any_length_is_not_read(self, client: Any) -> None:
-        answer = client.post(
-            "/_dash-update-component", headers=HERE, data=b" " * 2_000_000,
-            content_type="application/json",
-        )  # fmt: skip
-        assert answer.status_code == 413
+        assert put(client, b" " * 2_000_000).status_code == 413
+
+    def test_the_pages_own_question_is_answered(self, client: Any) -> None:
+        answer = put(client, json.dumps(asked()).encode())
+        assert answer.status_code == 200
+        assert [one["name"] for one in answer.json["response"]["listing"]["data"]["studies"]] == [
+            "first"
+        ]
+
+    @pytest.mark.parametrize("case", QUESTIONS)
+    def test_another_question_is_refused_in_one_line(
+        self, client: Any, caplog: pytest.LogCaptureFixture, case: str
+    ) -> None:
+        content = QUESTIONS[case]
+        answer = put(client, content if isinstance(content, bytes) else json.dumps(content))
+        assert answer.status_code == 400 and answer.mimetype == "text/plain"
+        assert answer.data.startswith(b"400 Bad Request: ") and answer.data.count(b"\n") == 1
+        assert not caplog.records
+
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(st.sampled_from(PLACES), ANYTHING)
+    def test_no_question_brings_a_traceback(
+        self, client: Any, caplog: pytest.LogCaptureFixture, place: tuple[str | int, ...],
+        value: object,
+    ) -> None:  # fmt: skip
+        content: Any = asked()
+        inner = content
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = value
+        assert put(client, json.dumps(content)).status_code in {200, 400}
+        assert not caplog.records
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/artifact?study=first&number=" + "1" * 300 + "&name=maps.jpg",
+         "/artifact?study=first&number=" + "1" * 9000 + "&name=maps.jpg",
+         "/artifact?study=%00&number=0&name=maps.jpg", "/artifact?study=%ff&number=0&name=%ff",
+         "/artifact?study=first&number=0&name=maps.jpg%00", "/assets/%00", "/assets/%ff",
+         "/assets/" + "a" * 5000, "/_dash-component-suites/dash/%00",
+         "/_dash-component-suites/%00/%00", "/_dash-component-suites/os/path.py",
+         "/_dash-component-suites/dash/" + "a" * 5000, "/static/x", "/static/%00"],
+    )  # fmt: skip
+    def test_an_odd_address_is_refused_in_one_line(
+        self, client: Any, caplog: pytest.LogCaptureFixture, path: str
+    ) -> None:
+        answer = get(client, path)
+        assert answer.status_code == 404 and answer.mimetype == "text/plain"
+        assert answer.data.startswith(b"404 Not Found: ") and answer.data.count(b"\n") == 1
+        assert not caplog.records
 
     def test_nothing_is_written_whatever_is_asked(self, client: Any, results: Path) -> None:
         before = snapshot(results)
@@ -200,249 +326,6 @@ class TestServer:
                 answer = getattr(client, method)(path, headers=HERE, data=b"{}")
                 assert method == "get" or answer.status_code >= 400
         assert snapshot(results) == before
-
-
-START = "import typer; from autosearch.cli.dashboard import dashboard; typer.run(dashboard)"
-
-
-def start(directory: Path, log: Path, *options: str) -> tuple["subprocess.Popen[bytes]", int]:
-    """A dashboard in a process of its own, and the port it says it has."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, str(directory), *options], stdout=out, stderr=out
-        )
-    for _ in range(600):
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)/", log.read_text()):
-            return process, int(found[1])
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    process.kill()
-    raise AssertionError(log.read_text())
-
-
-@pytest.fixture(scope="module")
-def served(
-    written: StudyFolder, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, int]]:
-    """A running dashboard: its folder, in which every test makes what it needs, and its port."""
-    folder = tmp_path_factory.mktemp("served") / "results"
-    shutil.copytree(written.path, folder / "base")
-    log = folder.parent / "log.txt"
-    with socket.socket() as taken:
-        # Where that fails somebody else has the first port, which serves as well.
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", DEFAULT_PORT))
-            taken.listen()
-        process, port = start(folder, log)
-    assert port > DEFAULT_PORT
-    yield folder, port
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, 130)
-    assert log.read_text().count("\n") == 1, "nothing but the address was printed"
-
-
-class Page:
-    """The dashboard in a browser, as its users see it."""
-
-    def __init__(self, browser: Any, port: int) -> None:
-        self.browser = browser
-        browser.get(f"http://127.0.0.1:{port}/")
-        self.until(lambda: self.texts("#studies .study"))
-
-    def until(self, happens: Callable[[], Any]) -> Any:
-        """What `happens` says once it says something."""
-        deadline = time.monotonic() + 60
-        while not (found := happens()):
-            assert time.monotonic() < deadline, self.browser.find_element("tag name", "body").text
-            time.sleep(0.1)
-        return found
-
-    def texts(self, selector: str) -> list[str]:
-        """The visible text of all elements at once, as the page may change between two."""
-        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)"
-        found: list[str] = self.browser.execute_script(script, selector)
-        return found
-
-    def choose(self, *names: str) -> None:
-        """Tick these studies and no other one, and wait for them to be drawn."""
-        for box in self.browser.find_elements("css selector", "#studies input"):
-            if box.is_selected() != (box.get_attribute("value") in names):
-                box.click()
-        self.until(lambda: set(names) <= self.drawn() if names else not self.drawn())
-
-    def drawn(self) -> set[str]:
-        """Names of the studies whose trials stand in the scatter plot."""
-        return {trace["meta"] for trace in self.traces() if trace.get("meta")}
-
-    def traces(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.browser.execute_script(
-            "const chart = document.querySelector('#view:not([hidden]) .scatter');"
-            "return (chart && chart.data || []).map(({x, meta}) => ({x: [...x], meta}))"
-        )
-        return found
-
-    def points(self) -> set[float]:
-        """GFLOPs of all points in the scatter plot, as `rounded` has them."""
-        return {round(x, 3) for trace in self.traces() for x in trace["x"] if x is not None}
-
-    def ranges(self) -> list[list[float]]:
-        found: list[list[float]] = self.browser.execute_script(
-            "const {xaxis, yaxis} = document.querySelector('.scatter')._fullLayout;"
-            "return [[...xaxis.range], [...yaxis.range]]"
-        )
-        return found
-
-    def select(self, number: str) -> None:
-        """Click a trial in the table, which is drawn once it comes into sight."""
-        self.browser.execute_script("document.querySelector('#view > div').scrollIntoView(false)")
-        button = f".trials [aria-label='Show trial {number}']"
-        find = self.browser.find_elements
-        self.until(lambda: find("css selector", button))[0].click()
-
-    def complaints(self) -> list[Any]:
-        return list(self.browser.get_log("browser"))
-
-
-def rounded(folder: StudyFolder) -> set[float]:
-    """GFLOPs of all trials that have a value; the page gets six digits of each."""
-    return {round(record.values["gflops"], 3) for record in folder.records() if record.values}
-
-
-class TestPage:
-    def test_trials_are_drawn(
-        self, served: tuple[Path, int], browser: Any, written: StudyFolder
-    ) -> None:
-        page = Page(browser, served[1])
-        page.choose("base")
-        expected = rounded(written)
-        assert page.points() == expected
-        assert any(text.startswith("base") for text in page.texts("#studies .study"))
-        assert page.complaints() == []
-
-    def test_new_trials_come_without_disturbing_zoom_and_selection(
-        self, served: tuple[Path, int], browser: Any, written: StudyFolder
-    ) -> None:
-        shutil.copytree(served[0] / "base", served[0] / "growing")
-        journal = served[0] / "growing" / "study.journal"
-        lines = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(b"".join(lines[:-6]))
-        page = Page(browser, served[1])
-        page.choose("growing")
-        chart = browser.find_element("css selector", ".scatter")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
-        before = page.ranges()
-        webdriver = pytest.importorskip("selenium.webdriver")
-        drag = webdriver.ActionChains(browser).move_to_element_with_offset(chart, -120, -60)
-        drag.click_and_hold().move_by_offset(200, 120).release().perform()
-        page.until(lambda: page.ranges() != before)
-        page.select("3")
-        selected = page.until(lambda: page.texts(".details h3, .details h2"))
-        assert selected[0].startswith("Trial 3 ")
-        zoomed = page.ranges()
-
-        with journal.open("ab") as file:
-            file.write(b"".join(lines[-6:]))
-        expected = rounded(written)
-        page.until(lambda: page.points() == expected)
-        page.until(lambda: "20 of 20 trials" in str(page.texts("#studies .study")))
-        assert page.ranges() == zoomed
-        assert page.texts(".details h3, .details h2") == selected
-        assert page.complaints() == []
-
-    def test_studies_come_and_go_and_leave_a_message(
-        self, served: tuple[Path, int], browser: Any
-    ) -> None:
-        shutil.copytree(served[0] / "base", served[0] / "passing")
-        page = Page(browser, served[1])
-        page.choose("base", "passing")
-        shutil.copytree(served[0] / "base", served[0] / "arriving")
-        page.until(lambda: any(text.startswith("arr") for text in page.texts("#studies .study")))
-        shutil.rmtree(served[0] / "passing")
-        page.until(lambda: any("passing" in text for text in page.texts("#notes p")))
-        page.until(lambda: page.drawn() == {"base"})
-        assert not any(text.startswith("passing") for text in page.texts("#studies .study"))
-        assert page.complaints() == []
-
-    @pytest.mark.parametrize(
-        "name", ["<img src=x onerror=window.hit=1>", "..'\"><script>window.hit=1<!--%2e%2e&#x41;"]
-    )
-    def test_odd_names_are_text(self, served: tuple[Path, int], browser: Any, name: str) -> None:
-        shutil.copytree(served[0] / "base", served[0] / name)
-        page = Page(browser, served[1])
-        page.choose(name)
-        assert any(text.startswith(name) for text in page.texts("#studies .study"))
-        number = next((served[0] / name / "trials").glob("*/maps.jpg")).parent.name
-        page.select(number)
-        loaded = "return [...document.querySelectorAll('.details img')].some(i => i.naturalWidth)"
-        page.until(lambda: browser.execute_script(loaded))
-        assert browser.execute_script("return window.hit === undefined")
-        assert page.complaints() == []
-        shutil.rmtree(served[0] / name)
-
-    def test_curves_and_places_are_fetched_when_they_are_looked_at(
-        self, served: tuple[Path, int], browser: Any
-    ) -> None:
-        shutil.copytree(served[0] / "base", served[0] / "trained")
-        number = next((served[0] / "trained" / "trials").glob("*/maps.jpg")).parent.name
-        folder = served[0] / "trained" / "trials" / number
-        panel = {"title": "loss", "series": {"inner": [2, 1, 0.5], "outer": [3, None, 1]}}
-        (folder / "curves.json").write_text(json.dumps({"x": "epoch", "panels": [panel] * 2}))
-        picture = io.BytesIO()
-        Image.new("RGB", (321, 100)).save(picture, "JPEG")
-        (folder / "locations.jpg").write_bytes(picture.getvalue())
-        page = Page(browser, served[1])
-        page.choose("trained")
-        page.select(number)
-        drawn = (
-            "return [...document.querySelectorAll('.curve')].map((c) => c.data.map((t) => t.y))"
-        )
-        series = list(panel["series"].values())
-        page.until(lambda: browser.execute_script(drawn) == [series] * 2)
-        widths = "return [...document.querySelectorAll('.details img')].map((i) => i.naturalWidth)"
-        browser.execute_script("document.querySelector('[alt^=Places]').scrollIntoView()")
-        page.until(lambda: 321 in browser.execute_script(widths))
-        assert page.complaints() == []
-        shutil.rmtree(served[0] / "trained")
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "/artifact?study=base&number=0&name=..%2f..%2fspec.yaml",
-            "/artifact?study=base%2f..%2fbase&number=0&name=maps.jpg",
-            "/artifact/..%2f..%2fspec.yaml",
-            "/..%2f..%2f..%2f..%2fetc/passwd",
-            "/assets/..%2fdashboard.py",
-            "/assets/%2fetc%2fpasswd",
-            "//etc/passwd",
-            "/_dash-component-suites/dash/..%2f..%2fspec.yaml",
-        ],
-    )
-    def test_a_socket_gets_no_further_than_a_browser(
-        self, served: tuple[Path, int], path: str
-    ) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", served[1], timeout=20)
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        assert answer.status == 404
-        assert b"study:" not in answer.read()
-        connection.close()
-
-
-@pytest.mark.slow
-def test_a_page_outlives_its_server(written: StudyFolder, tmp_path: Path, browser: Any) -> None:
-    process, port = start(written.path, tmp_path / "first.txt")
-    page = Page(browser, port)
-    page.until(lambda: page.points() == rounded(written))
-    assert page.texts("#silent:not([hidden])") == []
-    process.terminate()
-    process.wait(20)
-    page.until(lambda: page.texts("#silent:not([hidden])"))
-    process, _ = start(written.path, tmp_path / "second.txt", "--port", str(port))
-    page.until(lambda: not page.texts("#silent:not([hidden])"))
-    assert page.points() == rounded(written)
-    process.terminate()
-    process.wait(20)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -296,6 +296,7 @@ class TestDescription:
         assert fit["train"] == sum(train.values())
         assert fit["validation_normal"] == val[NORMAL]
         assert fit["images"] == fit["train"] + fit["validation_normal"]
+        assert fit["anomalous"] == 0
 
     def test_reports_what_a_smaller_bank_costs(self, small: Exported, plain: Exported) -> None:
         figures = small.manifest["validation"]

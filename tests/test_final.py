@@ -208,9 +208,33 @@ class TestFigures:
     def test_prove_that_the_search_can_be_repeated(self, made: Path, figures: dict) -> None:
         record = StudyFolder(made).records()[0]
         checked = figures["validation"]
+        assert {r.threads for r in StudyFolder(made).records()} == {torch.get_num_threads()}
         assert checked["reproduced"] and checked["largest_difference"] < 1e-6
         assert checked["stored"]["rwap"] == record.values["rwap"]
         assert {"ap", "pixel_auroc", "image_auroc"} < set(checked["stored"])
+
+    @pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (None, 2)])
+    def test_are_of_a_detector_fitted_with_as_many_threads(
+        self, made: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
+    ) -> None:
+        folder, seen = StudyFolder(made), []
+
+        def stopped(detector: object, train: object) -> None:
+            seen.append(torch.get_num_threads())
+            raise InterruptedError
+
+        inputs = search.reopen(folder)
+        record = replace(folder.records()[0], threads=threads)
+        monkeypatch.setattr(type(search.rebuild(inputs, record)), "fit", stopped)
+        evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            with pytest.raises(InterruptedError):
+                evaluator(record)
+            assert (seen, torch.get_num_threads()) == ([expected], 2)
+        finally:
+            torch.set_num_threads(before)
 
     def test_say_where_the_search_was_not_repeated(self, made: Path) -> None:
         folder = StudyFolder(made)

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each room imports only from those before it.
 ROOMS = (
-    "errors", "files", "study_log", "database", "space", "spec", "trials", "stored", "outbox",
-    "pareto", "metrics",
+    "errors", "files", "study_log", "database", "strict_yaml", "space", "constraint", "spec",
+    "trials", "stored", "outbox", "journal", "pareto", "metrics",
     "thresholds", "bootstrap", "data", "synthesis", "features", "supernets", "weights",
     "complexity", "pruning", "memory", "coreset", "detector", "objectives", "registry",
     "maps", "results", "sampling", "early_stopping", "study", "evaluate", "executors",

@@ -466,8 +466,7 @@ class TestCommands:
         code = "from autosearch.cli import main; main()"
         settings = [f"--set={setting}" for setting in TINY]
         return subprocess.Popen(
-            [sys.executable, "-c", code, "run", "autopatch", *settings, "--trials=4",
-             "--storage", url, *more],
+            [sys.executable, "-c", code, "run", "autopatch", *settings, "--storage", url, *more],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -483,7 +482,9 @@ class TestCommands:
         # Ray's own files are among what is written.
         ray_files = Path("/tmp") / f"ray-{os.getpid()}"  # A socket's path must be short.
         monkeypatch.setenv("RAY_TMPDIR", str(ray_files))
-        process = self.start(tmp_path, url, "--executor", executor, "--log-level", "debug")
+        process = self.start(
+            tmp_path, url, "--trials=4", "--executor", executor, "--log-level", "debug"
+        )
         titles: list[bytes] = []
         while process.poll() is None:
             now = [command_line(number) for number in family(process.pid)]
@@ -506,6 +507,44 @@ class TestCommands:
         assert titles
         for content in [output.encode(), *titles, *map(Path.read_bytes, files)]:
             assert not any(word in content for word in forbidden)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(900)
+    def test_two_heads_of_which_one_after_the_other_is_killed_meet_the_budget(
+        self, tmp_path: Path, postgres: Any, full: bool
+    ) -> None:
+        kills, budget, url = (12, 120, postgres.make()) if full else (2, 24, postgres.make())
+        heads = [tmp_path / name / "results" / "autopatch" for name in "ab"]
+        local = ["--executor=local", "--resume", "--set=study.retries=9"]
+
+        def begin(folder: Path) -> subprocess.Popen[str]:
+            place = folder.parents[1]
+            place.mkdir(exist_ok=True)
+            return self.start(place, url, *local, f"--trials={budget}")
+
+        running, before = [begin(folder) for folder in heads], []
+        for kill in range(kills):
+            number = kill % 2
+            doomed, process = heads[number], running[number]
+            stop_in_a_trial(process, doomed / "study.log")
+            before.append(counts(StudyFolder(doomed, Database(url, "autopatch")).records()))
+            process.kill()
+            process.communicate()
+            running[number] = begin(doomed)
+        for process in running:
+            output = process.communicate()[0]
+            assert process.returncode == 0 and "Traceback" not in output, output
+        found = StudyFolder(heads[0], Database(url, "autopatch")).records()
+        assert [record.number for record in found] == list(range(budget))
+        after = counts(found)
+        assert after["complete"] + after["cached"] == budget
+        assert all(seen["running"] and 0 < seen["complete"] < budget for seen in before)
+        events = [event for folder in heads for event in logged(folder / "study.log")]
+        told = Counter(event["trial"] for event in events if event["event"] == "trial told")
+        # A head may die between storing a trial and noting it down, but not the other way round.
+        assert set(told.values()) == {1} and budget - kills <= len(told)
+        retried = {event["trial"] for event in events if event["event"] == "trial to be retried"}
+        assert len(retried) == kills
 
     def test_without_credentials_say_what_is_needed(self, tmp_path: Path, postgres: Any) -> None:
         url = postgres.make()
@@ -561,6 +600,29 @@ class TestCommands:
         seen = look()
         assert (seen.state, seen.finished) == ("finished", 3)
         assert library.foremost() == NAME
+
+
+def logged(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a study's log."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def stop_in_a_trial(process: subprocess.Popen[str], log: Path) -> None:
+    """Bring a head to a halt in the middle of a trial, after it has finished some."""
+    import psutil
+
+    start = len(logged(log))
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+        events = [event["event"] for event in logged(log)[start:]]
+        if events.count("trial told") > 1 and events[-1] == "trial handed out":
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    pytest.fail(f"ended before: {process.communicate()[0]}")
 
 
 def family(number: int) -> list[int]:

@@ -24,6 +24,13 @@ def test_a_runner_without_labels_trains_on_normal_images_alone() -> None:
     assert data.info["counts"]["train"] == {"good": len(data.train)}  # type: ignore[index]
 
 
+def test_a_runner_that_learns_from_defects_needs_some_to_train_on() -> None:
+    given = [*DEMO, "dataset.labelled={train: 0.001, val: 0.5}"]
+    with pytest.raises(ConfigError, match="0 anomalous training images") as caught:
+        load_inputs(load_spec(find_space("bilevel_weights"), given))
+    assert caught.value.key == "dataset.labelled.train"
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [

@@ -7,16 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosearch import registry
+from autosearch.constraint import Constraint
 from autosearch.detector import check_space
 from autosearch.errors import ConfigError
-from autosearch.spec import (
-    Constraint,
-    LabelledSpec,
-    dataset_spec,
-    load_spec,
-    parse_spec,
-    study_name,
-)
+from autosearch.spec import LabelledSpec, dataset_spec, load_spec, parse_spec, study_name
 
 SHIPPED = sorted((Path(__file__).parents[1] / "searchspaces").glob("*.yaml"))
 

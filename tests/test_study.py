@@ -525,7 +525,7 @@ class TestGivingBack:
         first = open_driver(tmp_path)
         number = first.ask().number
         with monkeypatch.context() as patch:
-            later = SimpleNamespace(time=lambda: time.time() + 1000, monotonic=time.monotonic)
+            later = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 1000)
             patch.setattr(study_module, "time", later)
             second = open_driver(tmp_path)
             assert second.ask().number == number
@@ -756,7 +756,7 @@ class TestTwoDrivers:
     ) -> None:
         slow = open_driver(tmp_path, make_spec(trials=1))
         late = slow.ask()
-        later = SimpleNamespace(time=lambda: time.time() + 1000, monotonic=time.monotonic)
+        later = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 1000)
         monkeypatch.setattr(study_module, "time", later)
         quick = open_driver(tmp_path, make_spec(trials=1))
         taken = quick.ask()

@@ -19,6 +19,7 @@ from autosearch import __version__
 from autosearch.cli.dashboard import dashboard
 from autosearch.cli.evaluate import evaluate
 from autosearch.cli.export import export, predict
+from autosearch.cli.listings import objectives, runners, spaces
 from autosearch.cli.report import report
 from autosearch.cli.storage import AddressOption, StorageOption, hidden
 from autosearch.cli.supernet import supernet_app
@@ -192,7 +193,7 @@ def show(
         console.print(view.front_table(listed, objectives, tests=tests))
 
 
-for following in (report, dashboard, evaluate, export, predict):
+for following in (report, dashboard, evaluate, export, predict, spaces, runners, objectives):
     app.command()(following)
 
 
@@ -218,70 +219,6 @@ def correlate(
     console.print(f"{first} and {second} over {found.trials} different configurations")
     console.print(f"Spearman {found.spearman:+.3f}, 95 % from {low:+.3f} to {high:+.3f}")
     console.print(f"Kendall  {found.kendall:+.3f}")
-
-
-@app.command()
-def spaces() -> None:
-    """List search spaces that can be run by name."""
-    from rich.table import Table
-
-    from autosearch import registry
-    from autosearch.spec import load_spec
-
-    table = Table(box=None)
-    for title in ("name", "runner", "parameters", "configurations", "objectives"):
-        table.add_column(title, justify="right" if title[0] in "pc" else "left", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    for name, path in registry.spaces().items():
-        spec = load_spec(path)
-        space = spec.parsed_space
-        size = space.size()
-        shown = "many" if size is None else f"{size:,.0f}".replace("inf", "continuous")
-        table.add_row(name, spec.study.runner, str(len(space.parameters)), shown,
-                      ", ".join(spec.objectives), str(path))  # fmt: skip
-    console.print(table)
-
-
-@app.command()
-def runners(
-    name: Annotated[str | None, typer.Argument(help="Show the parameters of this runner.")] = None,
-) -> None:
-    """List runners: the systems that can be searched."""
-    from rich.table import Table
-
-    from autosearch import registry
-
-    table = Table(box=None)
-    if name is None:
-        table.add_column("name", no_wrap=True)
-        table.add_column("what it searches")
-        for known in registry.runner_names():
-            table.add_row(known, registry.load_runner(known).description)
-    else:
-        for title in ("parameter", "default"):
-            table.add_column(title, no_wrap=True)
-        table.add_column("allowed", overflow="fold", ratio=2)
-        table.add_column("what it does", ratio=3)
-        for parameter, info in registry.load_runner(name).parameters.items():
-            table.add_row(parameter, _yaml(info.default), info.allowed(), info.help)
-    console.print(table)
-
-
-@app.command()
-def objectives() -> None:
-    """List everything that can be an objective, a measure or a constraint."""
-    from rich.table import Table
-
-    from autosearch import registry
-
-    table = Table(box=None)
-    for title in ("name", "better", "unit"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("what it says")
-    for objective in registry.objectives().values():
-        better = "lower" if objective.direction == "minimize" else "higher"
-        table.add_row(objective.name, better, objective.unit, objective.help)
-    console.print(table)
 
 
 @data_app.command("check")
@@ -399,10 +336,6 @@ def _print_all(*groups: Any) -> None:
     for group in groups:
         for line in group:
             console.print(line, highlight=False)
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(value)
 
 
 def _version(wanted: bool) -> None:

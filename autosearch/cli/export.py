@@ -195,10 +195,13 @@ def _export_notes(exported: Exported) -> Iterator[str]:
         if same and abs(before - now) > _TOLERABLE:
             yield "[yellow]The search's figure was not met again: another machine or library?[/]"
     fit = found["fit"]
-    yield (
-        f"fitted on  {fit['images']} normal images: {fit['train']} train, "
-        f"{fit['validation_normal']} validation"
-    )
+    if fit["anomalous"]:
+        yield f"fitted on  {fit['images']} train images, {fit['anomalous']} of them anomalous"
+    else:
+        yield (
+            f"fitted on  {fit['images']} normal images: {fit['train']} train, "
+            f"{fit['validation_normal']} validation"
+        )
     yield f"next       autosearch predict {escape(str(exported.path))} IMAGES --out predictions"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,27 +42,46 @@ def check_address(address: str | None) -> None:
 
 @contextmanager
 def joining(address: str | None) -> Iterator[None]:
-    """Turn what Ray says of an address that it cannot join into one line.
+    """Turn what Ray says while it starts or joins into one line, and keep SIGTERM from it.
+
+    Args:
+        address: Of a cluster to join; None while Ray starts on this machine.
 
     Raises:
         ConfigError: Nobody listens there, or this machine is no node of the cluster.
+        StudyError: Ray did not start.
     """
-    if address is None:
-        yield
-        return
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        if address != "auto":
+        if address not in (None, "auto"):
             # Ray itself would try for a minute, and write pages.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         yield
-    except (OSError, RuntimeError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
-        allowed = (
-            f"a running Ray cluster that this machine has joined by `ray start` ({reason}); where "
-            "it wants a token, RAY_AUTH_MODE=token must be set here too"
+    except Exception as error:
+        if address is not None:
+            raise ConfigError("--address", address, _expected(address, error)) from None
+        reason = " ".join(str(error).split())[:300]
+        raise StudyError(
+            f"Ray did not start: {reason} Try again, or go without it: --executor local"
+        ) from None
+    finally:
+        # Ray's own handlers, of Python and below it, would end the process wherever it is.
+        signal.signal(signal.SIGTERM, before)
+
+
+def _expected(address: str, error: Exception) -> str:
+    """What an address should be of, and why this one is not, as far as Ray says."""
+    said = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if "No node info found" in said:
+        return f"a cluster that this machine has joined: `ray start --address={address}` first"
+    if "AuthToken" in said:
+        return (
+            "a cluster whose token is known here: RAY_AUTH_MODE=token, and the token in "
+            "~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
         )
-        raise ConfigError("--address", address, allowed) from None
+    reason = getattr(error, "strerror", None) or said[:300]
+    return f"a running Ray cluster that this machine has joined by `ray start` ({reason})"
 
 
 def check_nodes(evaluator: Any) -> None:

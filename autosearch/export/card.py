@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data.records import SYNTHETIC
+from autosearch.data.records import NORMAL, SYNTHETIC
 from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
 
 _RULES = {
@@ -207,11 +207,18 @@ def _data(d: Mapping[str, Any]) -> Iterable[str]:
         f"{data['resize_rule']}. Masks: {data['mask_rule']}. SHA-256 of the images "
         f"`{data['sha256']}`."
     )
-    yield (
-        f"The exported memory holds {fit['images']} normal images: the {fit['train']} of the "
-        f"train split and the {fit['validation_normal']} normal ones of validation. The "
-        f"thresholds were chosen before, with a detector fitted on the {fit['train']} alone."
-    )
+    if fit["anomalous"]:
+        yield (
+            f"It was fitted on the {fit['images']} images of the train split, of which "
+            f"{fit['anomalous']} are anomalous. Validation chose the thresholds, and had a say in "
+            "the training."
+        )
+    else:
+        yield (
+            f"It was fitted on {fit['images']} normal images: the {fit['train']} of the train "
+            f"split and the {fit['validation_normal']} normal ones of validation. The thresholds "
+            f"were chosen before, with a detector fitted on the {fit['train']} alone."
+        )
     for weights in d["weights"]:
         yield (
             f"Weights `{weights['name']}` ({weights['source']}): {weights['note']}. "
@@ -220,14 +227,17 @@ def _data(d: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _limits(d: Mapping[str, Any]) -> Iterable[str]:
-    normal = d["fit"]["validation_normal"]
+    normal = d["dataset"]["counts"]["val"].get(NORMAL, 0)
+    refitted = (
+        "- It was fitted on more normal images than the detector that the thresholds were chosen "
+        "with, so scores of normal parts tend to be a little lower.",
+    )
     yield "\n".join(
         [
             "- Defects of kinds that validation did not hold may score below the threshold.",
             f"- The image threshold rests on {normal} normal images; its false-positive rate is "
             "no surer than that number allows.",
-            "- The exported memory holds more normal images than the one the thresholds were "
-            "chosen with, so scores of normal parts tend to be a little lower.",
+            *(refitted if d["fit"]["validation_normal"] else ()),
             "- What changes the look of normal parts (light, lens, position, material) raises "
             "scores everywhere; export again with images of the new look.",
             "- `model.json` holds hashes that find damage and careless edits, not forgery.",

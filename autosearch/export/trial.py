@@ -45,7 +45,7 @@ from autosearch.files import write_atomic
 from autosearch.maps import contact_sheet
 from autosearch.metrics import Ranking, Truth, auroc, image_scores
 from autosearch.results import StudyFolder
-from autosearch.search import Inputs, reopen
+from autosearch.search import Inputs, reopen, threads_of
 from autosearch.space import Params
 from autosearch.thresholds import Rule, Threshold, choose_threshold
 from autosearch.trials import SCORED, TrialRecord, trial_seed
@@ -126,7 +126,8 @@ def export_trial(
 
     def fitted(train: ImageSet) -> Detector:
         detector = build(inputs.spec, inputs.runner, canonical, seed, inputs.data.val)
-        detector.fit(train)
+        with threads_of(record):
+            detector.fit(train)
         return detector
 
     data = inputs.data
@@ -147,6 +148,7 @@ def export_trial(
             "train": len(data.train),
             "validation_normal": len(everything) - len(data.train),
             "images": len(everything),
+            "anomalous": int(everything.labels.sum()),
         },
         "validation": {
             "search": _finite({**record.values, **record.measured}),

@@ -16,19 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dash
 import flask
 import optuna
 import plotly.offline
 from dash import ClientsideFunction, Input, Output, State, dcc, html
-from werkzeug.serving import make_server
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report import ASSETS
 from autosearch.report.curves import read_curves
 from autosearch.report.info import ARTIFACTS, CURVES, artifact_path, view_data
 from autosearch.report.live import Library, Reading
+from autosearch.report.question import STORES, is_question
 from autosearch.results import StudyFolder
 
 DEFAULT_PORT = 8050
@@ -64,7 +67,9 @@ def serve(directory: Path, port: int | None = None, open_in_browser: bool = Fals
         # A large study takes seconds to read; that need not wait for a browser.
         refresh(library, None, None)
         app = make_app(library, bound)
-        server = make_server(_HOST, bound, app.server, threaded=True, fd=listening.fileno())
+        server = make_server(
+            _HOST, bound, app.server, True, request_handler=_Handler, fd=listening.fileno()
+        )
         address = f"http://{_HOST}:{bound}/"
         print(f"Dashboard of {directory}: {address} (Ctrl-C ends it)", flush=True)
         if open_in_browser:
@@ -91,11 +96,7 @@ def make_app(library: Library, port: int) -> dash.Dash:
     )
     app.layout = _layout(library.directory)
     app.callback(
-        Output("listing", "data"),
-        Output("chosen", "data"),
-        Output("clock", "data"),
-        Output("data", "data"),
-        Output("seen", "data"),
+        *(Output(name, "data") for name in STORES),
         Input("tick", "n_intervals"),
         Input("chosen", "data"),
         State("seen", "data"),
@@ -184,7 +185,7 @@ def _layout(directory: Path) -> html.Div:
             html.Div(id="notes", role="status"),
             html.Main(id="view"),
             dcc.Interval(id="tick", interval=_TICK_MILLISECONDS),
-            *(dcc.Store(id=name) for name in ("listing", "chosen", "clock", "data", "seen")),
+            *(dcc.Store(id=name) for name in STORES),
         ],
         id="dashboard",
         className="autosearch",
@@ -268,19 +269,33 @@ def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None
     )
 
     @server.before_request
-    def only_known_places() -> None:
-        origin = flask.request.headers.get("Origin")
-        if flask.request.host not in hosts or origin not in origins:
+    def only_what_the_page_asks() -> None:
+        request = flask.request
+        if request.host not in hosts or request.headers.get("Origin") not in origins:
             flask.abort(403, "This dashboard answers its own page on this machine only.")
         # Dash would answer any other address with its page.
-        if flask.request.url_rule and flask.request.url_rule.rule == "/<path:path>":
+        if request.url_rule and request.url_rule.rule == "/<path:path>":
             flask.abort(404)
+        if request.method == "POST":
+            if not request.is_json:
+                flask.abort(415, "The dashboard's own page asks in JSON.")
+            try:
+                understood = is_question(request.get_json(silent=True))
+            except RecursionError:
+                understood = False
+            if not understood:
+                flask.abort(400, "This is not what the dashboard's own page asks.")
+
+    @server.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> flask.Response:
+        line = f"{error.code} {error.name}: {error.description}\n"
+        return flask.Response(line, error.code, mimetype="text/plain")
 
     # Dash's way to say that it has no such file.
     @server.errorhandler(dash.exceptions.DependencyException)
     @server.errorhandler(dash.exceptions.InvalidResourceError)
-    def absent(error: Exception) -> tuple[str, int]:
-        return "Not Found", 404
+    def absent(error: Exception) -> flask.Response:
+        return refused(NotFound())
 
     @server.after_request
     def secured(response: flask.Response) -> flask.Response:
@@ -291,6 +306,27 @@ def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         return response
+
+
+class _Handler(WSGIRequestHandler):
+    """Refuses what is no request, one with a broken address too."""
+
+    def parse_request(self) -> bool:
+        """Read the first line and the headers; werkzeug would end in a traceback later on."""
+        if not super().parse_request():
+            return False
+        try:
+            urlsplit(self.path)
+        except ValueError:
+            self.send_error(400)
+            return False
+        return True
+
+    def log_request(self, *_: Any) -> None:
+        """Print nothing; werkzeug would take the address apart."""
+
+    def log_error(self, *_: Any) -> None:
+        """Tell whoever sent it, not the terminal."""
 
 
 def _listen(port: int | None) -> socket.socket:

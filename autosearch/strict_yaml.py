@@ -1,0 +1,85 @@
+"""YAML that holds data alone, read strictly: whatever looks like a mistake is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autosearch.errors import ConfigError
+
+_MAX_BYTES = 1_000_000
+# Besides its own errors, PyYAML raises these on bad numbers, dates and tags such as `!!bool x`.
+_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of one YAML document holds.
+
+    Raises:
+        ConfigError: It cannot be read, is larger than a megabyte, or is no YAML in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            # A pipe has no size that could be asked for.
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise ConfigError(str(path), "more than that", "a YAML file below 1 MB")
+        return yaml.load(text.decode("utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
+    except _ERRORS as error:
+        place = getattr(error, "problem_mark", None)
+        where = f"{path}:{place.line + 1}" if place else str(path)
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(where, problem, "valid YAML in UTF-8") from None
+
+
+def yaml_value(text: str, key: str) -> Any:
+    """What a text of one YAML value means.
+
+    Args:
+        text: Such as ``[1.0, 1.2]``.
+        key: What an error names.
+
+    Raises:
+        ConfigError: It is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except _ERRORS:
+        raise ConfigError(key, text, "a value in YAML") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error instead of a silent loss.
+
+    Aliases are refused: a spec needs none, and nested ones can grow to any size.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not used in specs", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML reads, takes 1e-3 for text; everybody else means a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
+)
