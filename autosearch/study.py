@@ -504,8 +504,8 @@ class StudyDriver:
 
     def _renew_leases(self) -> None:
         while not self._closing.wait(LEASE_SECONDS / 3):
-            # Whoever uses the driver next is told that the database is gone.
-            with self._lock, suppress(StudyError):
+            # Whoever uses the driver next is told what is wrong.
+            with self._lock, suppress(StudyError, OSError):
                 for number in filter(self._holds, self._held()):
                     self._set_lease(number, waiting=number not in self._mine)
 
