@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--images-per-epoch", type=int, default=48, help="of each source")
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--trials", type=int, default=3, help="of a search")
+    parser.add_argument("--trials", type=int, default=2, help="of a search")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--results", type=Path, default=Path("results/bilevel_quality"))
