@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,6 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from autosearch.space import Parameter, Space, Value
 from autosearch.spec import SamplerSpec
 from autosearch.trials import derived_seed
+
+_Numbers = dict[tuple[str, ...], dict[int, NDArray[Any]]]
+"""By names of parameters drawn together, then by trial: their values as TPE sees them."""
 
 
 class ReproducibleSampler(BaseSampler):
@@ -46,7 +51,9 @@ class ReproducibleSampler(BaseSampler):
         seed: int,
         start: Sequence[Mapping[str, Value]] = (),
     ) -> None:
-        self._maker = _makers(sampler, space)[sampler.name]
+        # Outlives the samplers, of which every trial has its own.
+        numbers: _Numbers = {}
+        self._maker = _makers(sampler, space, numbers)[sampler.name]
         self._seed, self._start = seed, start
         self._known = None if space.conditional else _distributions(space)
         self._current: tuple[int, BaseSampler] | None = None
@@ -102,11 +109,47 @@ class ReproducibleSampler(BaseSampler):
         return self._current[1]
 
 
-def _makers(spec: SamplerSpec, space: Space) -> dict[str, Callable[[int], BaseSampler]]:
+class _TPE(optuna.samplers.TPESampler):
+    """Optuna's, which makes numbers of a finished trial's parameters once.
+
+    Optuna itself does so for every later trial, which is half of its work after 2,000 of them.
+
+    Args:
+        numbers: Of the study's trials so far; more are added.
+        options: See Optuna.
+    """
+
+    def __init__(self, numbers: _Numbers, **options: Any) -> None:
+        super().__init__(**options)
+        self._numbers = numbers
+
+    def _get_internal_repr(
+        self,
+        trials: list[FrozenTrial],
+        search_space: dict[str, BaseDistribution],
+        study: optuna.Study,
+    ) -> dict[str, NDArray[Any]]:
+        known, rows = self._numbers.setdefault(tuple(search_space), {}), []
+        for trial in trials:
+            if (row := known.get(trial.number)) is None:
+                columns = super()._get_internal_repr([trial], search_space, study)
+                row = np.concatenate([*columns.values()])  # Empty if it lacks a parameter.
+                if trial.state.is_finished():
+                    known[trial.number] = row
+            if row.size:
+                rows.append(row)
+        table = np.array(rows, dtype=float).reshape(len(rows), len(search_space))
+        return dict(zip(search_space, table.T, strict=True))
+
+
+def _makers(
+    spec: SamplerSpec, space: Space, numbers: _Numbers
+) -> dict[str, Callable[[int], BaseSampler]]:
     grouped = space.conditional if spec.group is None else spec.group
 
     def tpe(seed: int) -> BaseSampler:
-        return optuna.samplers.TPESampler(
+        return _TPE(
+            numbers,
             seed=seed,
             multivariate=spec.multivariate,
             constant_liar=spec.constant_liar,

@@ -2,24 +2,19 @@
 
 Every trial number below the budget is evaluated to one final status. A trial whose worker or
 whose whole process died keeps its number and its parameters and is handed out again; so is one
-that a user's Ctrl-C cut off. Who works on a running trial, and until when others must believe it,
-stands in the trial itself as a lease.
+that a user's Ctrl-C cut off.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import secrets
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -29,7 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 from autosearch import pareto
 from autosearch.early_stopping import EarlyStopping
 from autosearch.errors import Infeasible, StudyError
-from autosearch.results import StudyFolder, open_study, record_of
+from autosearch.leases import Leases
+from autosearch.optuna_study import attributes_of, open_study, record_of
+from autosearch.results import StudyFolder
 from autosearch.sampling import ReproducibleSampler
 from autosearch.space import Params
 from autosearch.spec import StudySpec
@@ -45,11 +42,6 @@ from autosearch.trials import (
     canonical_key,
     trial_seed,
 )
-
-LEASE_SECONDS = 120.0
-"""How long a running trial of a silent process on another machine is left alone."""
-
-_MAX_TRACEBACK = 20_000
 
 
 class StudyDriver:
@@ -99,15 +91,15 @@ class StudyDriver:
         self._stopping = EarlyStopping(spec.pruner, directions)
         self._study.pruner = self._stopping.pruner()
         self._id = self._storage.get_study_id_from_name(folder.study)
-        self._owner = f"{_place()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._leases = Leases(folder.database)
         self._retry: deque[int] = deque()
         self._mine: dict[int, Assignment] = {}
         self._leader: dict[str, int] = {}
         self._followers: dict[str, list[int]] = {}
         self._cache: dict[str, FrozenTrial] = {}
         self._records: dict[int, TrialRecord] = {}
+        self._settled = 0  # All trials of lower numbers are among the records.
         self._asked: dict[int, float] = {}
-        self._watched: dict[int, tuple[object, float]] = {}
         self._lock = threading.RLock()
         self._stopped = False
         timeout = spec.study.timeout
@@ -146,6 +138,7 @@ class StudyDriver:
         """
         with self._lock:
             while not self._over():
+                self._refresh()
                 trial = self._folder.exclusively(self._next_trial)
                 if trial is None:
                     return None
@@ -161,7 +154,7 @@ class StudyDriver:
         """Store what a worker sent back; a trial that is already told stays as it is."""
         with self._lock:
             assignment = self._mine.pop(number)
-            key, outcome = canonical_key(assignment.canonical), self._checked(outcome)
+            key, outcome = canonical_key(assignment.canonical), outcome.checked(self._objectives)
             try:
                 record = self._keep(number, key, outcome)
             except StudyError:
@@ -170,7 +163,7 @@ class StudyDriver:
                 raise
             self._leader.pop(key, None)
             for follower in self._followers.pop(key, []):
-                if self._is_known(key):
+                if key in self._cache:
                     self._tell_cached(follower, key)
                 else:
                     self._store(follower, replace(outcome, artifacts={}))
@@ -283,12 +276,12 @@ class StudyDriver:
     def _holds(self, number: int) -> bool:
         """Whether nobody else has taken over or told the trial, believing this process dead."""
         trial = self._frozen(number)
-        lease = trial.user_attrs.get("lease") or {}
-        return not trial.state.is_finished() and lease.get("owner") == self._owner
+        return not trial.state.is_finished() and self._leases.is_mine(_lease_of(trial))
 
     def _next_trial(self) -> optuna.Trial | None:
         """The next trial, new or to be evaluated again. Only while no other driver is at it."""
-        if not self._retry and self._count() >= self._budget:
+        full = self._count() >= self._budget
+        if not self._retry and full:
             self._reap()
         while self._retry:
             # Asking may fail; then the number must still be there.
@@ -298,7 +291,7 @@ class StudyDriver:
             if holds:
                 self._asked[number] = time.monotonic()
                 return self._trial(number)
-        if self._count() >= self._budget:
+        if full:
             return None
         trial = self._study.ask()
         self._set_lease(trial.number, waiting=False)
@@ -317,7 +310,7 @@ class StudyDriver:
             return None
         key = canonical_key(canonical)
         trial.set_user_attr("canonical", canonical)
-        if self._is_known(key):
+        if key in self._cache:
             self._tell_cached(number, key)
             return None
         if key in self._leader:
@@ -329,26 +322,6 @@ class StudyDriver:
         self._leader[key] = number
         self._mine[number] = assignment
         return assignment
-
-    def _is_known(self, key: str) -> bool:
-        if key not in self._cache:
-            self._refresh()
-        return key in self._cache
-
-    def _checked(self, outcome: Outcome) -> Outcome:
-        """A complete outcome with a value missing or not finite becomes a failed one."""
-        unknown = [name for name, by in outcome.violations.items() if math.isnan(by)]
-        if unknown:
-            reason = f"constraint {unknown[0]} is on a value that is nan"
-            return replace(outcome, status=Status.FAILED, violations={}, reason=reason)
-        if outcome.status != Status.COMPLETE:
-            return outcome
-        for name in self._objectives:
-            value = outcome.values.get(name)
-            if value is None or not math.isfinite(value):
-                reason = f"objective {name} is {'missing' if value is None else value}"
-                return replace(outcome, status=Status.FAILED, reason=reason)
-        return outcome
 
     def _keep(self, number: int, key: str, outcome: Outcome) -> TrialRecord:
         """Store what came back, on disk first where the study is in a database."""
@@ -364,16 +337,7 @@ class StudyDriver:
         if (told := self._frozen(number)).state.is_finished():
             return self._remember(told)
         self._folder.write_outcome(number, outcome)
-        attributes: dict[str, Any] = {**outcome.measured, "seconds": outcome.seconds}
-        if outcome.threads is not None:
-            attributes["threads"] = outcome.threads
-        if outcome.status != Status.COMPLETE:
-            # A value that counts for nothing as an objective is still worth reading.
-            finite = {n: v for n, v in outcome.values.items() if math.isfinite(v)}
-            attributes.update(finite, reason=outcome.reason)
-        if outcome.traceback:
-            attributes["traceback"] = outcome.traceback[-_MAX_TRACEBACK:]
-        return self._finish(number, outcome.status, outcome, attributes)
+        return self._finish(number, outcome, attributes_of(outcome))
 
     def _tell_kept(self) -> None:
         """Store what a run of this folder had found when it lost its database, or was killed."""
@@ -390,28 +354,24 @@ class StudyDriver:
         source = self._cache[key]
         original = record_of(source, self._objectives)
         outcome = Outcome(
-            Status.CACHED, original.values, original.measured, violations=source.constraints
-        )
-        attributes = {**original.measured, "cached_from": source.number}
-        if original.threads is not None:
-            attributes["threads"] = original.threads
-        self._finish(number, Status.CACHED, outcome, attributes)
+            Status.CACHED, original.values, original.measured, dict(source.constraints),
+            threads=original.threads,
+        )  # fmt: skip
+        self._finish(number, outcome, attributes_of(outcome) | {"cached_from": source.number})
 
-    def _finish(
-        self, number: int, status: Status, outcome: Outcome, attributes: Mapping[str, Any]
-    ) -> TrialRecord:
+    def _finish(self, number: int, outcome: Outcome, attributes: Mapping[str, Any]) -> TrialRecord:
         # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed
         # one they learn nothing, and would go on proposing it.
         states = {Status.FAILED: TrialState.FAIL, Status.INFEASIBLE: TrialState.PRUNED,
                   Status.PRUNED: TrialState.PRUNED}  # fmt: skip
-        state = states.get(status, TrialState.COMPLETE)
+        state = states.get(outcome.status, TrialState.COMPLETE)
         complete = state == TrialState.COMPLETE
         values = [outcome.values[name] for name in self._objectives] if complete else None
         if (asked := self._asked.pop(number, None)) is not None:
             attributes = {**attributes, "duration": round(time.monotonic() - asked, 6)}
         # Others may have told it meanwhile, or we did and the database's answer was lost.
         with suppress(UpdateFinishedTrialError):
-            for name, value in {**attributes, "status": str(status)}.items():
+            for name, value in attributes.items():
                 self._set(number, name, value)
             if outcome.violations:
                 # Made only where it is needed: a trial draws its parameters as it is made.
@@ -440,47 +400,27 @@ class StudyDriver:
 
     def _refresh(self) -> None:
         """Take note of what this study's earlier and other drivers have told."""
-        for trial in self._study.get_trials(deepcopy=False):
-            mine = trial.number in self._records or trial.number >= self._budget
-            if trial.state.is_finished() and not mine:
+        trials = self._study.get_trials(deepcopy=False)
+        for trial in trials[self._settled : self._budget]:
+            if trial.state.is_finished() and trial.number not in self._records:
                 self._remember(trial)
+        while self._settled in self._records:
+            self._settled += 1
 
     def _reap(self) -> None:
         """Take over running trials that nobody works on. Only while no other driver does."""
-        held, clock = set(self._held()), self._clock()
-        for trial in self._running():
-            if (number := trial.number) in held:
-                continue
-            # Given back, or asked for when the connection to a database broke.
-            lease = trial.user_attrs.get("lease") or {"owner": self._owner}
-            free = lease["owner"] == self._owner
-            if not free and not self._is_over(number, lease, *clock):
-                continue
-            if free or lease.get("waiting"):
+        held = set(self._held())
+        others = {t.number: _lease_of(t) for t in self._running() if t.number not in held}
+        # Given back, or asked for when the connection to a database broke.
+        free = {n for n, lease in others.items() if not lease or self._leases.is_mine(lease)}
+        over = self._leases.over({n: others[n] for n in others.keys() - free})
+        for number in sorted(free | over):
+            if number in free or others[number].get("waiting"):
                 self._set_lease(number, waiting=True)
                 self._retry.append(number)
                 self.note("trial taken up again", trial=number)
             else:
                 self._hand_out_again(number, "the process that ran the search died")
-
-    def _clock(self) -> tuple[float, float]:
-        """What time it is for all drivers of the study, and since when they can renew leases."""
-        database = self._folder.database
-        return database.clock() if database else (time.time(), -math.inf)
-
-    def _is_over(self, number: int, lease: Mapping[str, Any], now: float, since: float) -> bool:
-        """Whether nobody stands behind a lease any longer."""
-        if _is_dead(lease["owner"]):
-            return True
-        if self._folder.database is not None:
-            return bool(now > max(lease["expires"], since + LEASE_SECONDS))
-        ticks = time.monotonic()
-        if "ticks" in lease and _is_here(lease["owner"]):
-            return bool(ticks > lease["ticks"] + LEASE_SECONDS)
-        # Clocks of two machines may be set to anything: one that is silent for so long is gone.
-        if self._watched.get(number, (None, 0.0))[0] != lease:
-            self._watched[number] = (lease, ticks)
-        return now > lease["expires"] or ticks > self._watched[number][1] + LEASE_SECONDS
 
     def _hand_out_again(self, number: int, reason: str) -> None:
         lost = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
@@ -496,44 +436,18 @@ class StudyDriver:
         self.note("trial to be retried", logging.WARNING, trial=number, **its)
 
     def _set_lease(self, number: int, waiting: bool) -> None:
-        """Claim a trial: to be handed out some time, which costs no attempt, or handed out."""
-        lease = {"owner": self._owner, "expires": self._clock()[0] + LEASE_SECONDS,
-                 "ticks": time.monotonic(), "waiting": waiting}  # fmt: skip
+        """Claim a trial; see `Leases.new`."""
         with suppress(UpdateFinishedTrialError):
-            self._set(number, "lease", lease)
+            self._set(number, "lease", self._leases.new(waiting))
 
     def _renew_leases(self) -> None:
-        while not self._closing.wait(LEASE_SECONDS / 3):
+        while not self._closing.wait(self._leases.interval):
             # Whoever uses the driver next is told what is wrong.
             with self._lock, suppress(StudyError, OSError):
                 for number in filter(self._holds, self._held()):
                     self._set_lease(number, waiting=number not in self._mine)
 
 
-def _place() -> str:
-    """Where a process number means what it means here: hosts and containers may share a name."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
-    return "/".join(parts)
-
-
-def _is_here(owner: str) -> bool:
-    """Whether a lease is of a process of this machine, whose clock of ticks is ours."""
-    return owner.rsplit(":", 2)[0] == _place()
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether a lease is of a process of this machine that is gone."""
-    return _is_here(owner) and not _alive(int(owner.rsplit(":", 2)[1]))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _lease_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Empty if the trial was given back, or never claimed."""
+    return trial.user_attrs.get("lease") or {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from autosearch.space import Params
@@ -104,6 +105,21 @@ class Outcome:
     traceback: str | None = None
     artifacts: dict[str, bytes] = field(default_factory=dict)
     threads: int | None = None
+
+    def checked(self, objectives: Sequence[str]) -> Outcome:
+        """The same, but failed if it is complete and a value is missing or not finite."""
+        unknown = [name for name, by in self.violations.items() if math.isnan(by)]
+        if unknown:
+            reason = f"constraint {unknown[0]} is on a value that is nan"
+            return replace(self, status=Status.FAILED, violations={}, reason=reason)
+        if self.status != Status.COMPLETE:
+            return self
+        for name in objectives:
+            value = self.values.get(name)
+            if value is None or not math.isfinite(value):
+                reason = f"objective {name} is {'missing' if value is None else value}"
+                return replace(self, status=Status.FAILED, reason=reason)
+        return self
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each room imports only from those before it.
 ROOMS = (
     "errors", "files", "study_log", "database", "strict_yaml", "space", "constraint", "spec",
-    "trials", "stored", "outbox", "journal", "pareto", "metrics",
+    "trials", "stored", "outbox", "optuna_study", "journal", "pareto", "metrics",
     "thresholds", "bootstrap", "data", "synthesis", "features", "supernets", "weights",
     "complexity", "pruning", "memory", "coreset", "detector", "objectives", "registry",
-    "maps", "results", "sampling", "early_stopping", "study", "evaluate", "executors",
+    "maps", "results", "leases", "sampling", "early_stopping", "study", "evaluate", "executors",
     "search", "correlation", "final", "final_view", "console", "export", "predict", "report",
     "cli",
 )  # fmt: skip

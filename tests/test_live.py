@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autosearch.leases import LEASE_SECONDS
 from autosearch.report import live
 from autosearch.report.dashboard import refresh
 from autosearch.report.live import FollowedFolder, JournalReader, Library, Reading
 from autosearch.results import STUDY, StudyFolder
-from autosearch.study import LEASE_SECONDS
 
 MakeStudy = Callable[..., StudyFolder]
 
