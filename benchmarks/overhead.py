@@ -59,16 +59,19 @@ class Trivial:
         spec: The study.
         meeting: Folder in which workers wait for each other before their first trial.
         workers: How many there are.
+        seconds: How long a trial waits.
     """
 
-    def __init__(self, spec: StudySpec, meeting: Path, workers: int) -> None:
+    def __init__(self, spec: StudySpec, meeting: Path, workers: int, seconds: float = 0.0) -> None:
         self.spec, self._meeting, self._workers = spec, meeting, workers
+        self._seconds = seconds
 
     def steps(self, assignment: Assignment) -> Iterator[Outcome]:
         """Evaluate nothing."""
         (self._meeting / str(os.getpid())).touch()
         while len(list(self._meeting.iterdir())) < self._workers:
             time.sleep(0.05)
+        time.sleep(self._seconds)
         rng = random.Random(assignment.seed)
         yield Outcome(Status.COMPLETE, {name: rng.random() for name in self.spec.objectives})
 

@@ -2,9 +2,11 @@
 
     python benchmarks/soak.py --trials 2000 --workers 2
 
-Trials that do nothing run through Ray Tune, as in ``overhead.py``, so that all that grows is the
-search's own. The driver, its workers and Ray's own processes are looked at once the workers are
-warm, after trial 200, and at the last trial; and once more what is left when Ray has ended.
+Trials that only wait for a moment run through Ray Tune, as in ``overhead.py``, so that all that
+grows is the search's own. With ``--seconds 0`` they do not even wait, and the time per trial is
+that of the search itself. The driver, its workers and Ray's own processes are looked at once the
+workers are warm, after trial 200, and at the last trial; and once more what is left when Ray has
+ended.
 """
 
 from __future__ import annotations
@@ -42,14 +44,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Watch a long search.")
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.1, help="that a trial waits")
     parser.add_argument("--samplers", nargs="+", default=["tpe", "random"])
     parser.add_argument("--warm", type=int, default=WARM, help="trials before the first look")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     console = Console(width=100)
     console.print(
-        f"{options.trials} trials, {options.workers} workers, Ray {ray.__version__}, Optuna "
-        f"{optuna.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        f"{options.trials} trials of {options.seconds:g} s, {options.workers} workers, Ray "
+        f"{ray.__version__}, Optuna {optuna.__version__}, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}"
     )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     found = {}
@@ -57,15 +61,17 @@ def main() -> None:
         # All that anybody leaves behind is found here; workers have the same environment.
         os.environ["TMPDIR"] = tempfile.tempdir = scratch
         # What a first search opens for good, such as a library's files, is no leak.
-        soak("random", 2 * options.workers, options.workers, 1)
+        soak("random", 2 * options.workers, options.workers, 1, 0.0)
         for sampler in options.samplers:
-            found[sampler] = soak(sampler, options.trials, options.workers, options.warm)
+            found[sampler] = soak(
+                sampler, options.trials, options.workers, options.warm, options.seconds
+            )
             _print(console, sampler, found[sampler], options.warm, options.trials)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def soak(sampler: str, trials: int, workers: int, warm: int) -> dict[str, Any]:
+def soak(sampler: str, trials: int, workers: int, warm: int, seconds: float) -> dict[str, Any]:
     """Run one search.
 
     Returns:
@@ -93,7 +99,7 @@ def soak(sampler: str, trials: int, workers: int, warm: int) -> dict[str, Any]:
             StudyFolder(Path(folder, "study")), spec, directions, runner.canonical, {}, listen
         )
         ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=workers)
-        make_executor("ray").run(driver, Trivial(spec, meeting, workers))
+        make_executor("ray").run(driver, Trivial(spec, meeting, workers, seconds))
         ray.shutdown()
         counts = {str(status): number for status, number in driver.summary().counts.items()}
         driver.close()

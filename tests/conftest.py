@@ -31,8 +31,9 @@ except ImportError:
     psycopg = None
 
 from autosearch import cli
+from autosearch.optuna_study import open_study
 from autosearch.registry import find_space
-from autosearch.results import StudyFolder, front, open_study
+from autosearch.results import StudyFolder, front
 from autosearch.space import Value
 from autosearch.spec import StudySpec, load_spec
 from autosearch.trials import SCORED, Outcome, Status

@@ -24,11 +24,12 @@ import optuna
 import psutil
 import pytest
 
-from autosearch import study as study_module
+from autosearch import leases
 from autosearch.errors import StudyError
-from autosearch.results import STUDY, StudyFolder, counts
+from autosearch.optuna_study import STUDY
+from autosearch.results import StudyFolder, counts
 from autosearch.spec import StudySpec, parse_spec
-from autosearch.study import LEASE_SECONDS, StudyDriver
+from autosearch.study import StudyDriver
 from autosearch.trials import Assignment, Outcome, Status, TrialRecord
 
 TINY = [
@@ -526,7 +527,7 @@ def test_disk_that_fills_up_anywhere_in_a_journal_leaves_whole_lines(
     disk: Path, full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, for it is done many times; the study and the disk are real."""
-    monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+    monkeypatch.setattr(leases, "_alive", lambda pid: False)
     draw, kept = random.Random(3), 0
     for turn in range(60 if full else 8):
         path = disk / str(turn)
@@ -558,7 +559,7 @@ def test_head_that_dies_before_it_hands_a_trial_out_again_costs_no_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process: what the search would do is left out, what it leaves on disk is there."""
-    monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+    monkeypatch.setattr(leases, "_alive", lambda pid: False)
     first = open_driver(tmp_path, trials=3, retries=1)
     held = first.ask()
     first._closing.set()
@@ -631,7 +632,7 @@ class TestClocks:
         moved = SimpleNamespace(
             time=lambda: time.time() + seconds, monotonic=lambda: time.monotonic() + ticks
         )
-        monkeypatch.setattr(study_module, "time", moved)
+        monkeypatch.setattr(leases, "time", moved)
 
     @pytest.mark.parametrize("hours", [-9, 5])
     def test_that_jump_cost_nobody_a_trial(
@@ -656,7 +657,7 @@ class TestClocks:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(study_module, "_place", lambda: "another machine")
+            elsewhere.setattr(leases, "_place", lambda: "another machine")
             first = open_driver(tmp_path, trials=1)
             held = first.ask()
             # Its power fails.
@@ -664,7 +665,7 @@ class TestClocks:
         self.set_clock(monkeypatch, -9 * 3600)
         second = open_driver(tmp_path, trials=1)
         assert second.ask() is None and not second.finished
-        self.set_clock(monkeypatch, -9 * 3600, LEASE_SECONDS + 1)
+        self.set_clock(monkeypatch, -9 * 3600, leases.LEASE_SECONDS + 1)
         again = second.ask()
         assert again == held and again is not None
         second.tell(again.number, outcome(again))

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosearch.leases import LEASE_SECONDS
+from autosearch.optuna_study import STUDY
 from autosearch.report import live
 from autosearch.report.dashboard import refresh
 from autosearch.report.live import FollowedFolder, JournalReader, Library, Reading
-from autosearch.results import STUDY, StudyFolder
+from autosearch.results import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 

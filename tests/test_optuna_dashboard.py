@@ -13,7 +13,8 @@ from typing import Any
 import optuna
 import pytest
 
-from autosearch.results import STUDY, StudyFolder, front
+from autosearch.optuna_study import STUDY
+from autosearch.results import StudyFolder, front
 from autosearch.trials import SCORED, Status
 
 

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autosearch import database as database_module
-from autosearch import study as study_module
+from autosearch import leases
 from autosearch.cli import app
 from autosearch.database import VARIABLE, Database, read_place, write_place
 from autosearch.errors import ConfigError, StudyError
@@ -188,7 +188,7 @@ class TestOutbox:
 CHILD = """
 import json, os, signal, sys, time
 from pathlib import Path
-from autosearch import study
+from autosearch import leases
 from autosearch.database import Database
 from autosearch.results import StudyFolder
 from autosearch.spec import parse_spec
@@ -196,7 +196,7 @@ from autosearch.study import StudyDriver
 from autosearch.trials import Outcome, Status
 
 path, name, content, task, lease = sys.argv[1:]
-study.LEASE_SECONDS = float(lease)
+leases.LEASE_SECONDS = float(lease)
 folder = StudyFolder(Path(path), Database(os.environ["URL"], name))
 driver = StudyDriver(folder, parse_spec(json.loads(content)), {"gflops": "minimize"}, dict, {})
 told = []
@@ -270,9 +270,9 @@ class TestHeads:
         self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         url, spec = postgres.make(), make_spec(trials=12)
-        monkeypatch.setattr(study_module, "LEASE_SECONDS", 3.0)
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
         # As if it were another machine, where nobody can see that the process is gone.
-        monkeypatch.setattr(study_module, "_place", lambda: "elsewhere")
+        monkeypatch.setattr(leases, "_place", lambda: "elsewhere")
         # The lease of a fresh server is longer.
         monkeypatch.setattr(Database, "clock", lambda self: (time.time(), -1.0))
         driver = open_driver(tmp_path / "alive", url, spec)
@@ -291,13 +291,13 @@ class TestHeads:
         self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         url = postgres.make()
-        monkeypatch.setattr(study_module, "LEASE_SECONDS", 1.0)
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
         silent = open_driver(tmp_path / "a", url, make_spec(trials=1, retries=0))
         out = silent.ask()
         silent._closing.set()  # It renews nothing more, as if it could not.
         time.sleep(1.2)
-        monkeypatch.setattr(study_module, "_place", lambda: "elsewhere")
-        monkeypatch.setattr(study_module, "LEASE_SECONDS", 1000.0)
+        monkeypatch.setattr(leases, "_place", lambda: "elsewhere")
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 1000.0)
         postgres.stop()
         postgres.start()
         other = open_driver(tmp_path / "b", url, make_spec(trials=1, retries=0))

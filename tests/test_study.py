@@ -14,9 +14,11 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
+from autosearch import leases
 from autosearch import study as study_module
 from autosearch.errors import Infeasible, StudyError
-from autosearch.results import STUDY, StudyFolder, counts, front
+from autosearch.optuna_study import STUDY
+from autosearch.results import StudyFolder, counts, front
 from autosearch.space import Params
 from autosearch.spec import StudySpec, parse_spec
 from autosearch.study import StudyDriver
@@ -445,7 +447,7 @@ class TestDeath:
             patch.setattr(StudyDriver, "_prepare", die)
             with pytest.raises(Killed):
                 driver.ask()
-        monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+        monkeypatch.setattr(leases, "_alive", lambda pid: False)
         second = open_driver(tmp_path)
         assert sorted(assignment.number for assignment in work(second)) == list(range(8))
         second.close()
@@ -526,7 +528,7 @@ class TestGivingBack:
         number = first.ask().number
         with monkeypatch.context() as patch:
             later = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 1000)
-            patch.setattr(study_module, "time", later)
+            patch.setattr(leases, "time", later)
             second = open_driver(tmp_path)
             assert second.ask().number == number
         first.close()
@@ -654,7 +656,7 @@ class TestReproducibility:
         expected = work(whole)
         whole.close()
 
-        monkeypatch.setattr(study_module, "_alive", lambda pid: False)
+        monkeypatch.setattr(leases, "_alive", lambda pid: False)
         found: list[Assignment] = []
         for turn in range(20):
             driver = open_driver(tmp_path / "pieces", spec)
@@ -757,7 +759,7 @@ class TestTwoDrivers:
         slow = open_driver(tmp_path, make_spec(trials=1))
         late = slow.ask()
         later = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 1000)
-        monkeypatch.setattr(study_module, "time", later)
+        monkeypatch.setattr(leases, "time", later)
         quick = open_driver(tmp_path, make_spec(trials=1))
         taken = quick.ask()
         assert taken == late
@@ -774,7 +776,7 @@ class TestTwoDrivers:
     def test_leases_of_running_trials_are_renewed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(study_module, "LEASE_SECONDS", 0.3)
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 0.3)
         driver = open_driver(tmp_path)
         driver.ask()
         study = load_study(tmp_path)

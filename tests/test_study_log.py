@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from autosearch import cli, study_log
-from autosearch import study as study_module
+from autosearch import cli, leases, study_log
 from autosearch.errors import Infeasible, StudyError
 from autosearch.executors.local import LocalExecutor
 from autosearch.results import StudyFolder
@@ -147,7 +146,7 @@ class TestEvents:
     ) -> None:
         with StudyLog(path) as log:
             open_driver(tmp_path, log).ask()
-        monkeypatch.setattr(study_module, "_is_dead", lambda owner: True)
+        monkeypatch.setattr(leases, "_is_dead", lambda owner: True)
         with StudyLog(path) as log:
             open_driver(tmp_path, log).close()
         found = next(line for line in lines(path) if line["event"] == "trial to be retried")
