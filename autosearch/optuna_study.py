@@ -22,6 +22,14 @@ _OWN_ATTRIBUTES = {
     "lease", "attempts", "curve", "duration", "threads",
 }  # fmt: skip
 
+# Optuna's samplers learn from a pruned trial with a broken constraint; from a failed one they
+# learn nothing, and would go on proposing it.
+_STATES = {
+    Status.FAILED: TrialState.FAIL,
+    Status.INFEASIBLE: TrialState.PRUNED,
+    Status.PRUNED: TrialState.PRUNED,
+}
+
 _MAX_TRACEBACK = 20_000
 
 
@@ -68,6 +76,70 @@ def open_study(
                 "give the new study another --name"
             )
     return study
+
+
+class StoredTrials:
+    """The trials of one study, by their numbers.
+
+    Args:
+        study: As `open_study` gives it.
+        storage: Where it is.
+    """
+
+    def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage) -> None:
+        self._study, self._storage = study, storage
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+
+    def __len__(self) -> int:
+        return len(self.all())
+
+    def all(self) -> list[FrozenTrial]:
+        """As they stand, in order of number."""
+        return self._study.get_trials(deepcopy=False)
+
+    def running(self) -> list[FrozenTrial]:
+        """Those that are not told."""
+        return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def frozen(self, number: int) -> FrozenTrial:
+        """One as it stands."""
+        return self._storage.get_trial(self._id(number))
+
+    def live(self, number: int) -> optuna.Trial:
+        """One to draw parameters of, or to report to."""
+        return optuna.Trial(self._study, self._id(number))
+
+    def ask(self) -> optuna.Trial:
+        """A new one."""
+        return self._study.ask()
+
+    def set(self, number: int, name: str, value: object) -> None:
+        """Set an attribute of one."""
+        self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def tell(
+        self,
+        number: int,
+        outcome: Outcome,
+        objectives: Sequence[str],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Give one its final state.
+
+        Raises:
+            UpdateFinishedTrialError: It has one.
+        """
+        for name, value in attributes.items():
+            self.set(number, name, value)
+        for name, violation in outcome.violations.items():
+            self.live(number).set_constraint(name, violation)
+        state = _STATES.get(outcome.status, TrialState.COMPLETE)
+        complete = state == TrialState.COMPLETE
+        values = [outcome.values[name] for name in objectives] if complete else None
+        self._study.tell(number, values, state=state, skip_if_finished=True)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
 def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:

@@ -19,13 +19,13 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from autosearch import pareto
 from autosearch.early_stopping import EarlyStopping
 from autosearch.errors import Infeasible, StudyError
 from autosearch.leases import Leases
-from autosearch.optuna_study import attributes_of, open_study, record_of
+from autosearch.optuna_study import StoredTrials, attributes_of, open_study, record_of
 from autosearch.results import StudyFolder
 from autosearch.sampling import ReproducibleSampler
 from autosearch.space import Params
@@ -79,18 +79,14 @@ class StudyDriver:
         self._directions = list(directions.values())
         self._space = spec.parsed_space
         self._listener: Callable[[TrialRecord], None] = lambda record: None
-        self._storage = folder.storage(repair=True)
-        self._study = folder.exclusively(
-            lambda: open_study(
-                self._storage, directions, {**spec.identity(), **guard}, folder.study
-            )
+        storage = folder.storage(repair=True)
+        study = folder.exclusively(
+            lambda: open_study(storage, directions, {**spec.identity(), **guard}, folder.study)
         )
-        self._study.sampler = ReproducibleSampler(
-            spec.sampler, self._space, spec.study.seed, spec.start
-        )
+        study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, spec.start)
         self._stopping = EarlyStopping(spec.pruner, directions)
-        self._study.pruner = self._stopping.pruner()
-        self._id = self._storage.get_study_id_from_name(folder.study)
+        study.pruner = self._stopping.pruner()
+        self._trials = StoredTrials(study, storage)
         self._leases = Leases(folder.database)
         self._retry: deque[int] = deque()
         self._mine: dict[int, Assignment] = {}
@@ -179,7 +175,7 @@ class StudyDriver:
         its = {"fraction": progress.fraction, "values": progress.values}
         self.note("trial reports", logging.DEBUG, trial=number, **its)
         with self._lock, suppress(UpdateFinishedTrialError):
-            reason = self._reason_to_stop(self._trial(number), progress)
+            reason = self._reason_to_stop(self._trials.live(number), progress)
         if reason is None:
             return None
         measured = {"fraction": progress.fraction}
@@ -208,7 +204,7 @@ class StudyDriver:
                 # Where nothing can be written any more, the lease runs out by itself.
                 with suppress(StudyError, UpdateFinishedTrialError):
                     if self._holds(number):
-                        self._set(number, "lease", None)
+                        self._trials.set(number, "lease", None)
             self._mine.clear()
         level = logging.WARNING if self._stopped else logging.INFO
         counts = {str(status): number for status, number in self.summary().counts.items()}
@@ -245,28 +241,14 @@ class StudyDriver:
         return self._stopped or time.monotonic() > self._deadline
 
     def _exhausted(self) -> bool:
-        return not self._retry and not self._running() and self._count() >= self._budget
+        return not self._retry and not self._running() and len(self._trials) >= self._budget
 
     @property
     def _budget(self) -> int:
         return self._spec.study.trials
 
-    def _count(self) -> int:
-        return len(self._study.get_trials(deepcopy=False))
-
     def _running(self) -> list[FrozenTrial]:
-        states = (TrialState.RUNNING,)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if trial.number < self._budget]
-
-    def _trial(self, number: int) -> optuna.Trial:
-        return optuna.Trial(self._study, self._trial_id(number))
-
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
-
-    def _set(self, number: int, name: str, value: object) -> None:
-        self._storage.set_trial_user_attr(self._trial_id(number), name, value)
+        return [trial for trial in self._trials.running() if trial.number < self._budget]
 
     def _held(self) -> list[int]:
         """Numbers that are out, wait for another's result, or are to be handed out again."""
@@ -275,12 +257,12 @@ class StudyDriver:
 
     def _holds(self, number: int) -> bool:
         """Whether nobody else has taken over or told the trial, believing this process dead."""
-        trial = self._frozen(number)
+        trial = self._trials.frozen(number)
         return not trial.state.is_finished() and self._leases.is_mine(_lease_of(trial))
 
     def _next_trial(self) -> optuna.Trial | None:
         """The next trial, new or to be evaluated again. Only while no other driver is at it."""
-        full = self._count() >= self._budget
+        full = len(self._trials) >= self._budget
         if not self._retry and full:
             self._reap()
         while self._retry:
@@ -290,10 +272,10 @@ class StudyDriver:
             self._retry.popleft()
             if holds:
                 self._asked[number] = time.monotonic()
-                return self._trial(number)
+                return self._trials.live(number)
         if full:
             return None
-        trial = self._study.ask()
+        trial = self._trials.ask()
         self._set_lease(trial.number, waiting=False)
         self._asked[trial.number] = time.monotonic()
         return trial
@@ -334,7 +316,7 @@ class StudyDriver:
         return record
 
     def _store(self, number: int, outcome: Outcome) -> TrialRecord:
-        if (told := self._frozen(number)).state.is_finished():
+        if (told := self._trials.frozen(number)).state.is_finished():
             return self._remember(told)
         self._folder.write_outcome(number, outcome)
         return self._finish(number, outcome, attributes_of(outcome))
@@ -344,8 +326,8 @@ class StudyDriver:
         if (outbox := self._folder.outbox) is None:
             return
         for number, key, outcome in outbox.items():
-            if number < self._count():
-                canonical = self._frozen(number).user_attrs.get("canonical", {})
+            if number < len(self._trials):
+                canonical = self._trials.frozen(number).user_attrs.get("canonical", {})
                 if canonical_key(canonical) == key:
                     self._store(number, outcome)
             outbox.remove(number)
@@ -360,33 +342,16 @@ class StudyDriver:
         self._finish(number, outcome, attributes_of(outcome) | {"cached_from": source.number})
 
     def _finish(self, number: int, outcome: Outcome, attributes: Mapping[str, Any]) -> TrialRecord:
-        # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed
-        # one they learn nothing, and would go on proposing it.
-        states = {Status.FAILED: TrialState.FAIL, Status.INFEASIBLE: TrialState.PRUNED,
-                  Status.PRUNED: TrialState.PRUNED}  # fmt: skip
-        state = states.get(outcome.status, TrialState.COMPLETE)
-        complete = state == TrialState.COMPLETE
-        values = [outcome.values[name] for name in self._objectives] if complete else None
         if (asked := self._asked.pop(number, None)) is not None:
             attributes = {**attributes, "duration": round(time.monotonic() - asked, 6)}
         # Others may have told it meanwhile, or we did and the database's answer was lost.
         with suppress(UpdateFinishedTrialError):
-            for name, value in attributes.items():
-                self._set(number, name, value)
-            if outcome.violations:
-                # Made only where it is needed: a trial draws its parameters as it is made.
-                trial = self._trial(number)
-                for name, violation in outcome.violations.items():
-                    trial.set_constraint(name, violation)
-            self._study.tell(number, values, state=state, skip_if_finished=True)
-        record = self._remember(self._frozen(number))
+            self._trials.tell(number, outcome, self._objectives, attributes)
+        record = self._remember(self._trials.frozen(number))
         level = logging.ERROR if record.status == Status.FAILED else logging.INFO
         names = ("status", "values", "duration", "reason", "cached_from")
         self.note("trial told", level, trial=number, **{n: getattr(record, n) for n in names})
         return record
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._trial_id(number))
 
     def _remember(self, trial: FrozenTrial) -> TrialRecord:
         record = record_of(trial, self._objectives)
@@ -400,7 +365,7 @@ class StudyDriver:
 
     def _refresh(self) -> None:
         """Take note of what this study's earlier and other drivers have told."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._trials.all()
         for trial in trials[self._settled : self._budget]:
             if trial.state.is_finished() and trial.number not in self._records:
                 self._remember(trial)
@@ -423,10 +388,10 @@ class StudyDriver:
                 self._hand_out_again(number, "the process that ran the search died")
 
     def _hand_out_again(self, number: int, reason: str) -> None:
-        lost = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
+        lost = int(self._trials.frozen(number).user_attrs.get("attempts", 0)) + 1
         # Whoever was believed dead may still tell it.
         with suppress(UpdateFinishedTrialError):
-            self._set(number, "attempts", lost)
+            self._trials.set(number, "attempts", lost)
         if lost > self._spec.study.retries:
             self._store(number, Outcome(Status.FAILED, reason=f"{reason} ({lost} times)"))
             return
@@ -438,7 +403,7 @@ class StudyDriver:
     def _set_lease(self, number: int, waiting: bool) -> None:
         """Claim a trial; see `Leases.new`."""
         with suppress(UpdateFinishedTrialError):
-            self._set(number, "lease", self._leases.new(waiting))
+            self._trials.set(number, "lease", self._leases.new(waiting))
 
     def _renew_leases(self) -> None:
         while not self._closing.wait(self._leases.interval):
