@@ -18,6 +18,9 @@ from autosearch.errors import ConfigError, did_you_mean
 from autosearch.space import Parameter, Params, Space, Value
 from autosearch.spec import StudySpec
 
+_CPU_BATCH, _GPU_BATCH = 4, 32
+"""Images per pass: on a CPU so few that feature maps stay in its caches."""
+
 
 @dataclass(frozen=True)
 class TrialContext:
@@ -235,3 +238,10 @@ def shared_tensor(array: NDArray[np.float32]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def passes(images: Tensor, device: str) -> Iterator[Tensor]:
+    """``(N, ...)`` images on a device, some at a time."""
+    size = _CPU_BATCH if torch.device(device).type == "cpu" else _GPU_BATCH
+    for part in torch.split(images, size):
+        yield part.to(device)

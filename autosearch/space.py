@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from autosearch.errors import ConfigError, did_you_mean
 
@@ -338,3 +338,18 @@ def _number(value: object, integer: bool) -> float | None:
 def _same(left: object, right: object) -> bool:
     """Equality in which true is not 1, as in YAML."""
     return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+def integer(params: Params, name: str) -> int:
+    """A whole number; 0 for null."""
+    return int(params[name] or 0)
+
+
+def number(params: Params, name: str) -> float:
+    """A number; 0 for null."""
+    return float(params[name] or 0)
+
+
+def choice(params: Params, name: str) -> Any:
+    """One of several texts, which the parameter's own list has checked."""
+    return params[name]

@@ -22,6 +22,7 @@ from autosearch.detector import (
     Detector,
     ParameterInfo,
     TrialContext,
+    passes,
     shared_tensor,
     with_defaults,
 )
@@ -36,8 +37,6 @@ from autosearch.memory import MemoryBank, make_memory_bank
 from autosearch.space import Params
 from autosearch.supernets.recalibration import recalibrate
 
-_CPU_BATCH, _GPU_BATCH = 4, 32
-"""Images per pass: on a CPU so few that feature maps stay in its caches."""
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
 """Patches that an exported graph compares at a time, and how many such steps it has at most."""
 
@@ -187,12 +186,10 @@ class MemoryBankDetector(Detector):
         return self._features, self._bank
 
     def _patches(self, features: PatchFeatures, images: Tensor) -> Tensor:
-        device = self._context.device
-        size = _CPU_BATCH if device == "cpu" else _GPU_BATCH
         patches = []
         with torch.inference_mode():
-            for start in range(0, len(images), size):
-                grid = features(images[start : start + size].to(device))
+            for part in passes(images, self._context.device):
+                grid = features(part)
                 self._side = grid.shape[-1]
                 patches.append(to_patches(grid))
             return torch.cat(patches)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from autosearch.complexity import profile
 from autosearch.data.records import ImageSet
-from autosearch.detector import Cost, Detector, TrialContext, shared_tensor
+from autosearch.detector import TrialContext, passes, shared_tensor
 from autosearch.errors import Infeasible
 from autosearch.features import FeatureExtractor, PatchFeatures, optimise_for_inference, to_patches
 from autosearch.supernets.recalibration import recalibrate
@@ -28,13 +28,11 @@ from autosearch.synthesis import (
     synthesise,
 )
 
+from ..trained import TrainedDetector
 from .embedding import Embedding, MixedPatchFeatures, make_embedding
 from .hypothesis import Hypothesis, judge
 from .networks import Discriminator, Scale, make_adaptor
 from .training import Losses, NormalVectors, Synthesiser, Trainer, TrainingSettings
-
-_CPU_BATCH, _GPU_BATCH = 4, 32
-"""Images per pass: on a CPU so few that feature maps stay in its caches."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def spreading(grid: int, size: int, sigma: float) -> Tensor:
     return torch.from_numpy(matrix).float()
 
 
-class GlassDetector(Detector):
+class GlassDetector(TrainedDetector):
     """Learns to tell normal patches from synthetic anomalies.
 
     Args:
@@ -167,15 +165,10 @@ class GlassDetector(Detector):
     ) -> None:
         self.hypothesis: Hypothesis | None = None
         self.losses: list[Losses] = []
-        self._extractor, self._settings, self._context = extractor, settings, context
+        super().__init__(context)
+        self._extractor, self._settings = extractor, settings
         size = context.image_size
         self._network = profile(self._untrained(extractor), (1, 3, size, size))
-        self._module: GlassMaps | None = None
-
-    def fit(self, train: ImageSet) -> None:
-        """See `fit_in_steps`, here without pauses."""
-        for _ in self.fit_in_steps(train):
-            pass
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
         """Train on the unlabelled normal images, all of which must have the context's size.
@@ -191,12 +184,12 @@ class GlassDetector(Detector):
         settings = self._settings
         chosen = settings.hypothesis
         self.hypothesis = judge(train.pixels) if chosen == "auto" else chosen
-        images = shared_tensor(train.pixels)
+        images, device = shared_tensor(train.pixels), self._context.device
         scores = self._ready(images)
 
         def embed(images: Tensor) -> Tensor:
             with torch.no_grad(), self._mixed_precision():
-                parts = [scores.embedding(part) for part in self._parts(images)]
+                parts = [scores.embedding(part) for part in passes(images, device)]
             return torch.cat(parts).float().flatten(2).transpose(1, 2).contiguous()
 
         size, sigma = self._context.image_size, settings.smoothing_sigma
@@ -218,12 +211,6 @@ class GlassDetector(Detector):
         finally:
             module.requires_grad_(False).zero_grad()
 
-    def anomaly_maps(self, images: Tensor) -> Tensor:
-        """See `Detector.anomaly_maps`; scores are in [0, 1]."""
-        module = self._fitted().eval()
-        with torch.inference_mode():
-            return torch.cat([module(part).cpu() for part in self._parts(images)])
-
     def artifacts(self) -> dict[str, bytes]:
         """See `Detector.artifacts`: the losses of every epoch, of the kinds that are in use."""
         settings = self._settings
@@ -235,21 +222,6 @@ class GlassDetector(Detector):
         }
         curves = {"x": "epoch", "panels": [{"title": "loss", "series": series}]}
         return {"curves.json": json.dumps(curves).encode()}
-
-    def cost(self) -> Cost:
-        """See `Detector.cost`: backbone, mixing, adaptor and discriminator."""
-        network = self._network
-        return Cost(
-            macs=network.macs,
-            flops=network.flops,
-            search_flops=0,
-            parameters=network.parameters,
-            bank_bytes=0,
-        )
-
-    def module(self) -> nn.Module:
-        """See `Detector.module`."""
-        return self._fitted().eval()
 
     def _mixed_precision(self) -> AbstractContextManager[object]:
         """Half precision where the frozen backbone computes.
@@ -314,13 +286,3 @@ class GlassDetector(Detector):
             return made.image, made.pooled_mask
 
         return anomalous
-
-    def _fitted(self) -> GlassMaps:
-        if self._module is None:
-            raise RuntimeError("the detector has not been fitted")
-        return self._module
-
-    def _parts(self, images: Tensor) -> Iterator[Tensor]:
-        device = self._context.device
-        for part in torch.split(images, _CPU_BATCH if device == "cpu" else _GPU_BATCH):
-            yield part.to(device)

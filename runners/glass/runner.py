@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, WeightsError
 from autosearch.features import FeatureExtractor
-from autosearch.space import Params
+from autosearch.space import Params, choice, integer, number
 from autosearch.spec import ArchitectureSpec, StudySpec
 from autosearch.supernets.ofa_mobilenetv3 import MODEL_NAMES, OFAMobileNetV3
 from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
@@ -151,7 +150,7 @@ class GlassRunner(Runner):
             if deepest >= self._levels[name]:
                 last = self._levels[name] - 1
                 raise Infeasible(f"{name} has no level {deepest}, only 0 to {last}")
-        full["project_every"] = min(_int(full, "project_every"), _int(full, "ascent_steps"))
+        full["project_every"] = min(integer(full, "project_every"), integer(full, "ascent_steps"))
         if full["texture_source"] == "auto":
             full["texture_source"] = "folder" if self.spec.synthesis.textures else "procedural"
         kept = {key for part in _parts_in_use(full) for key in part}
@@ -202,40 +201,40 @@ def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
     source = str(full["texture_source"])
     found = spec.backbone.architecture
     return GlassSettings(
-        hypothesis=_text(full, "hypothesis"),
-        embedding=_text(full, "embedding"),
-        embed_dim=_int(full, "embed_dim"),
-        patch_size=_int(full, "patch_size"),
-        feature_scale=_text(full, "feature_scale"),
-        adaptor_layers=_int(full, "adaptor_layers"),
-        disc_hidden=_int(full, "disc_hidden"),
-        smoothing_sigma=_float(full, "smoothing_sigma"),
+        hypothesis=choice(full, "hypothesis"),
+        embedding=choice(full, "embedding"),
+        embed_dim=integer(full, "embed_dim"),
+        patch_size=integer(full, "patch_size"),
+        feature_scale=choice(full, "feature_scale"),
+        adaptor_layers=integer(full, "adaptor_layers"),
+        disc_hidden=integer(full, "disc_hidden"),
+        smoothing_sigma=number(full, "smoothing_sigma"),
         training=TrainingSettings(
             use_gas=bool(full["use_gas"]),
             ascent=AscentSettings(
-                noise_std=_float(full, "noise_std"),
-                steps=_int(full, "ascent_steps"),
-                rate=_float(full, "ascent_lr"),
-                project_every=_int(full, "project_every"),
-                manifold_radius=_float(full, "manifold_radius"),
-                radius_ratio=_float(full, "radius_ratio"),
-                coverage_quantile=_float(full, "coverage_quantile"),
+                noise_std=number(full, "noise_std"),
+                steps=integer(full, "ascent_steps"),
+                rate=number(full, "ascent_lr"),
+                project_every=integer(full, "project_every"),
+                manifold_radius=number(full, "manifold_radius"),
+                radius_ratio=number(full, "radius_ratio"),
+                coverage_quantile=number(full, "coverage_quantile"),
             ),
-            center=_text(full, "center"),
-            ohem_quantile=_float(full, "ohem_quantile"),
-            lr=_float(full, "lr"),
-            batch=_int(full, "batch"),
-            epochs=_int(full, "epochs"),
-            images_per_epoch=_int(full, "images_per_epoch"),
+            center=choice(full, "center"),
+            ohem_quantile=number(full, "ohem_quantile"),
+            lr=number(full, "lr"),
+            batch=integer(full, "batch"),
+            epochs=integer(full, "epochs"),
+            images_per_epoch=integer(full, "images_per_epoch"),
         ),
         use_las=bool(full["use_las"]),
         synthesis=SynthesisSettings(
-            perlin_max_exp=_int(full, "perlin_max_exp"),
-            perlin_threshold=_float(full, "perlin_threshold"),
-            n_texture_ops=_int(full, "n_texture_ops"),
-            blend_mean=_float(full, "blend_mean"),
-            blend_std=_float(full, "blend_std"),
-            blend_clip=(_float(full, "blend_min"), _float(full, "blend_max")),
+            perlin_max_exp=integer(full, "perlin_max_exp"),
+            perlin_threshold=number(full, "perlin_threshold"),
+            n_texture_ops=integer(full, "n_texture_ops"),
+            blend_mean=number(full, "blend_mean"),
+            blend_std=number(full, "blend_std"),
+            blend_clip=(number(full, "blend_min"), number(full, "blend_max")),
         ),
         textures=(spec.synthesis.textures or "") if source == "folder" else source,
         use_foreground=bool(full["use_foreground"]),
@@ -247,7 +246,7 @@ def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
 
 def _parts_in_use(full: Params) -> list[dict[str, ParameterInfo]]:
     """Groups of parameters that have an effect."""
-    climbs = bool(full["use_gas"]) and _int(full, "ascent_steps") > 0
+    climbs = bool(full["use_gas"]) and integer(full, "ascent_steps") > 0
     parts = [_SHARED]
     parts += [_GAS] if full["use_gas"] else []
     parts += [_ASCENT] if climbs else []
@@ -263,16 +262,3 @@ def _parts_in_use(full: Params) -> list[dict[str, ParameterInfo]]:
 
 def _levels(params: Params) -> tuple[int, ...]:
     return tuple(int(level) for level in str(params["layers"]).split("+"))
-
-
-def _int(params: Params, name: str) -> int:
-    return int(params[name] or 0)
-
-
-def _float(params: Params, name: str) -> float:
-    return float(params[name] or 0)
-
-
-def _text(params: Params, name: str) -> Any:
-    """A choice, which the parameter's own list has checked."""
-    return params[name]

@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from autosearch.complexity import profile
 from autosearch.data.records import ImageSet
-from autosearch.detector import Cost, Detector, TrialContext, shared_tensor
+from autosearch.detector import TrialContext, shared_tensor
 from autosearch.errors import ConfigError
 
+from ..trained import TrainedDetector
 from .artifacts import curves_json, locations_jpg
 from .networks import ENCODERS, UNet, make_location_net, make_unet
 from .sources import Sources, SourceSettings
 from .training import BilevelSettings, BilevelTrainer, Epoch, LocationMaps
-
-_CPU_BATCH, _GPU_BATCH = 4, 32
-"""Images per pass."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Probabilities(nn.Module):
         return torch.sigmoid(self.network(images))
 
 
-class Synth4SegDetector(Detector):
+class Synth4SegDetector(TrainedDetector):
     """Learns to segment defects that are cut from training images and pasted on others.
 
     Args:
@@ -76,16 +74,12 @@ class Synth4SegDetector(Detector):
     ) -> None:
         self.curve: list[Epoch] = []
         self.locations: list[LocationMaps] = []
-        self._state, self._settings, self._context = state, settings, context
-        size = context.image_size
-        self._network = profile(self._untrained(), (1, 3, size, size))
-        self._module: Probabilities | None = None
+        super().__init__(context)
+        self._state, self._settings = state, settings
         self._train: ImageSet | None = None
-
-    def fit(self, train: ImageSet) -> None:
-        """See `fit_in_steps`, here without pauses."""
-        for _ in self.fit_in_steps(train):
-            pass
+        size = context.image_size
+        # The location net is left out, which only training needs.
+        self._network = profile(self._untrained(), (1, 3, size, size))
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
         """Train on normal and anomalous images, while those for validation steer the outer level.
@@ -121,13 +115,6 @@ class Synth4SegDetector(Detector):
         finally:
             network.requires_grad_(False).zero_grad()
 
-    def anomaly_maps(self, images: Tensor) -> Tensor:
-        """See `Detector.anomaly_maps`; scores are probabilities."""
-        module, device = self._fitted().eval(), self._context.device
-        size = _CPU_BATCH if torch.device(device).type == "cpu" else _GPU_BATCH
-        with torch.inference_mode():
-            return torch.cat([module(part.to(device)).cpu() for part in torch.split(images, size)])
-
     def artifacts(self) -> dict[str, bytes]:
         """See `Detector.artifacts`; empty before `fit`."""
         if not self.curve or self._train is None:
@@ -138,21 +125,6 @@ class Synth4SegDetector(Detector):
         if self.locations:
             files["locations.jpg"] = locations_jpg(self._train.pixels, self.locations)
         return files
-
-    def cost(self) -> Cost:
-        """See `Detector.cost`: the U-Net, without the location net, which only training needs."""
-        network = self._network
-        return Cost(
-            macs=network.macs,
-            flops=network.flops,
-            search_flops=0,
-            parameters=network.parameters,
-            bank_bytes=0,
-        )
-
-    def module(self) -> nn.Module:
-        """See `Detector.module`."""
-        return self._fitted().eval()
 
     def _untrained(self) -> UNet:
         settings = self._settings
@@ -171,8 +143,3 @@ class Synth4SegDetector(Detector):
             allowed = "a larger share, so that training can be judged by real defects"
             raise ConfigError("dataset.labelled.val", found, allowed)
         return given if self._settings.outer_normals else given.select(given.labels)
-
-    def _fitted(self) -> Probabilities:
-        if self._module is None:
-            raise RuntimeError("the detector has not been fitted")
-        return self._module

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, did_you_mean
-from autosearch.space import Params
+from autosearch.space import Params, choice, integer, number
 from autosearch.spec import StudySpec
 from autosearch.synthesis import CutPasteSettings
 from autosearch.weights import Weights, resolve
@@ -193,7 +191,7 @@ class Synth4SegRunner(Runner):
         if learnt or any(full[key] != 1 for key in others):
             kept |= {"fixed_source"} if learnt else {"fixed_source", *others}
         canonical = {key: full[key] for key in self.parameters if key in kept}
-        if "scale_min" in kept and _float(full, "scale_min") > _float(full, "scale_max"):
+        if "scale_min" in kept and number(full, "scale_min") > number(full, "scale_max"):
             raise Infeasible("scale_min is above scale_max")
         return canonical
 
@@ -225,50 +223,50 @@ def parse_sources(text: str) -> tuple[str, ...]:
 def settings_of(full: Params) -> Synth4SegSettings:
     """All but the weights of a configuration that names every parameter."""
     names, fixed = _sources(full)
-    given = tuple(1.0 if name == fixed else _float(full, f"weight.{name}") for name in names)
-    change = _float(full, "photometric_range")
+    given = tuple(1.0 if name == fixed else number(full, f"weight.{name}") for name in names)
+    change = number(full, "photometric_range")
     rule = full["scale_rule"]
     return Synth4SegSettings(
-        encoder=_text(full, "encoder"),
-        decoder_width=_int(full, "decoder_width"),
+        encoder=choice(full, "encoder"),
+        decoder_width=integer(full, "decoder_width"),
         sources=SourceSettings(
             names=names,
-            batch=_int(full, "batch"),
-            paste_per_image=_int(full, "paste_per_image"),
-            targets=_text(full, "targets"),
-            blend=_text(full, "blend"),
+            batch=integer(full, "batch"),
+            paste_per_image=integer(full, "paste_per_image"),
+            targets=choice(full, "targets"),
+            blend=choice(full, "blend"),
             variation=CutPasteSettings(
                 photometric=(1 - change, 1 + change),
-                rotation=_float(full, "rotation_range"),
-                shear=_float(full, "shear_range"),
-                scale=(_float(full, "scale_min"), _float(full, "scale_max")),
+                rotation=number(full, "rotation_range"),
+                shear=number(full, "shear_range"),
+                scale=(number(full, "scale_min"), number(full, "scale_max")),
             ),
         ),
         training=BilevelSettings(
-            outer_task=_text(full, "outer_task"),
-            method=_text(full, "method"),
-            terms=_int(full, "neumann_terms"),
-            scale="auto" if rule == "auto" else _float(full, _SCALES[str(rule)]),
-            damping=_float(full, "damping"),
-            outer_interval=_int(full, "outer_interval"),
-            outer_lr_weights=_float(full, "outer_lr_weights"),
-            outer_lr_location=_float(full, "outer_lr_location"),
-            outer_grad_clip=_float(full, "outer_grad_clip") or None,
-            outer_batch=_int(full, "outer_batch"),
-            warmup_fraction=_float(full, "warmup_fraction"),
-            gamma=_float(full, "gamma"),
-            l1_reduction=_text(full, "l1_reduction"),
-            location_threshold=_float(full, "location_threshold"),
-            constraint=_text(full, "constraint"),
+            outer_task=choice(full, "outer_task"),
+            method=choice(full, "method"),
+            terms=integer(full, "neumann_terms"),
+            scale="auto" if rule == "auto" else number(full, _SCALES[str(rule)]),
+            damping=number(full, "damping"),
+            outer_interval=integer(full, "outer_interval"),
+            outer_lr_weights=number(full, "outer_lr_weights"),
+            outer_lr_location=number(full, "outer_lr_location"),
+            outer_grad_clip=number(full, "outer_grad_clip") or None,
+            outer_batch=integer(full, "outer_batch"),
+            warmup_fraction=number(full, "warmup_fraction"),
+            gamma=number(full, "gamma"),
+            l1_reduction=choice(full, "l1_reduction"),
+            location_threshold=number(full, "location_threshold"),
+            constraint=choice(full, "constraint"),
             fixed_source=names.index(fixed),
             initial_weights=None if _learnt(full) else given,
             normalise_factors=bool(full["normalise_factors"]),
-            lr=_float(full, "lr"),
-            halve_every_fraction=_float(full, "halve_every_fraction"),
-            epochs=_int(full, "epochs"),
-            images_per_epoch=_int(full, "images_per_epoch"),
-            batch=_int(full, "batch"),
-            checkpoint=_text(full, "checkpoint"),
+            lr=number(full, "lr"),
+            halve_every_fraction=number(full, "halve_every_fraction"),
+            epochs=integer(full, "epochs"),
+            images_per_epoch=integer(full, "images_per_epoch"),
+            batch=integer(full, "batch"),
+            checkpoint=choice(full, "checkpoint"),
         ),
         outer_normals=bool(full["outer_normals"]),
     )
@@ -281,7 +279,7 @@ def _sources(full: Params) -> tuple[tuple[str, ...], str]:
     if fixed not in names:
         raise Infeasible(f"fixed_source {fixed} is not among the sources {'+'.join(names)}")
     if not _learnt(full):
-        names = tuple(n for n in names if n == fixed or _float(full, f"weight.{n}") > 0)
+        names = tuple(n for n in names if n == fixed or number(full, f"weight.{n}") > 0)
     return names, fixed
 
 
@@ -315,16 +313,3 @@ def _learnt(full: Params) -> bool:
 
 def _located(full: Params) -> bool:
     return full["outer_task"] in ("location", "both")
-
-
-def _int(params: Params, name: str) -> int:
-    return int(params[name] or 0)
-
-
-def _float(params: Params, name: str) -> float:
-    return float(params[name] or 0)
-
-
-def _text(params: Params, name: str) -> Any:
-    """A choice, which the parameter's own list has checked."""
-    return params[name]
