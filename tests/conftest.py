@@ -38,6 +38,9 @@ from autosearch.space import Value
 from autosearch.spec import StudySpec, load_spec
 from autosearch.trials import SCORED, Outcome, Status
 
+# Checks outside test files say what differed only if asked to.
+pytest.register_assert_rewrite("faulty")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
