@@ -24,6 +24,7 @@ import pytest
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from PIL import Image
+from supernet_parts import LITE
 
 try:
     import psycopg
@@ -36,7 +37,9 @@ from autosearch.registry import find_space
 from autosearch.results import StudyFolder, front
 from autosearch.space import Value
 from autosearch.spec import StudySpec, load_spec
+from autosearch.supernets.teacher import Teacher
 from autosearch.trials import SCORED, Outcome, Status
+from autosearch.weights import resolve
 
 # Checks outside test files say what differed only if asked to.
 pytest.register_assert_rewrite("faulty")
@@ -106,6 +109,18 @@ def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Kind, size and time of all that is in a folder; nothing is opened, and no link followed."""
     found = {str(path): path.lstat() for path in folder.rglob("*")} if folder.is_dir() else {}
     return {name: (f.st_mode, f.st_size, f.st_mtime_ns) for name, f in found.items()}
+
+
+@pytest.fixture(scope="session")
+def teacher_state() -> dict[str, torch.Tensor]:
+    """Tensors of the backbone that supernets learn from."""
+    return resolve(LITE, "bundled", 0).state
+
+
+@pytest.fixture(scope="session")
+def teacher(teacher_state: dict[str, torch.Tensor]) -> Teacher:
+    """It itself."""
+    return Teacher(LITE, teacher_state)
 
 
 @pytest.fixture(scope="session")

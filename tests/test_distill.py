@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from supernet_parts import LITE, noise
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -22,12 +23,7 @@ from autosearch.supernets.teacher import Teacher
 from autosearch.supernets.verify import channel_correlation, verify_state, width_of
 from autosearch.weights import read_tensors, resolve
 
-LITE = "tf_efficientnet_lite0"
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
 
 def picture(seed: int, width: int = 256, height: int = 256) -> Image.Image:
@@ -48,16 +44,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pack(folder: Path, cache: Path) -> ImagePack:
     return pack_images(folder)
-
-
-@pytest.fixture(scope="module")
-def teacher_state() -> dict[str, Tensor]:
-    return resolve(LITE, "bundled", 0).state
-
-
-@pytest.fixture(scope="module")
-def teacher(teacher_state: dict[str, Tensor]) -> Teacher:
-    return Teacher(LITE, teacher_state)
 
 
 def distillation(teacher: Teacher, pack: ImagePack, out: Path, steps: int, **changes: object):

@@ -7,12 +7,13 @@ import pytest
 import timm
 import torch
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3 as Reference
+from supernet_parts import LITE, lively_state, noise
 from torch import Tensor, nn
 
 from autosearch.errors import ConfigError
 from autosearch.supernets.elastic import ActiveSizes, ElasticOFA, calibrate, released_key
 from autosearch.supernets.feature_loss import normalise
-from autosearch.supernets.ofa_layout import plain_state, random_state, shape_table
+from autosearch.supernets.ofa_layout import plain_state, shape_table
 from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
 from autosearch.supernets.recalibration import recalibrate
 from autosearch.supernets.teacher import Teacher
@@ -20,34 +21,7 @@ from autosearch.supernets.transplant import initial_state, sort_channels
 from autosearch.supernets.verify import channel_correlation
 from autosearch.weights import resolve
 
-LITE = "tf_efficientnet_lite0"
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
-
-
-def lively_state(width: float) -> dict[str, Tensor]:
-    """Random tensors that all matter: no neutral norms, no identity transforms."""
-    state = random_state(width, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for name, tensor in state.items():
-        if name.endswith(("_matrix", "bias", "running_mean")):
-            tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
-        elif ".bn." in name and tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-    return state
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
-
-
-@pytest.fixture(scope="module")
-def teacher_state() -> dict[str, Tensor]:
-    return resolve(LITE, "bundled", 0).state
-
-
-@pytest.fixture(scope="module")
-def teacher(teacher_state: dict[str, Tensor]) -> Teacher:
-    return Teacher(LITE, teacher_state)
 
 
 @pytest.mark.parametrize("width", [1.0, 1.2])

@@ -1,9 +1,7 @@
 """GLASS as a detector and as a runner: what it finds, costs, exports, and leaves out."""
 
 import json
-import math
 import pickle
-import random
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from autosearch_runners.glass.detector import GlassDetector, spreading
 from autosearch_runners.glass.runner import GlassRunner
+from canonical import check_canonical_forms
 from scipy import ndimage
 from torch import Tensor
 
@@ -271,33 +270,8 @@ def test_detectors_share_no_weights_with_the_runner(runner) -> None:
     assert torch.equal(maps_of(runner, {}), before)
 
 
-def drawn(seed: int) -> Params:
-    """Some parameters with values that the runner allows."""
-    rng = random.Random(seed)
-    params: Params = {}
-    for name, info in GlassRunner.parameters.items():
-        if info.text or rng.random() < 0.5:
-            continue
-        if info.choices is not None:
-            params[name] = rng.choice([c for c in info.choices if c != "folder"])
-        elif isinstance(info.default, int):
-            params[name] = rng.randint(math.ceil(info.low), math.floor(info.high))
-        else:
-            params[name] = rng.choice([info.low, rng.uniform(info.low, info.high)])
-    return params
-
-
 def test_canonical_form_is_a_fixed_point_of_json_scalars(runner) -> None:
-    feasible = 0
-    for seed in range(300):
-        try:
-            canonical = runner.canonical(drawn(seed))
-        except Infeasible:
-            continue
-        feasible += 1
-        assert runner.canonical(canonical) == canonical
-        assert json.loads(json.dumps(canonical)) == canonical
-    assert feasible > 50
+    check_canonical_forms(runner, 300, never=["folder"])
 
 
 WITHOUT_EFFECT = [

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from supernet_parts import lively_state, noise
 from torch import Tensor, nn
 
 from autosearch.errors import ConfigError, Infeasible, WeightsError
@@ -26,18 +27,6 @@ from autosearch.weights import tensors_sha256
 SIDE = 64
 
 
-def lively_state(width: float) -> dict[str, Tensor]:
-    """Random weights in which every tensor matters: no neutral norms, no identity transforms."""
-    state = random_state(width, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for name, tensor in state.items():
-        if name.endswith(("_matrix", "bias", "running_mean")):
-            tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
-        elif ".bn." in name and tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-    return state
-
-
 @pytest.fixture(scope="module", params=[1.0, 1.2], ids=["w1.0", "w1.2"])
 def supernet(request: pytest.FixtureRequest) -> OFAMobileNetV3:
     return OFAMobileNetV3(request.param, lively_state(request.param))
@@ -45,7 +34,7 @@ def supernet(request: pytest.FixtureRequest) -> OFAMobileNetV3:
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    return noise(1, 3, SIDE, SIDE)
 
 
 def architecture(width: float = 1.0, kernel: int = 7, expand: int = 6, **blocks: int | None):

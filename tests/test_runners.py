@@ -1,12 +1,11 @@
 """What every runner with a memory bank must keep to, asked through the public contracts alone."""
 
-import json
 import pickle
-import random
 
 import numpy as np
 import pytest
 import torch
+from canonical import check_canonical_forms
 from torch import Tensor
 
 from autosearch.data.records import NORMAL, ImageSet
@@ -75,34 +74,8 @@ def maps_of(runner: Runner, params: Params) -> Tensor:
     return fitted(runner, params).anomaly_maps(ASKED)
 
 
-def drawn(runner: Runner, seed: int) -> Params:
-    """Some of the runner's parameters with values it allows."""
-    rng = random.Random(seed)
-    params: Params = {}
-    for name, info in runner.parameters.items():
-        if info.text or rng.random() < 0.3:
-            continue
-        if info.choices is not None:
-            params[name] = rng.choice(info.choices)
-        elif isinstance(info.default, int):
-            params[name] = rng.randint(int(info.low), int(info.high))
-        else:
-            params[name] = rng.choice([info.low, rng.uniform(info.low, info.high), 1.0])
-    return params
-
-
 def test_canonical_form_is_a_fixed_point_of_json_scalars(runner):
-    feasible = 0
-    for seed in range(300):
-        try:
-            canonical = runner.canonical(drawn(runner, seed))
-        except Infeasible:
-            continue
-        feasible += 1
-        assert runner.canonical(canonical) == canonical
-        assert json.loads(json.dumps(canonical)) == canonical
-        assert all(isinstance(v, (str, int, float, bool, type(None))) for v in canonical.values())
-    assert feasible > 50
+    check_canonical_forms(runner, 300)
 
 
 def test_nothing_extracted_is_infeasible(runner):

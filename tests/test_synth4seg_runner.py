@@ -2,9 +2,7 @@
 
 import io
 import json
-import math
 import pickle
-import random
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import torch
 from autosearch_runners.synth4seg.detector import Synth4SegDetector
 from autosearch_runners.synth4seg.runner import Synth4SegRunner, parse_sources, settings_of
+from canonical import check_canonical_forms
 from PIL import Image
 from torch import Tensor
 
@@ -298,36 +297,9 @@ def test_configurations_that_cannot_be_built(runner) -> None:
             runner.canonical(params)
 
 
-def drawn(seed: int) -> Params:
-    """Some parameters with values that the runner allows."""
-    rng = random.Random(seed)
-    params: Params = {}
-    for name, info in Synth4SegRunner.parameters.items():
-        if rng.random() < 0.5:
-            continue
-        if info.text:
-            texts = ("all", "combined", "scale+rotation+defect_free", "trivial_augment+combined")
-            params[name] = rng.choice(texts)
-        elif info.choices is not None:
-            params[name] = rng.choice(info.choices)
-        elif isinstance(info.default, int):
-            params[name] = rng.randint(math.ceil(info.low), math.floor(info.high))
-        else:
-            params[name] = rng.choice([info.low, rng.uniform(info.low, info.high)])
-    return params
-
-
 def test_canonical_form_is_a_fixed_point_of_json_scalars(runner) -> None:
-    feasible = 0
-    for seed in range(600):
-        try:
-            canonical = runner.canonical(drawn(seed))
-        except Infeasible:
-            continue
-        feasible += 1
-        assert runner.canonical(canonical) == canonical
-        assert json.loads(json.dumps(canonical)) == canonical
-    assert feasible > 100
+    texts = ("all", "combined", "scale+rotation+defect_free", "trivial_augment+combined")
+    check_canonical_forms(runner, 600, texts)
 
 
 OUTER = {"method": "unroll", "neumann_terms": 9, "outer_interval": 3, "outer_lr_weights": 0.1}
