@@ -42,7 +42,7 @@ from autosearch.trials import SCORED, Outcome, Status
 from autosearch.weights import resolve
 
 # Checks outside test files say what differed only if asked to.
-pytest.register_assert_rewrite("faulty")
+pytest.register_assert_rewrite("canonical", "faulty")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,6 +21,7 @@ import pytest
 import ray
 from ray import cloudpickle, tune
 from ray.cluster_utils import Cluster
+from tiny import TINY
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.executors import ray_cluster
@@ -413,12 +414,6 @@ def test_node_without_a_package_that_joins_later_ends_the_search(
         run_fake(spec, tmp_path / "study", evaluator, cluster.address)
     number = counts(StudyFolder(tmp_path / "study").records())
     assert number == counts([]) | {"complete": 3, "running": 2}
-
-
-TINY = [
-    "dataset.image_size=64", "backbone.weights=random", "space.width=1.0",
-    "space.coreset_ratio=0.1", "resources.gpu=0",
-]  # fmt: skip
 
 
 def ray_start(*arguments: str) -> subprocess.Popen[bytes]:

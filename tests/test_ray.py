@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray import cloudpickle, tune
+from tiny import TINY
 
 from autosearch import search
 from autosearch.evaluate import TrialEvaluator
@@ -28,15 +29,6 @@ from autosearch.trials import (
 )
 
 SPACES = Path(__file__).parents[1] / "searchspaces"
-TINY = [
-    "dataset.image_size=64",
-    "backbone.weights=random",
-    "space.width=1.0",
-    "space.coreset_ratio=0.1",
-    "resources.gpu=0",
-    "resources.max_concurrent=2",
-]
-
 # Workers cannot import this module, so what it defines travels to them whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -229,7 +221,9 @@ def test_interrupt_before_tune_listens_stops_without_a_trial(
 
 @pytest.mark.usefixtures("cluster")
 def test_real_trials_come_out_as_in_this_process(tmp_path: Path) -> None:
-    spec = load_spec(SPACES / "autopatch.yaml", [*TINY, "study.trials=6"])
+    spec = load_spec(
+        SPACES / "autopatch.yaml", [*TINY, "study.trials=6", "resources.max_concurrent=2"]
+    )
     inputs, folder = search.load_inputs(spec), StudyFolder(tmp_path)
     search.run(inputs, folder, search.open_driver(inputs, folder), RayTuneExecutor())
     told = folder.records()
@@ -273,7 +267,7 @@ def finished(folder: StudyFolder) -> dict[int, TrialRecord]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
 def test_search_that_was_stopped_is_resumed_to_its_budget(tmp_path: Path, number: int) -> None:
     folder = StudyFolder(tmp_path / "autopatch")
-    settings = [f"--set={setting}" for setting in TINY]
+    settings = [f"--set={setting}" for setting in (*TINY, "resources.max_concurrent=2")]
     process = start("run", "autopatch", *settings, "--trials", "20", "--results", tmp_path)
     wait_until(lambda: len(finished(folder)) >= 3, process)
     # A terminal sends Ctrl-C to every process that the command has started.

@@ -1,0 +1,69 @@
+"""A study without a runner, and what drives it through its trials in this process."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+
+from autosearch.optuna_study import STUDY
+from autosearch.results import StudyFolder
+from autosearch.spec import StudySpec, parse_spec
+from autosearch.study import StudyDriver
+from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+
+DIRECTIONS = {"cost": "minimize", "score": "maximize"}
+WIDE = {"x": {"int": [0, 9999]}, "kind": ["a", "b", None], "rate": {"float": [0.0, 1.0]}}
+NARROW = {"x": {"int": [0, 3]}}
+
+
+def make_spec(
+    space: dict | None = None, sampler: dict | None = None, **study: object
+) -> StudySpec:
+    return parse_spec(
+        {
+            "study": {"name": "fake", "runner": "fake", "trials": 8, **study},
+            "space": space or WIDE,
+            "objectives": list(DIRECTIONS),
+            "sampler": sampler or {"name": "random"},
+        }
+    )
+
+
+def open_driver(path: Path, spec: StudySpec | None = None, **options: object) -> StudyDriver:
+    options = {"canonical": dict, "guard": {"data": "d1"}, **options}
+    return StudyDriver(StudyFolder(path), spec or make_spec(), DIRECTIONS, **options)
+
+
+def complete(assignment: Assignment) -> Outcome:
+    x = float(assignment.canonical.get("x", 0))
+    values = {"cost": x, "score": -((x - 700) ** 2)}
+    return Outcome(Status.COMPLETE, values, measured={"extra": x / 2}, seconds={"fit": 0.5})
+
+
+def work(
+    driver: StudyDriver, evaluate: Callable[[Assignment], Outcome] = complete, limit: int = 10**9
+) -> list[Assignment]:
+    """Evaluate one after the other until there is nothing more, or ``limit`` were told."""
+    done: list[Assignment] = []
+    while len(done) < limit and (assignment := driver.ask()):
+        driver.tell(assignment.number, evaluate(assignment))
+        done.append(assignment)
+    return done
+
+
+class AtOnce:
+    """An evaluator without pauses."""
+
+    def __init__(self, evaluate: Callable[[Assignment], Outcome]) -> None:
+        self._evaluate = evaluate
+
+    def steps(self, assignment: Assignment) -> Iterator[Outcome]:
+        yield self._evaluate(assignment)
+
+
+def records(path: Path) -> list[TrialRecord]:
+    return StudyFolder(path).records()
+
+
+def load_study(path: Path) -> optuna.Study:
+    return optuna.load_study(study_name=STUDY, storage=StudyFolder(path).storage())
