@@ -26,11 +26,11 @@ from unittest.mock import patch
 
 import optuna
 import ray
-from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 from rich.table import Table
 
 from autosearch.detector import Runner
+from autosearch.journal import Journal
 from autosearch.registry import find_space, load_runner, resolve_objectives
 from autosearch.results import StudyFolder
 from autosearch.sampling import ReproducibleSampler
@@ -46,7 +46,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
         (ReproducibleSampler, "infer_relative_search_space"),
         (ReproducibleSampler, "after_trial"),
     ),
-    "journal": ((JournalFileBackend, "append_logs"), (JournalFileBackend, "read_logs")),
+    "journal": ((Journal, "append_logs"), (Journal, "read_logs")),
     "disk": ((os, "fsync"),),
     "driver": ((StudyDriver, "ask"), (StudyDriver, "tell")),
 }
