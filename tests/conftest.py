@@ -111,15 +111,15 @@ def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {name: (f.st_mode, f.st_size, f.st_mtime_ns) for name, f in found.items()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def teacher_state() -> dict[str, torch.Tensor]:
     """Tensors of the backbone that supernets learn from."""
     return resolve(LITE, "bundled", 0).state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def teacher(teacher_state: dict[str, torch.Tensor]) -> Teacher:
-    """It itself."""
+    """It itself; who trains with it may change its layout in memory, and so its last digits."""
     return Teacher(LITE, teacher_state)
 
 
