@@ -267,18 +267,18 @@ class TestHeads:
 
 
 class Flaky:
-    """Breaks connections of a database's engine at random moments, before and after commits.
+    """Breaks connections of a database's engine now and then, before and after commits.
 
     Args:
         database: Whose.
-        share: Part of the statements and of the commits that meet it.
         seed: Of the moments.
     """
 
-    def __init__(self, database: Database, share: float, seed: int) -> None:
+    def __init__(self, database: Database, seed: int) -> None:
         import sqlalchemy
 
-        self._draw, self._share, self.broken = random.Random(seed), share, Counter[str]()
+        self._draw, self._left = random.Random(seed), Counter[str]()
+        self.broken = Counter[str]()
         database.open()
         engine = database._rdb.engine
         sqlalchemy.event.listen(engine, "before_cursor_execute", self._before_statement)
@@ -286,24 +286,27 @@ class Flaky:
         commit = dialect.do_commit
 
         def do_commit(connection: Any) -> None:
-            if self._strikes():
-                self.broken["before commit"] += 1
+            if self._strikes("before commit"):
                 connection.dbapi_connection.close()
             commit(connection)
-            if self._strikes():
+            if self._strikes("after commit"):
                 # Done, but nobody hears of it.
-                self.broken["after commit"] += 1
                 connection.dbapi_connection.close()
                 commit(connection)
 
         dialect.do_commit = do_commit
 
-    def _strikes(self) -> bool:
-        return self._draw.random() < self._share
+    def _strikes(self, moment: str) -> bool:
+        if moment in self._left and self._left[moment] == 0:
+            self.broken[moment] += 1
+            del self._left[moment]
+            return True
+        self._left.setdefault(moment, self._draw.randrange(20, 100))
+        self._left[moment] -= 1
+        return False
 
     def _before_statement(self, connection: Any, *_: object) -> None:
-        if self._strikes():
-            self.broken["statement"] += 1
+        if self._strikes("statement"):
             connection.connection.dbapi_connection.close()
 
 
@@ -317,13 +320,13 @@ class TestLostConnection:
         for number in range(2):
             folder = StudyFolder(tmp_path / str(number), Database(url, NAME))
             drivers.append(StudyDriver(folder, spec, DIRECTIONS, dict, {}))
-            flaky.append(Flaky(folder.database, 0.01, 2 * seed + number))
+            flaky.append(Flaky(folder.database, 2 * seed + number))
         told: list[list[int]] = [[], []]
         in_threads(*(lambda i=i: told[i].extend(work(drivers[i])) for i in range(2)))
         for driver in drivers:
             driver.close()
         broken = flaky[0].broken + flaky[1].broken
-        assert broken["after commit"] and sum(broken.values()) > 8
+        assert len(broken) == 3 and sum(broken.values()) > 8, broken
         assert sorted(told[0] + told[1]) == list(range(12))
         check(tmp_path / "other", url, 12)
 
