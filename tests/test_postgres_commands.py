@@ -44,21 +44,38 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-@pytest.mark.usefixtures("no_variable")
-class TestCommands:
-    def start(self, tmp_path: Path, url: str, *more: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a search: `start(folder, url, *arguments)`. None outlives its test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(folder: Path, url: str, *more: str) -> subprocess.Popen[str]:
         code = "from autosearch.cli import main; main()"
         settings = [f"--set={setting}" for setting in TINY]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", code, "run", "autopatch", *settings, "--storage", url, *more],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+        started.append(process)
+        return process
 
+    yield begin
+    for process in started:
+        process.kill()
+
+
+@pytest.mark.usefixtures("no_variable")
+class TestCommands:
     @pytest.mark.timeout(300)
     @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
     def test_keep_the_password_to_themselves(
-        self, tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch, executor: str
+        self,
+        tmp_path: Path,
+        postgres: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        start: Any,
+        executor: str,
     ) -> None:
         url = postgres.make()
         secret = url.split(":")[2].split("@")[0]
@@ -66,7 +83,7 @@ class TestCommands:
         # Ray's own files are among what is written.
         ray_files = Path("/tmp") / f"ray-{os.getpid()}"  # A socket's path must be short.
         monkeypatch.setenv("RAY_TMPDIR", str(ray_files))
-        process = self.start(
+        process = start(
             tmp_path, url, "--trials=4", "--executor", executor, "--log-level", "debug"
         )
         titles: list[bytes] = []
@@ -95,7 +112,7 @@ class TestCommands:
     @pytest.mark.slow
     @pytest.mark.timeout(900)
     def test_two_heads_of_which_one_after_the_other_is_killed_meet_the_budget(
-        self, tmp_path: Path, postgres: Any, full: bool
+        self, tmp_path: Path, postgres: Any, start: Any, full: bool
     ) -> None:
         kills, budget, url = (12, 120, postgres.make()) if full else (2, 24, postgres.make())
         heads = [tmp_path / name / "results" / "autopatch" for name in "ab"]
@@ -104,7 +121,7 @@ class TestCommands:
         def begin(folder: Path) -> subprocess.Popen[str]:
             place = folder.parents[1]
             place.mkdir(exist_ok=True)
-            return self.start(place, url, *local, f"--trials={budget}")
+            return start(place, url, *local, f"--trials={budget}")
 
         running, before = [begin(folder) for folder in heads], []
         reader = Database(url, "autopatch")  # Every one keeps a connection, and there are few.
