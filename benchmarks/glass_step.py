@@ -40,17 +40,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from autosearch.backbones import PACKAGED, TimmBackbone, optimise_for_inference, resolve
 from autosearch.data import load_search_data
-from autosearch.features import optimise_for_inference
 from autosearch.spec import DatasetSpec
-from autosearch.supernets.timm_backbone import TimmBackbone
-from autosearch.synthesis import (
-    SynthesisSettings,
-    foreground_masks,
-    open_textures,
-    synthesise,
-)
-from autosearch.weights import PACKAGED, resolve
+from autosearch.synthesis import SynthesisSettings, foreground_masks, open_textures, synthesise
 
 TOLERANCE = 1e-3
 """Largest relative difference between the losses of an epoch."""

@@ -37,16 +37,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from autosearch.data.load import load_search_data, load_test_set
-from autosearch.data.records import ImageSet
+from autosearch.backbones import PACKAGED, resolve
+from autosearch.data import ImageSet, load_search_data, load_test_set
 from autosearch.errors import ConfigError
-from autosearch.export.folder import ONNX, Images, Run, onnx_run, openvino_run, read_manifest
-from autosearch.export.onnx_graph import largest_difference
-from autosearch.export.trial import all_normal
+from autosearch.export import (
+    ONNX,
+    Images,
+    Run,
+    all_normal,
+    largest_difference,
+    onnx_run,
+    openvino_run,
+    read_manifest,
+)
 from autosearch.metrics import Ranking, Truth
-from autosearch.results import StudyFolder
 from autosearch.spec import DatasetSpec
-from autosearch.weights import PACKAGED, resolve
+from autosearch.storage import StudyFolder
 
 PEER = "anomalib PatchCore"
 PARITY = 1e-3

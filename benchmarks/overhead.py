@@ -29,15 +29,16 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from autosearch.detector import Runner
-from autosearch.journal import Journal
-from autosearch.registry import find_space, load_runner, resolve_objectives
-from autosearch.results import StudyFolder
-from autosearch.sampling import ReproducibleSampler
-from autosearch.search import make_executor
+from autosearch.contracts import (
+    Assignment,
+    Outcome,
+    Runner,
+    Status,
+)
+from autosearch.executors import make_executor
 from autosearch.spec import StudySpec, load_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status
+from autosearch.storage import Journal, StudyFolder
+from autosearch.study import ReproducibleSampler, StudyDriver
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "sampler": (
@@ -124,8 +125,8 @@ def main() -> None:
         f"{options.workers} workers, Ray {ray.__version__}, Optuna {optuna.__version__}, "
         f"{os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}"
     )
-    spec = load_spec(find_space("autopatch"), ["backbone.weights=random"])
-    runner = load_runner(spec.study.runner)(spec)
+    spec = load_spec(registry.find_space("autopatch"), ["backbone.weights=random"])
+    runner = registry.load_runner(spec.study.runner)(spec)
     if "ray" in options.executors:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=options.workers)
@@ -143,7 +144,7 @@ def main() -> None:
                     "backbone.weights=random",
                     "resources.gpu=0",
                 ]
-                study = load_spec(find_space("autopatch"), changed)
+                study = load_spec(registry.find_space("autopatch"), changed)
                 workers = 1 if executor == "local" else options.workers
                 figures = _measure(study, runner, executor, workers)
                 shown = [f"{1e3 * value:.1f}" for value in figures]
@@ -153,7 +154,7 @@ def main() -> None:
 
 def _measure(spec: StudySpec, runner: Runner, executor: str, workers: int) -> list[float]:
     """Seconds per trial: in all, of every part, of the remainder, and late in the search."""
-    directions = {name: item.direction for name, item in resolve_objectives(spec).items()}
+    directions = {name: item.direction for name, item in registry.resolve_objectives(spec).items()}
     told: list[float] = []
     watch = Stopwatch()
 

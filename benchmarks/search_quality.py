@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from studies import best_trial, data_section, evaluated, mean_and_spread, run
 
-from autosearch.supernets.ofa_layout import STAGES, WIDTHS
-from autosearch.trials import TrialRecord
+from autosearch.backbones import STAGES, WIDTHS
+from autosearch.contracts import TrialRecord
 
 FIXED_BLOCKS = {1: 6, 3: 15}
 OBJECTIVES = ["gflops", "rwap"]

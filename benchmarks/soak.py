@@ -28,12 +28,11 @@ from overhead import Trivial
 from rich.console import Console
 from rich.table import Table
 
-from autosearch.registry import find_space, load_runner, resolve_objectives
-from autosearch.results import StudyFolder
-from autosearch.search import make_executor
+from autosearch.contracts import TrialRecord, registry
+from autosearch.executors import make_executor
 from autosearch.spec import StudySpec, load_spec
+from autosearch.storage import StudyFolder
 from autosearch.study import StudyDriver
-from autosearch.trials import TrialRecord
 
 WARM = 200
 """Trials after which memory should be flat."""
@@ -82,8 +81,8 @@ def soak(sampler: str, trials: int, workers: int, warm: int, seconds: float) -> 
         temporary files, open files and threads of this process that were not there before.
     """
     spec = _spec(sampler, trials, workers)
-    runner = load_runner(spec.study.runner)(spec)
-    directions = {name: item.direction for name, item in resolve_objectives(spec).items()}
+    runner = registry.load_runner(spec.study.runner)(spec)
+    directions = {name: item.direction for name, item in registry.resolve_objectives(spec).items()}
     before = _own()
     told, looks, moments = [], {}, {warm: "warm", trials: "end"}
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +137,7 @@ def _spec(sampler: str, trials: int, workers: int) -> StudySpec:
         "backbone.weights": "random",
         "resources.gpu": 0,
     }
-    return load_spec(find_space("autopatch"), [f"{key}={changed[key]}" for key in changed])
+    return load_spec(registry.find_space("autopatch"), [f"{key}={changed[key]}" for key in changed])
 
 
 def _of(process: psutil.Process) -> dict[str, float]:

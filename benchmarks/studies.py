@@ -16,16 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from autosearch import registry
+from autosearch.contracts import (
+    SCORED,
+    Detector,
+    Scored,
+    TrialRecord,
+    registry,
+    shared_tensor,
+    trial_seed,
+)
 from autosearch.data import load_test_set
-from autosearch.detector import Detector, shared_tensor
-from autosearch.evaluate import build
 from autosearch.metrics import Truth
-from autosearch.objectives import Scored
-from autosearch.results import StudyFolder
-from autosearch.search import load_inputs
 from autosearch.spec import parse_spec
-from autosearch.trials import SCORED, TrialRecord, trial_seed
+from autosearch.storage import StudyFolder
+from autosearch.study import build, load_inputs
 
 Figures = Mapping[str, float]
 """Metrics of the test split and costs by the names of objectives; those of the validation split
@@ -52,7 +56,7 @@ def best_trial(folder: StudyFolder, objective: str) -> TrialRecord:
 
 
 def evaluated(folder: StudyFolder, number: int) -> Mapping[str, Any]:
-    """Test figures of a trial as `autosearch.final` describes them, made unless they are there."""
+    """Test figures of a trial as `evaluate` stores them, made unless they are there."""
     if number not in folder.load_tests():
         command = ["autosearch", "evaluate", str(folder.path), "--trial", str(number)]
         subprocess.run(command, check=True)

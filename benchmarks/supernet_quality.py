@@ -23,17 +23,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from autosearch.data import load_search_data, load_test_set
-from autosearch.data.records import ImageSet
-from autosearch.detector import TrialContext, shared_tensor
-from autosearch.features import FeatureExtractor
+from autosearch.backbones import (
+    MODEL_NAMES,
+    STAGE_BLOCKS,
+    ActiveSizes,
+    FeatureExtractor,
+    OFAArchitecture,
+    OFAMobileNetV3,
+    TimmBackbone,
+    resolve,
+)
+from autosearch.contracts import TrialContext, shared_tensor
+from autosearch.data import ImageSet, load_search_data, load_test_set
 from autosearch.metrics import Ranking, Truth
 from autosearch.spec import DatasetSpec
-from autosearch.supernets.elastic import ActiveSizes
-from autosearch.supernets.ofa_layout import MODEL_NAMES, STAGE_BLOCKS, OFAArchitecture
-from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
-from autosearch.supernets.timm_backbone import TimmBackbone
-from autosearch.weights import resolve
 
 TEACHER = "tf_efficientnet_lite0"
 TEACHER_LEVELS = {0: 1, 1: 2, 3: 3}

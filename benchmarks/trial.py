@@ -43,19 +43,20 @@ from skimage.measure import label
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from autosearch.complexity import nearest_neighbour_flops, profile
-from autosearch.data.load import load_test_set
-from autosearch.data.records import NORMAL, ImageSet
-from autosearch.evaluate import TrialEvaluator
-from autosearch.features import FeatureExtractor, PatchFeatures
+from autosearch.backbones import (
+    MODEL_NAMES,
+    FeatureExtractor,
+    OFAMobileNetV3,
+    PatchFeatures,
+    nearest_neighbour_flops,
+    profile,
+    resolve,
+)
+from autosearch.contracts import Assignment, registry
+from autosearch.data import NORMAL, ImageSet, load_test_set
 from autosearch.memory import MemoryBank
-from autosearch.registry import find_space
-from autosearch.search import Inputs, load_inputs
-from autosearch.space import Params
-from autosearch.spec import load_spec
-from autosearch.supernets.ofa_mobilenetv3 import MODEL_NAMES, OFAMobileNetV3
-from autosearch.trials import Assignment
-from autosearch.weights import resolve
+from autosearch.spec import Params, load_spec
+from autosearch.study import Inputs, TrialEvaluator, load_inputs
 
 PARTS = ("build", "features", "bank", "search", "metrics")
 PLAIN_BATCH = 32
@@ -89,7 +90,7 @@ def main() -> None:
     faiss.omp_set_num_threads(options.threads)
     inputs = load_inputs(
         load_spec(
-            find_space("autopatch"),
+            registry.find_space("autopatch"),
             [
                 f"dataset.root={options.data}",
                 f"dataset.category={options.category}",

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
-from autosearch.errors import Infeasible
-from autosearch.space import Params
-from autosearch.spec import StudySpec
-from autosearch.supernets.ofa_layout import (
+from autosearch.backbones import (
     EXPAND_RATIOS,
     KERNEL_SIZES,
     MODEL_NAMES,
@@ -20,10 +16,13 @@ from autosearch.supernets.ofa_layout import (
     STAGES,
     WIDTHS,
     OFAArchitecture,
+    OFAMobileNetV3,
     kernel_transform_flops,
+    resolve,
 )
-from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
-from autosearch.weights import resolve
+from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.errors import Infeasible
+from autosearch.spec import Params, StudySpec
 
 from .memory_bank import (
     PARAMETERS,

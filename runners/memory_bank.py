@@ -14,10 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autosearch.complexity import nearest_neighbour_flops, profile
-from autosearch.coreset import coreset
-from autosearch.data.records import ImageSet
-from autosearch.detector import (
+from autosearch.backbones import (
+    FeatureExtractor,
+    PatchFeatures,
+    nearest_neighbour_flops,
+    optimise_for_inference,
+    profile,
+    recalibrate,
+    to_patches,
+)
+from autosearch.contracts import (
     Cost,
     Detector,
     ParameterInfo,
@@ -26,16 +32,10 @@ from autosearch.detector import (
     shared_tensor,
     with_defaults,
 )
+from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
-from autosearch.features import (
-    FeatureExtractor,
-    PatchFeatures,
-    optimise_for_inference,
-    to_patches,
-)
-from autosearch.memory import MemoryBank, make_memory_bank
-from autosearch.space import Params
-from autosearch.supernets.recalibration import recalibrate
+from autosearch.memory import MemoryBank, coreset, make_memory_bank
+from autosearch.spec import Params
 
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
 """Patches that an exported graph compares at a time, and how many such steps it has at most."""

@@ -6,12 +6,10 @@ compares itself with the levels of 1/8 and 1/16 resolution and neighbourhoods of
 
 from __future__ import annotations
 
-from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.backbones import PACKAGED, TimmBackbone, resolve, timm_feature_info
+from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
 from autosearch.errors import Infeasible
-from autosearch.space import Params
-from autosearch.spec import StudySpec
-from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
-from autosearch.weights import PACKAGED, resolve
+from autosearch.spec import Params, StudySpec
 
 from .memory_bank import (
     PARAMETERS,

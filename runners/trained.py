@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autosearch.complexity import Complexity
-from autosearch.data.records import ImageSet
-from autosearch.detector import Cost, Detector, TrialContext, passes
+from autosearch.backbones import Complexity
+from autosearch.contracts import Cost, Detector, TrialContext, passes
+from autosearch.data import ImageSet
 
 
 class TrainedDetector(Detector):

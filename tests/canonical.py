@@ -5,9 +5,9 @@ import math
 import random
 from collections.abc import Sequence
 
-from autosearch.detector import Runner
+from autosearch.contracts.detector import Runner
 from autosearch.errors import Infeasible
-from autosearch.space import Params
+from autosearch.spec.space import Params
 
 
 def check_canonical_forms(

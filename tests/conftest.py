@@ -32,14 +32,16 @@ except ImportError:
     psycopg = None
 
 from autosearch import cli
-from autosearch.optuna_study import open_study
-from autosearch.registry import find_space
-from autosearch.results import StudyFolder, front
-from autosearch.space import Value
-from autosearch.spec import StudySpec, load_spec
-from autosearch.supernets.teacher import Teacher
-from autosearch.trials import SCORED, Outcome, Status
-from autosearch.weights import resolve
+from autosearch.backbones.supernets.teacher import Teacher
+from autosearch.backbones.weights import resolve
+from autosearch.contracts.registry import find_space
+from autosearch.contracts.trials import SCORED, Outcome, Status
+from autosearch.spec.reading import load_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.spec.space import Value
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import open_study
+from autosearch.study.summary import front
 
 # Checks outside test files say what differed only if asked to.
 pytest.register_assert_rewrite("canonical", "faulty")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import optuna
 
-from autosearch.optuna_study import STUDY
-from autosearch.results import StudyFolder
-from autosearch.spec import StudySpec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import STUDY
+from autosearch.study.driver import StudyDriver
 
 DIRECTIONS = {"cost": "minimize", "score": "maximize"}
 WIDE = {"x": {"int": [0, 9999]}, "kind": ["a", "b", None], "rate": {"float": [0.0, 1.0]}}

@@ -14,9 +14,9 @@ import optuna
 import psutil
 import pytest
 
-from autosearch.optuna_study import STUDY
-from autosearch.results import StudyFolder
-from autosearch.trials import Status, TrialRecord
+from autosearch.contracts.trials import Status, TrialRecord
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import STUDY
 
 PLUGIN = '''
 """A runner whose trials do what files in a folder say; installed by being on the path."""
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import optuna.storages.journal._storage as journal
 import torch
-from autosearch.detector import Cost, Detector, ParameterInfo, Runner
+from autosearch.contracts.detector import Cost, Detector, ParameterInfo, Runner
 from torch import nn
 
 FOLDER = Path(os.environ["FAULTS"])

@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-from autosearch.database import Database
-from autosearch.results import StudyFolder
-from autosearch.spec import StudySpec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status
+from autosearch.contracts.trials import Assignment, Outcome, Status
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.database import Database
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
 
 DIRECTIONS = {"gflops": "minimize"}
 NAME = "shared"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from autosearch.supernets.ofa_layout import random_state
+from autosearch.backbones.supernets.ofa_layout import random_state
 
 LITE = "tf_efficientnet_lite0"
 """The teacher."""

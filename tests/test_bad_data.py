@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from autosearch import weights
+from autosearch.backbones import weights
 from autosearch.data.images import read_image, read_mask
 from autosearch.errors import DataError
 
@@ -311,7 +310,7 @@ def test_a_folder_that_may_not_be_listed(
 def test_the_dataset_and_its_table_are_sound(sound: Path) -> None:
     """Else the tests above might find another mistake than theirs."""
     from autosearch.data import load_search_data
-    from autosearch.spec import DatasetSpec
+    from autosearch.spec.sections import DatasetSpec
 
     for root in (sound.parent, sound / "rows.csv"):
         given = {"name": "x", "root": str(root), "category": "part", "image_size": 32}

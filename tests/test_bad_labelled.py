@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autosearch import weights
+from autosearch.backbones import weights
 
 Refused = Callable[..., str]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from autosearch import cli
+from autosearch.contracts.trials import SCORED, Outcome, Status
 from autosearch.errors import StudyError
-from autosearch.results import StudyFolder
-from autosearch.trials import SCORED, Outcome, Status
+from autosearch.storage.folder import StudyFolder
 
 Refused = Callable[..., str]
 Make = Callable[[Path], object]

@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from autosearch.backbones.supernets import ofa_layout
+from autosearch.backbones.supernets.checkpoint import load_checkpoint, save_checkpoint
 from autosearch.errors import StudyError
-from autosearch.supernets import ofa_layout
-from autosearch.supernets.checkpoint import load_checkpoint, save_checkpoint
 
 Refused = Callable[..., str]
 Make = Callable[[Path], object]

@@ -4,18 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage, stats
 
-from autosearch.bootstrap import (
+from autosearch.metrics.bootstrap import (
     Histograms,
     can_vary,
     draw_copies,
     image_auroc,
     percentile_interval,
 )
-from autosearch.metrics import Ranking, Truth, auroc
+from autosearch.metrics.ranking import Ranking, auroc
+from autosearch.metrics.truth import Truth
 
 KINDS = ("hole", "hole", "scratch", "scratch", "good", "good", "good")
 

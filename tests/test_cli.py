@@ -16,10 +16,10 @@ from PIL import Image
 from rich.console import Console
 
 from autosearch import __version__, cli
-from autosearch.console import short, trial_table
+from autosearch.cli.console import short, trial_table
+from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.data import demo_root
-from autosearch.results import StudyFolder
-from autosearch.trials import Status, TrialRecord
+from autosearch.storage.folder import StudyFolder
 
 TINY = [
     "--executor", "local",

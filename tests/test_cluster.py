@@ -23,13 +23,15 @@ from ray import cloudpickle, tune
 from ray.cluster_utils import Cluster
 from tiny import TINY
 
+from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
 from autosearch.errors import ConfigError, StudyError
 from autosearch.executors import ray_cluster
 from autosearch.executors.ray_tune import RayTuneExecutor
-from autosearch.results import StudyFolder, counts
-from autosearch.spec import ResourceSpec, StudySpec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import ResourceSpec, StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
+from autosearch.study.summary import counts
 
 # Workers cannot import this module, so what it defines travels to them whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -5,9 +5,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autosearch import complexity
-from autosearch.complexity import Complexity, measure_latency, nearest_neighbour_flops, profile
-from autosearch.supernets.ofa_mobilenetv3 import OFAArchitecture, OFAMobileNetV3, random_state
+from autosearch.backbones import complexity
+from autosearch.backbones.complexity import (
+    Complexity,
+    measure_latency,
+    nearest_neighbour_flops,
+    profile,
+)
+from autosearch.backbones.supernets.ofa_mobilenetv3 import (
+    OFAArchitecture,
+    OFAMobileNetV3,
+    random_state,
+)
 
 NATIVE_HARD_ACTIVATIONS = (nn.Hardswish, nn.Hardsigmoid)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autosearch.correlation import compare, figures, rank_correlation
+from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.errors import ConfigError
-from autosearch.trials import Status, TrialRecord
+from autosearch.metrics.correlation import rank_correlation
+from autosearch.study.correlation import compare, figures
 
 
 def record(number: int, status: Status = Status.COMPLETE, **measured: float) -> TrialRecord:

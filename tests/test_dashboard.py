@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report.dashboard import make_app, serve
 from autosearch.report.live import Library
-from autosearch.results import StudyFolder
+from autosearch.storage.folder import StudyFolder
 
 PORT = 8050
 HERE = {"Host": f"127.0.0.1:{PORT}"}

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from autosearch.report.dashboard import DEFAULT_PORT
-from autosearch.results import StudyFolder
+from autosearch.storage.folder import StudyFolder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from autosearch.data.check import Problem, RegionAreas, check_dataset
 from autosearch.data.load import load_search_data
 from autosearch.errors import AutosearchError
-from autosearch.spec import DatasetSpec
+from autosearch.spec.sections import DatasetSpec
 
 
 def save(path: Path, values: np.ndarray) -> None:

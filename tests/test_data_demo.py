@@ -12,7 +12,7 @@ from autosearch.data.check import check_dataset
 from autosearch.data.defects import DEFECTS, damage
 from autosearch.data.images import read_image
 from autosearch.data.load import load_search_data
-from autosearch.spec import DatasetSpec
+from autosearch.spec.sections import DatasetSpec
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from autosearch.data.images import read_image, read_mask, resize, resize_mask
 from autosearch.data.layouts import open_index
 from autosearch.data.load import load_search_data, load_test_set
 from autosearch.errors import ConfigError, DataError
-from autosearch.spec import DatasetSpec
+from autosearch.spec.sections import DatasetSpec
 
 
 def write_image(path: Path, seed: int) -> None:

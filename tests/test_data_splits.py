@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from autosearch.data.layouts import Index, Sample
 from autosearch.data.records import NORMAL
 from autosearch.data.splits import Split, split_index
 from autosearch.errors import ConfigError, DataError
-from autosearch.spec import DatasetSpec
+from autosearch.spec.sections import DatasetSpec
 
 
 def index(*samples: Sample) -> Index:

@@ -13,15 +13,25 @@ from supernet_parts import LITE, noise
 from torch import Tensor
 from typer.testing import CliRunner
 
+from autosearch.backbones.supernets.distill import (
+    Distillation,
+    DistillationProgress,
+    DistillationSettings,
+    learning_rate,
+)
+from autosearch.backbones.supernets.elastic import ActiveSizes
+from autosearch.backbones.supernets.image_pack import (
+    ImagePack,
+    augmented_batch,
+    pack_images,
+    plain_batch,
+)
+from autosearch.backbones.supernets.ofa_layout import random_state
+from autosearch.backbones.supernets.teacher import Teacher
+from autosearch.backbones.supernets.verify import channel_correlation, verify_state, width_of
+from autosearch.backbones.weights import read_tensors, resolve
 from autosearch.cli import app
 from autosearch.errors import ConfigError, DataError, StudyError, WeightsError
-from autosearch.supernets.distill import Distillation, Progress, Settings, learning_rate
-from autosearch.supernets.elastic import ActiveSizes
-from autosearch.supernets.image_pack import ImagePack, augmented_batch, pack_images, plain_batch
-from autosearch.supernets.ofa_layout import random_state
-from autosearch.supernets.teacher import Teacher
-from autosearch.supernets.verify import channel_correlation, verify_state, width_of
-from autosearch.weights import read_tensors, resolve
 
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
 
@@ -48,7 +58,7 @@ def pack(folder: Path, cache: Path) -> ImagePack:
 
 def distillation(teacher: Teacher, pack: ImagePack, out: Path, steps: int, **changes: object):
     resume = bool(changes.pop("resume", False))
-    settings = Settings(**{"batch": 4, "crop": 32, "steps": steps, **changes})
+    settings = DistillationSettings(**{"batch": 4, "crop": 32, "steps": steps, **changes})
     return Distillation(teacher, {"teacher_sha256": "abc"}, pack, settings, out, resume)
 
 
@@ -121,7 +131,7 @@ def test_augmentation_is_drawn_from_its_generator(pack: ImagePack):
 
 def test_losses_fall(teacher: Teacher, pack: ImagePack, tmp_path: Path):
     run = distillation(teacher, pack, tmp_path, steps=24, crop=64)
-    told: list[Progress] = []
+    told: list[DistillationProgress] = []
     assert run.run(told.append)
     first, *steps, last = told
     assert [p.step for p in told] == [0, *range(1, 25), 24]
@@ -150,7 +160,7 @@ def test_a_run_that_was_cut_off_continues_bit_for_bit(
 ):
     whole = distillation(teacher, pack, tmp_path / "whole", steps=4)
     whole.run()
-    done: list[Progress] = []
+    done: list[DistillationProgress] = []
     cut = distillation(teacher, pack, tmp_path / "cut", steps=4)
     assert not cut.run(done.append, stop=lambda: len(done) > 2)
     assert cut.step == 2
@@ -187,7 +197,7 @@ def test_checkpoints_are_neither_overwritten_nor_mixed_up(
 
 def test_a_time_budget_ends_the_run(teacher: Teacher, pack: ImagePack, tmp_path: Path):
     run = distillation(teacher, pack, tmp_path, None, minutes=1e-4, checkpoint_minutes=0)
-    told: list[Progress] = []
+    told: list[DistillationProgress] = []
     assert run.run(told.append)
     assert run.step >= 1
     assert told[1].left == pytest.approx(max(0, 6e-3 - told[1].elapsed))
@@ -200,7 +210,7 @@ def test_any_teacher_and_the_wide_supernet_can_be_trained(pack: ImagePack, tmp_p
     assert sorted(run.objective.projections) == [
         f"{place}.{kind}" for place in (0, 1, 2, 4, 5) for kind in ("bias", "weight")
     ]
-    told: list[Progress] = []
+    told: list[DistillationProgress] = []
     assert run.run(told.append)
     missing = [loss is None for loss in told[-1].held_out["random"]]
     assert missing == [False, False, False, True, False, False]
@@ -209,11 +219,11 @@ def test_any_teacher_and_the_wide_supernet_can_be_trained(pack: ImagePack, tmp_p
 def test_settings_are_checked():
     for wrong in ({}, {"steps": 1, "minutes": 1.0}):
         with pytest.raises(ConfigError, match="exactly one"):
-            Settings(**wrong)
+            DistillationSettings(**wrong)
     with pytest.raises(ConfigError, match="multiple of 32"):
-        Settings(steps=1, crop=100)
+        DistillationSettings(steps=1, crop=100)
     with pytest.raises(ConfigError, match="at least 2"):
-        Settings(steps=1, batch=1)
+        DistillationSettings(steps=1, batch=1)
 
 
 def test_learning_rate_warms_up_and_fades():

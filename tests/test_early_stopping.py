@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from autosearch.early_stopping import EarlyStopping
+from autosearch.contracts.trials import Assignment, Outcome, Progress, Status, TrialRecord
 from autosearch.errors import ConfigError
 from autosearch.executors.local import LocalExecutor
-from autosearch.results import StudyFolder
-from autosearch.spec import PrunerSpec, StudySpec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Progress, Status, TrialRecord
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import PrunerSpec, StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
+from autosearch.study.early_stopping import EarlyStopping
 
 BOTH = {"gflops": "minimize", "rwap": "maximize"}
 

@@ -10,16 +10,16 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3 as Re
 from supernet_parts import LITE, lively_state, noise
 from torch import Tensor, nn
 
+from autosearch.backbones.recalibration import recalibrate
+from autosearch.backbones.supernets.elastic import ActiveSizes, ElasticOFA, calibrate, released_key
+from autosearch.backbones.supernets.feature_loss import normalise
+from autosearch.backbones.supernets.ofa_layout import plain_state, shape_table
+from autosearch.backbones.supernets.ofa_mobilenetv3 import OFAMobileNetV3
+from autosearch.backbones.supernets.teacher import Teacher
+from autosearch.backbones.supernets.transplant import initial_state, sort_channels
+from autosearch.backbones.supernets.verify import channel_correlation
+from autosearch.backbones.weights import resolve
 from autosearch.errors import ConfigError
-from autosearch.supernets.elastic import ActiveSizes, ElasticOFA, calibrate, released_key
-from autosearch.supernets.feature_loss import normalise
-from autosearch.supernets.ofa_layout import plain_state, shape_table
-from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3
-from autosearch.supernets.recalibration import recalibrate
-from autosearch.supernets.teacher import Teacher
-from autosearch.supernets.transplant import initial_state, sort_channels
-from autosearch.supernets.verify import channel_correlation
-from autosearch.weights import resolve
 
 LARGEST, SMALLEST = ActiveSizes.largest(), ActiveSizes.smallest()
 

@@ -22,22 +22,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from autosearch.cli import export as export_cli
+from autosearch.contracts.detector import TrialContext
+from autosearch.contracts.registry import find_space
+from autosearch.contracts.trials import trial_seed
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
-from autosearch.detector import TrialContext
 from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.executors.local import LocalExecutor
-from autosearch.export import frozen
-from autosearch.export import trial as export
+from autosearch.export import frozen, trial as export
 from autosearch.export.folder import ModelError, load_model
 from autosearch.export.onnx_graph import largest_difference, onnx_bytes, round_to_half
 from autosearch.export.trial import Exported, ExportOptions, all_normal, export_trial
-from autosearch.registry import find_space
-from autosearch.results import StudyFolder
-from autosearch.search import load_inputs, open_driver, reopen, run
-from autosearch.spec import load_spec
-from autosearch.thresholds import choose_threshold
-from autosearch.trials import trial_seed
+from autosearch.metrics.thresholds import choose_threshold
+from autosearch.spec.reading import load_spec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.inputs import load_inputs, reopen
+from autosearch.study.session import open_driver, run
 
 SIDE = 64
 SPACES = {

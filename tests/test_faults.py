@@ -23,11 +23,12 @@ from driving import complete, make_spec, open_driver, work
 from faulty import Place, attempts, check_kept, check_met, finals, finished, succeed, wait_until
 from tiny import TINY
 
-from autosearch import leases
+from autosearch.contracts.trials import TrialRecord
 from autosearch.errors import StudyError
-from autosearch.optuna_study import STUDY
-from autosearch.results import StudyFolder, counts
-from autosearch.trials import TrialRecord
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import STUDY
+from autosearch.study import leases
+from autosearch.study.summary import counts
 
 
 @pytest.fixture

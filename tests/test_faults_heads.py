@@ -9,8 +9,9 @@ import pytest
 from driving import complete, make_spec, open_driver, work
 from faulty import attempts, check_met
 
-from autosearch import leases
-from autosearch.results import StudyFolder, counts
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import leases
+from autosearch.study.summary import counts
 
 
 def test_head_that_dies_before_it_hands_a_trial_out_again_costs_no_attempt(

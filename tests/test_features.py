@@ -6,12 +6,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from autosearch.errors import ConfigError, Infeasible
-from autosearch.features import (
+from autosearch.backbones.features import (
     FeatureExtractor,
     FeatureInfo,
     PatchFeatures,
@@ -20,6 +18,7 @@ from autosearch.features import (
     pool_patches,
     to_patches,
 )
+from autosearch.errors import ConfigError, Infeasible
 
 
 class Fixed(FeatureExtractor):

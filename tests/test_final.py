@@ -17,16 +17,19 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
-from autosearch import final, search
 from autosearch.cli.app import show
 from autosearch.cli.evaluate import evaluate
+from autosearch.contracts.detector import Detector
+from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.data import load_test_set
 from autosearch.errors import StudyError
-from autosearch.final import METRICS, FinalEvaluator
-from autosearch.results import StudyFolder
-from autosearch.spec import parse_spec
-from autosearch.thresholds import Threshold, choose_threshold
-from autosearch.trials import Status
+from autosearch.executors.local import LocalExecutor
+from autosearch.metrics.thresholds import Threshold, choose_threshold
+from autosearch.spec.reading import parse_spec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import final, session
+from autosearch.study.final import METRICS, FinalEvaluator
+from autosearch.study.inputs import Inputs, load_inputs, rebuild, reopen
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64
@@ -67,9 +70,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "dataset": {"root": str(base / "data"), "category": "part", "image_size": SIDE},
         }
     )
-    inputs, folder = search.load_inputs(spec), StudyFolder(base / "study")
-    driver = search.open_driver(inputs, folder)
-    search.run(inputs, folder, driver, search.make_executor("local"))
+    inputs, folder = load_inputs(spec), StudyFolder(base / "study")
+    driver = session.open_driver(inputs, folder)
+    session.run(inputs, folder, driver, LocalExecutor())
     statuses = [record.status for record in folder.records()]
     assert set(statuses) == {Status.COMPLETE, Status.CACHED}
     return folder.path
@@ -85,7 +88,7 @@ def folder(made: Path, tmp_path: Path) -> StudyFolder:
 def figures(made: Path) -> dict:
     """What is found of trial 0, by way of a file."""
     folder = StudyFolder(made)
-    inputs = search.reopen(folder)
+    inputs = reopen(folder)
     evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=200)
     found = evaluator(folder.records()[0])
     return json.loads(json.dumps(found, allow_nan=False))
@@ -94,8 +97,8 @@ def figures(made: Path) -> dict:
 @pytest.fixture(scope="module")
 def maps(made: Path) -> dict[str, np.ndarray]:
     """Validation and test maps of trial 0, made here without the evaluator."""
-    inputs = search.reopen(StudyFolder(made))
-    detector = search.rebuild(inputs, StudyFolder(made).records()[0])
+    inputs = reopen(StudyFolder(made))
+    detector = rebuild(inputs, StudyFolder(made).records()[0])
     detector.fit(inputs.data.train)
     test, _ = load_test_set(inputs.spec.dataset)
     images = {"val": inputs.data.val.pixels, "test": test.pixels}
@@ -125,9 +128,9 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the trials for which a detector was made."""
     made: list[int] = []
 
-    def spied(inputs: search.Inputs, record: search.TrialRecord) -> search.Detector:
+    def spied(inputs: Inputs, record: TrialRecord) -> Detector:
         made.append(record.number)
-        return search.rebuild(inputs, record)
+        return rebuild(inputs, record)
 
     monkeypatch.setattr(final, "rebuild", spied)
     return made
@@ -170,7 +173,7 @@ class TestFigures:
     def test_thresholds_are_those_of_validation(
         self, made: Path, figures: dict, maps: dict
     ) -> None:
-        val = search.reopen(StudyFolder(made)).data.val
+        val = reopen(StudyFolder(made)).data.val
         chosen = choose_threshold(maps["val"].ravel(), val.masks.ravel())
         kept = Threshold.from_plain(figures["thresholds"]["pixel"])
         assert kept.value == pytest.approx(chosen.value) and kept.reached == chosen.reached
@@ -223,9 +226,9 @@ class TestFigures:
             seen.append(torch.get_num_threads())
             raise InterruptedError
 
-        inputs = search.reopen(folder)
+        inputs = reopen(folder)
         record = replace(folder.records()[0], threads=threads)
-        monkeypatch.setattr(type(search.rebuild(inputs, record)), "fit", stopped)
+        monkeypatch.setattr(type(rebuild(inputs, record)), "fit", stopped)
         evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
         before = torch.get_num_threads()
         torch.set_num_threads(2)
@@ -238,7 +241,7 @@ class TestFigures:
 
     def test_say_where_the_search_was_not_repeated(self, made: Path) -> None:
         folder = StudyFolder(made)
-        inputs = search.reopen(folder)
+        inputs = reopen(folder)
         record = folder.records()[0]
         other = replace(record, values={**record.values, "rwap": record.values["rwap"] + 0.01})
         evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
@@ -295,10 +298,10 @@ class TestCommand:
         records = folder.records()
         other = next(r for r in records if r.canonical != records[0].canonical)
 
-        def stopped(inputs: search.Inputs, record: search.TrialRecord) -> search.Detector:
+        def stopped(inputs: Inputs, record: TrialRecord) -> Detector:
             if record.number == other.number:
                 raise KeyboardInterrupt
-            return search.rebuild(inputs, record)
+            return rebuild(inputs, record)
 
         monkeypatch.setattr(final, "rebuild", stopped)
         wanted = ("--trial", 0, "--trial", other.number, "--resamples", 100)
@@ -430,9 +433,9 @@ class TestSelection:
         for study in (plain, folder):
             spec = study.load_spec()
             more = spec.study.model_copy(update={"trials": 6})
-            inputs = search.load_inputs(spec.model_copy(update={"study": more}))
-            driver = search.open_driver(inputs, study)
-            search.run(inputs, study, driver, search.make_executor("local"))
+            inputs = load_inputs(spec.model_copy(update={"study": more}))
+            driver = session.open_driver(inputs, study)
+            session.run(inputs, study, driver, LocalExecutor())
             ends.append([(r.params, r.values) for r in study.records()])
         assert ends[0] == ends[1] and len(ends[0]) == 6
 

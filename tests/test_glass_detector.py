@@ -13,11 +13,12 @@ from canonical import check_canonical_forms
 from scipy import ndimage
 from torch import Tensor
 
+from autosearch.contracts.detector import TrialContext, check_space, with_defaults
 from autosearch.data.records import NORMAL, ImageSet
-from autosearch.detector import TrialContext, check_space, with_defaults
 from autosearch.errors import ConfigError, Infeasible
-from autosearch.space import Params
-from autosearch.spec import StudySpec, parse_spec
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.spec.space import Params
 
 SIDE = 32
 QUICK: Params = {

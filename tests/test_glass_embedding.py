@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from autosearch_runners.glass.embedding import MixedPatchFeatures, make_embedding
 from torch import Tensor
 
-from autosearch.complexity import profile
+from autosearch.backbones.complexity import profile
+from autosearch.backbones.features import FeatureExtractor, FeatureInfo
 from autosearch.errors import ConfigError
-from autosearch.features import FeatureExtractor, FeatureInfo
 
 
 class Fixed(FeatureExtractor):

@@ -16,8 +16,7 @@ from autosearch_runners.glass.feature_synthesis import (
 from autosearch_runners.glass.hypothesis import average_image, bright_spot, judge
 from autosearch_runners.glass.losses import binary_loss, focal_loss, hardest, quantile
 from autosearch_runners.glass.networks import Discriminator, make_adaptor
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor, nn
 
 

@@ -11,17 +11,19 @@ from autosearch_runners.autopatch import architecture_of
 from autosearch_runners.glass.runner import GlassRunner
 from PIL import Image
 
-from autosearch import search
+from autosearch.backbones.recalibration import recalibrate
+from autosearch.backbones.supernets.ofa_mobilenetv3 import OFAMobileNetV3, random_state
+from autosearch.contracts.registry import find_space
+from autosearch.contracts.trials import SCORED, Assignment, Outcome, Progress, Status
 from autosearch.errors import ConfigError, StudyError, WeightsError
-from autosearch.evaluate import TrialEvaluator
 from autosearch.executors.local import LocalExecutor
-from autosearch.registry import find_space
-from autosearch.results import StudyFolder
-from autosearch.search import Inputs, load_inputs, open_driver, rebuild, reopen
-from autosearch.spec import StudySpec, load_spec
-from autosearch.supernets.ofa_mobilenetv3 import OFAMobileNetV3, random_state
-from autosearch.supernets.recalibration import recalibrate
-from autosearch.trials import SCORED, Assignment, Outcome, Progress, Status
+from autosearch.spec.reading import load_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import session
+from autosearch.study.evaluation import TrialEvaluator
+from autosearch.study.inputs import Inputs, load_inputs, rebuild, reopen
+from autosearch.study.session import open_driver
 
 SIDE = 64
 SUBNETS = (
@@ -47,7 +49,7 @@ def on_trial(folder: StudyFolder, trial: int = 0, *overrides: str) -> StudySpec:
 
 def run(spec: StudySpec, folder: StudyFolder) -> None:
     inputs = load_inputs(spec)
-    search.run(inputs, folder, open_driver(inputs, folder), LocalExecutor())
+    session.run(inputs, folder, open_driver(inputs, folder), LocalExecutor())
     assert {record.status for record in folder.records()} == {Status.COMPLETE}
 
 

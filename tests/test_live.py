@@ -10,15 +10,14 @@ from typing import Any
 import dash
 import optuna
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from autosearch.leases import LEASE_SECONDS
-from autosearch.optuna_study import STUDY
 from autosearch.report import live
 from autosearch.report.dashboard import refresh
 from autosearch.report.live import FollowedFolder, JournalReader, Library, Reading
-from autosearch.results import StudyFolder
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import STUDY
+from autosearch.study.leases import LEASE_SECONDS
 
 MakeStudy = Callable[..., StudyFolder]
 

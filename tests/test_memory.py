@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from autosearch import memory
-from autosearch.coreset import coreset
 from autosearch.errors import ConfigError
-from autosearch.memory import BACKENDS, available_backends, make_memory_bank
+from autosearch.memory import bank as memory
+from autosearch.memory.bank import BACKENDS, available_backends, make_memory_bank
+from autosearch.memory.coreset import coreset
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

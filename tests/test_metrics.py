@@ -6,20 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
-from autosearch.metrics import (
+from autosearch.metrics.ranking import (
     Ranking,
-    Truth,
     auroc,
     average_precision,
     image_scores,
     mean_image_iou,
 )
+from autosearch.metrics.truth import Truth
 
 Floats = NDArray[np.float64]
 Scene = tuple[NDArray[np.floating], NDArray[np.bool_], tuple[str, ...]]

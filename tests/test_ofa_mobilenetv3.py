@@ -9,10 +9,9 @@ import torch
 from supernet_parts import lively_state, noise
 from torch import Tensor, nn
 
-from autosearch.errors import ConfigError, Infeasible, WeightsError
-from autosearch.features import fold_batch_norm, optimise_for_inference
-from autosearch.supernets.ofa_layout import channel_widths, plain_key, squeeze_width
-from autosearch.supernets.ofa_mobilenetv3 import (
+from autosearch.backbones.features import fold_batch_norm, optimise_for_inference
+from autosearch.backbones.supernets.ofa_layout import channel_widths, plain_key, squeeze_width
+from autosearch.backbones.supernets.ofa_mobilenetv3 import (
     OFAArchitecture,
     OFAMobileNetV3,
     feature_info,
@@ -22,7 +21,8 @@ from autosearch.supernets.ofa_mobilenetv3 import (
     shape_table,
     transform_kernel,
 )
-from autosearch.weights import tensors_sha256
+from autosearch.backbones.weights import tensors_sha256
+from autosearch.errors import ConfigError, Infeasible, WeightsError
 
 SIDE = 64
 

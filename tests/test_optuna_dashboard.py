@@ -13,9 +13,10 @@ from typing import Any
 import optuna
 import pytest
 
-from autosearch.optuna_study import STUDY
-from autosearch.results import StudyFolder, front
-from autosearch.trials import SCORED, Status
+from autosearch.contracts.trials import SCORED, Status
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.optuna_study import STUDY
+from autosearch.study.summary import front
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from autosearch.pareto import front, hypervolume, knee
+from autosearch.metrics.pareto import front, hypervolume, knee
 
 SIGNS = {"minimize": 1, "maximize": -1}
 MIN2 = ("minimize", "minimize")

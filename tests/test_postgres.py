@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 from shared_study import DIRECTIONS, NAME, complete, make_spec, open_driver, work
 
-from autosearch import database as database_module
-from autosearch import leases
-from autosearch.database import Database, read_place, write_place
+from autosearch.contracts.trials import Outcome, Status
 from autosearch.errors import ConfigError, StudyError
-from autosearch.outbox import Outbox
-from autosearch.results import StudyFolder, counts
-from autosearch.spec import StudySpec
-from autosearch.study import StudyDriver
-from autosearch.trials import Outcome, Status
+from autosearch.spec.sections import StudySpec
+from autosearch.storage import database as database_module
+from autosearch.storage.database import Database, read_place, write_place
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.outbox import Outbox
+from autosearch.study import leases
+from autosearch.study.driver import StudyDriver
+from autosearch.study.summary import counts
 
 if not os.environ.get("AUTOSEARCH_REQUIRE_POSTGRES"):
     pytest.importorskip("psycopg", reason="the extra postgres is not installed")
@@ -147,12 +148,12 @@ class TestOutbox:
 CHILD = """
 import json, os, signal, sys, time
 from pathlib import Path
-from autosearch import leases
-from autosearch.database import Database
-from autosearch.results import StudyFolder
+from autosearch.study import leases
+from autosearch.storage.database import Database
+from autosearch.storage.folder import StudyFolder
 from autosearch.spec import parse_spec
 from autosearch.study import StudyDriver
-from autosearch.trials import Outcome, Status
+from autosearch.contracts.trials import Outcome, Status
 
 path, name, content, task, lease = sys.argv[1:]
 leases.LEASE_SECONDS = float(lease)

@@ -18,14 +18,15 @@ from tiny import TINY
 from typer.testing import CliRunner
 
 from autosearch.cli import app
-from autosearch.database import VARIABLE, Database
+from autosearch.contracts.registry import find_space
+from autosearch.contracts.trials import TrialRecord
 from autosearch.errors import ConfigError, StudyError
-from autosearch.registry import find_space
 from autosearch.report.live import Library
-from autosearch.results import StudyFolder, counts
-from autosearch.spec import load_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import TrialRecord
+from autosearch.spec.reading import load_spec
+from autosearch.storage.database import VARIABLE, Database
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
+from autosearch.study.summary import counts
 
 if not os.environ.get("AUTOSEARCH_REQUIRE_POSTGRES"):
     pytest.importorskip("psycopg", reason="the extra postgres is not installed")

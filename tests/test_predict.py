@@ -16,12 +16,19 @@ import typer
 from onnx import TensorProto, helper
 from PIL import Image
 
-from autosearch import predict
 from autosearch.cli import export as export_cli
 from autosearch.data.images import read_image, resize
 from autosearch.errors import AutosearchError, ConfigError
+from autosearch.export import predict
 from autosearch.export.folder import ModelError, load_model, read_file, read_manifest, seal
-from autosearch.predict import Prediction, Skipped, blend, find_images, predict_images, shade
+from autosearch.export.predict import (
+    Prediction,
+    Skipped,
+    blend,
+    find_images,
+    predict_images,
+    shade,
+)
 
 SIDE = 16
 LIMIT = 0.5

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from autosearch.memory import TorchBank
-from autosearch.pruning import PrunedRows, leading_axes
+from autosearch.memory.bank import TorchBank
+from autosearch.memory.pruning import PrunedRows, leading_axes
 
 
 def smooth(count: int, seed: int, dimension: int = 64, rank: int = 5, noise: float = 0.05):

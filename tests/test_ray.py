@@ -12,13 +12,7 @@ import ray
 from ray import cloudpickle, tune
 from tiny import TINY
 
-from autosearch import search
-from autosearch.evaluate import TrialEvaluator
-from autosearch.executors.ray_tune import RayTuneExecutor
-from autosearch.results import StudyFolder, counts
-from autosearch.spec import StudySpec, load_spec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import (
+from autosearch.contracts.trials import (
     Assignment,
     Outcome,
     Progress,
@@ -27,6 +21,15 @@ from autosearch.trials import (
     canonical_key,
     derived_seed,
 )
+from autosearch.executors.ray_tune import RayTuneExecutor
+from autosearch.spec.reading import load_spec, parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import session
+from autosearch.study.driver import StudyDriver
+from autosearch.study.evaluation import TrialEvaluator
+from autosearch.study.inputs import load_inputs
+from autosearch.study.summary import counts
 
 SPACES = Path(__file__).parents[1] / "searchspaces"
 # Workers cannot import this module, so what it defines travels to them whole.
@@ -224,8 +227,8 @@ def test_real_trials_come_out_as_in_this_process(tmp_path: Path) -> None:
     spec = load_spec(
         SPACES / "autopatch.yaml", [*TINY, "study.trials=6", "resources.max_concurrent=2"]
     )
-    inputs, folder = search.load_inputs(spec), StudyFolder(tmp_path)
-    search.run(inputs, folder, search.open_driver(inputs, folder), RayTuneExecutor())
+    inputs, folder = load_inputs(spec), StudyFolder(tmp_path)
+    session.run(inputs, folder, session.open_driver(inputs, folder), RayTuneExecutor())
     told = folder.records()
     assert [record.number for record in told] == list(range(6))
     assert sum(counts(told).values()) - counts(told)["running"] == 6

@@ -8,11 +8,12 @@ import psutil
 import pytest
 from ray import cloudpickle
 
+from autosearch.contracts.trials import Assignment, Outcome, Status
 from autosearch.executors.ray_tune import RayTuneExecutor
-from autosearch.results import StudyFolder
-from autosearch.spec import StudySpec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
 
 GIGABYTE = 2**30
 # Workers cannot import this module, so what it defines travels to them whole.

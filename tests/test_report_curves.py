@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from autosearch.contracts.trials import Outcome, Status
 from autosearch.report import page as report_page
 from autosearch.report.curves import read_curves
 from autosearch.report.info import study_info
 from autosearch.report.page import write_report
-from autosearch.results import StudyFolder
-from autosearch.trials import Outcome, Status
+from autosearch.storage.folder import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 

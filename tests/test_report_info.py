@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from autosearch import pareto
+from autosearch.contracts.trials import SCORED, Status, TrialRecord
+from autosearch.metrics import pareto
 from autosearch.report.analysis import (
     attainment,
     hypervolume_curve,
@@ -19,9 +19,8 @@ from autosearch.report.analysis import (
     value_box,
 )
 from autosearch.report.info import artifact_path, study_info, view_data
-from autosearch.results import StudyFolder
-from autosearch.space import Space
-from autosearch.trials import SCORED, Status, TrialRecord
+from autosearch.spec.space import Space
+from autosearch.storage.folder import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 BOTH = {"cost": "minimize", "quality": "maximize"}

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from autosearch.cli.report import report
+from autosearch.contracts.trials import SCORED, Outcome, Status, TrialRecord
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report import page as report_page
 from autosearch.report.info import study_info, view_data
 from autosearch.report.page import write_report
-from autosearch.results import StudyFolder
-from autosearch.trials import SCORED, Outcome, Status, TrialRecord
+from autosearch.storage.folder import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 

@@ -8,12 +8,12 @@ import torch
 from canonical import check_canonical_forms
 from torch import Tensor
 
+from autosearch.contracts.detector import Detector, Runner, TrialContext
+from autosearch.contracts.registry import load_runner
 from autosearch.data.records import NORMAL, ImageSet
-from autosearch.detector import Detector, Runner, TrialContext
 from autosearch.errors import Infeasible
-from autosearch.registry import load_runner
-from autosearch.space import Params
-from autosearch.spec import parse_spec
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.space import Params
 
 SIDE = 64
 SPACES = {

@@ -8,10 +8,11 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from autosearch import sampling
-from autosearch.sampling import ReproducibleSampler
-from autosearch.space import Params
-from autosearch.spec import StudySpec, parse_spec
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.spec.space import Params
+from autosearch.study import sampling
+from autosearch.study.sampling import ReproducibleSampler
 
 STATIC = {
     "kind": ["a", "b", "c"],

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from autosearch.contracts.registry import find_space
 from autosearch.errors import ConfigError
-from autosearch.registry import find_space
-from autosearch.search import load_inputs
-from autosearch.spec import StudySpec, load_spec
+from autosearch.spec.reading import load_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.study.inputs import load_inputs
 
 DEMO = ["dataset.image_size=32", "backbone.weights=random"]
 

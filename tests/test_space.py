@@ -8,13 +8,12 @@ import optuna
 import pytest
 import yaml
 from autosearch_runners.autopatch import AutoPatchRunner
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from autosearch.contracts.trials import canonical_key
 from autosearch.errors import ConfigError, Infeasible
-from autosearch.space import Parameter, Space
-from autosearch.spec import load_spec
-from autosearch.trials import canonical_key
+from autosearch.spec.reading import load_spec
+from autosearch.spec.space import Parameter, Space
 
 AUTOPATCH = Path(__file__).parents[1] / "searchspaces" / "autopatch.yaml"
 

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from autosearch import registry
-from autosearch.constraint import Constraint
-from autosearch.detector import check_space
+from autosearch.contracts import registry
+from autosearch.contracts.detector import check_space
 from autosearch.errors import ConfigError
-from autosearch.spec import LabelledSpec, dataset_spec, load_spec, parse_spec, study_name
+from autosearch.spec.constraint import Constraint
+from autosearch.spec.reading import dataset_spec, load_spec, parse_spec, study_name
+from autosearch.spec.sections import LabelledSpec
 
 SHIPPED = sorted((Path(__file__).parents[1] / "searchspaces").glob("*.yaml"))
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from autosearch.contracts.registry import find_space
+from autosearch.contracts.trials import Outcome, Status
 from autosearch.errors import ConfigError
-from autosearch.registry import find_space
-from autosearch.results import StudyFolder
-from autosearch.spec import StudySpec, load_spec, parse_spec
-from autosearch.study import StudyDriver
-from autosearch.trials import Outcome, Status
+from autosearch.spec.reading import load_spec, parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study.driver import StudyDriver
 
 SPACE = {
     "x": {"int": [0, 9999]},

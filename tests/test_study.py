@@ -10,12 +10,13 @@ import optuna
 import pytest
 from driving import DIRECTIONS, NARROW, complete, load_study, make_spec, open_driver, records, work
 
-from autosearch import study as study_module
+from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
 from autosearch.errors import Infeasible, StudyError
-from autosearch.results import StudyFolder, counts, front
-from autosearch.space import Params
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+from autosearch.spec.space import Params
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import driver as study_module
+from autosearch.study.driver import StudyDriver
+from autosearch.study.summary import counts, front
 
 
 class TestBudget:

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from autosearch import cli, leases, study_log
+from autosearch import cli
+from autosearch.contracts.trials import Assignment, Outcome, Progress, Status
 from autosearch.errors import Infeasible, StudyError
 from autosearch.executors.local import LocalExecutor
-from autosearch.results import StudyFolder
-from autosearch.space import Params
-from autosearch.spec import parse_spec
-from autosearch.study import StudyDriver
-from autosearch.study_log import StudyLog
-from autosearch.trials import Assignment, Outcome, Progress, Status
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.space import Params
+from autosearch.storage import log as study_log
+from autosearch.storage.folder import StudyFolder
+from autosearch.storage.log import StudyLog
+from autosearch.study import leases
+from autosearch.study.driver import StudyDriver
 
 TINY = [
     "--executor", "local", "--set", "dataset.image_size=32", "--set", "backbone.weights=random",
@@ -313,11 +315,11 @@ def test_two_studies_in_one_process_keep_apart(tmp_path: Path) -> None:
 
 def test_warnings_of_other_modules_are_kept_and_still_shown(path: Path) -> None:
     script = (
-        "import logging, pathlib; from autosearch.study_log import StudyLog\n"
+        "import logging, pathlib; from autosearch.storage.log import StudyLog\n"
         f"with StudyLog(pathlib.Path({str(path)!r})) as log:\n"
         "    log.begin()\n"
-        "    logging.getLogger('autosearch.database').warning('%s: gone', 'postgresql://h/d')\n"
-        "logging.getLogger('autosearch.database').warning('afterwards')\n"
+        "    logging.getLogger('autosearch.storage.database').warning('%s: gone', 'postgresql://h/d')\n"
+        "logging.getLogger('autosearch.storage.database').warning('afterwards')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0

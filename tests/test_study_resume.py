@@ -23,20 +23,21 @@ from driving import (
     work,
 )
 
-from autosearch import leases
+from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
 from autosearch.errors import Infeasible
-from autosearch.results import StudyFolder, counts
-from autosearch.spec import StudySpec
-from autosearch.study import StudyDriver
-from autosearch.trials import Assignment, Outcome, Status, TrialRecord
+from autosearch.spec.sections import StudySpec
+from autosearch.storage.folder import StudyFolder
+from autosearch.study import leases
+from autosearch.study.driver import StudyDriver
+from autosearch.study.summary import counts
 
 CHILD = """
 import json, os, signal, sys
 from pathlib import Path
-from autosearch.results import StudyFolder
+from autosearch.storage.folder import StudyFolder
 from autosearch.spec import parse_spec
 from autosearch.study import StudyDriver
-from autosearch.trials import Outcome, Status
+from autosearch.contracts.trials import Outcome, Status
 
 folder, content, task = StudyFolder(Path(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
 directions = {"cost": "minimize", "score": "maximize"}

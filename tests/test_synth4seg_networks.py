@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from autosearch_runners.synth4seg.location import allowed_areas, l1_penalty, sample_factors
 from autosearch_runners.synth4seg.losses import segmentation_loss
 from autosearch_runners.synth4seg.networks import ENCODERS, UNet, make_location_net, make_unet
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor
 
-from autosearch.complexity import profile
+from autosearch.backbones.complexity import profile
 from autosearch.errors import WeightsError
 
 LITE, RESNET = ENCODERS

@@ -15,13 +15,14 @@ from canonical import check_canonical_forms
 from PIL import Image
 from torch import Tensor
 
+from autosearch.contracts.detector import TrialContext, check_space, with_defaults
+from autosearch.contracts.registry import find_space
 from autosearch.data.records import NORMAL, ImageSet
-from autosearch.detector import TrialContext, check_space, with_defaults
 from autosearch.errors import ConfigError, Infeasible
 from autosearch.export.onnx_graph import onnx_bytes
-from autosearch.registry import find_space
-from autosearch.space import Params
-from autosearch.spec import StudySpec, load_spec, parse_spec
+from autosearch.spec.reading import load_spec, parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.spec.space import Params
 
 SIDE = 32
 QUICK: Params = {"decoder_width": 32, "epochs": 2, "images_per_epoch": 4, "outer_interval": 2}

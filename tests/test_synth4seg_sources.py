@@ -16,8 +16,7 @@ from autosearch_runners.synth4seg.sources import (
     SourceSettings,
 )
 from autosearch_runners.synth4seg.trivial_augment import OPERATIONS, augment, trivial_augment
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from autosearch.data.records import NORMAL, ImageSet
 from autosearch.errors import ConfigError

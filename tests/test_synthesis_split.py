@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autosearch.contracts.trials import Assignment, Status, trial_seed
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
 from autosearch.errors import DataError
-from autosearch.evaluate import TrialEvaluator
-from autosearch.metrics import Ranking
-from autosearch.search import load_inputs
-from autosearch.spec import StudySpec, parse_spec
+from autosearch.metrics.ranking import Ranking
+from autosearch.spec.reading import parse_spec
+from autosearch.spec.sections import StudySpec
+from autosearch.study.evaluation import TrialEvaluator
+from autosearch.study.inputs import load_inputs
 from autosearch.synthesis import add_synthetic
-from autosearch.trials import Assignment, Status, trial_seed
 
 SIDE = 64
 

@@ -8,11 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from autosearch.errors import ConfigError
-from autosearch.thresholds import (
+from autosearch.metrics.thresholds import (
     RULES,
     Confusion,
     Threshold,
@@ -220,7 +219,7 @@ def test_damaged_json_is_refused(key: str, value: object, message: str) -> None:
 
 
 def test_needs_numpy_alone() -> None:
-    script = "import sys, autosearch.thresholds; print(*sys.modules)"
+    script = "import sys, autosearch.metrics.thresholds; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from autosearch.backbones.features import PatchFeatures, fold_batch_norm, optimise_for_inference
+from autosearch.backbones.timm_backbone import TimmBackbone, timm_feature_info
 from autosearch.errors import ConfigError, WeightsError
-from autosearch.features import PatchFeatures, fold_batch_norm, optimise_for_inference
-from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
 
 MODELS = ["efficientnet_lite0", "resnet18", "mobilenetv3_large_100", "wide_resnet50_2"]
 SIDE = 64

@@ -18,14 +18,14 @@ import torch
 from skimage import data
 from skimage.transform import resize
 
-from autosearch import weights
+from autosearch.backbones import weights
+from autosearch.backbones.supernets import ofa_layout
+from autosearch.backbones.supernets.ofa_mobilenetv3 import random_state
+from autosearch.backbones.supernets.teacher import Teacher
+from autosearch.backbones.supernets.verify import verify_state
+from autosearch.backbones.weights import resolve, tensors_sha256
 from autosearch.errors import ConfigError, WeightsError
 from autosearch.files import cache_dir, sha256
-from autosearch.supernets import ofa_layout
-from autosearch.supernets.ofa_mobilenetv3 import random_state
-from autosearch.supernets.teacher import Teacher
-from autosearch.supernets.verify import verify_state
-from autosearch.weights import resolve, tensors_sha256
 
 OFA = "ofa_mbv3_d234_e346_k357_w1.0"
 

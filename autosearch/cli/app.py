@@ -26,9 +26,9 @@ from autosearch.cli.supernet import supernet_app
 from autosearch.errors import one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from autosearch.results import StudyFolder
+    from autosearch.contracts import TrialRecord
     from autosearch.spec import StudySpec
-    from autosearch.trials import TrialRecord
+    from autosearch.storage import StudyFolder
 
 app = typer.Typer(
     name="autosearch",
@@ -109,14 +109,14 @@ def run(
 
     Ctrl-C stops at once and loses no finished trial.
     """
-    from autosearch.registry import find_space
-    from autosearch.search import new_folder
+    from autosearch.contracts import registry
     from autosearch.spec import load_spec, study_name
+    from autosearch.study import new_folder
 
     given = {"study.trials": trials, "study.timeout": timeout}
     given["study.name"] = study_name(name) if name else None
     extra = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    spec = load_spec(find_space(space), [*(overrides or []), *extra])
+    spec = load_spec(registry.find_space(space), [*(overrides or []), *extra])
     folder = new_folder(results, spec, resume, hidden(storage))
     _search(spec, folder, executor, address, log_level)
 
@@ -132,8 +132,8 @@ def resume(
     log_level: LevelOption = LogLevel.INFO,
 ) -> None:
     """Continue a study that was stopped, or give a finished one more trials."""
-    from autosearch.results import StudyFolder
     from autosearch.spec import load_spec
+    from autosearch.storage import StudyFolder
 
     folder = StudyFolder.open(directory, hidden(storage))
     given = {"study.trials": trials, "study.timeout": timeout}
@@ -157,10 +157,11 @@ def show(
     Figures of the test split stand beside those of validation where `autosearch evaluate` has
     measured them.
     """
-    from autosearch import console as view
-    from autosearch import registry
-    from autosearch.final_view import final_warnings, tested_record
-    from autosearch.results import StudyFolder, counts, front, front_csv
+    from autosearch.cli import console as view
+    from autosearch.cli.final_view import final_warnings, tested_record
+    from autosearch.contracts import registry
+    from autosearch.storage import StudyFolder
+    from autosearch.study import counts, front, front_csv
 
     folder = StudyFolder.open(directory)
     spec, records, meta = folder.load_spec(), folder.records(), folder.load_meta()
@@ -210,8 +211,8 @@ def correlate(
     Figures are objectives, measured values, and those of the test split as test.NAME. With
     synthetic and real anomalies in validation, rwap_synthetic and rwap_real are measured apart.
     """
-    from autosearch.correlation import compare
-    from autosearch.results import StudyFolder
+    from autosearch.storage import StudyFolder
+    from autosearch.study import compare
 
     folder = StudyFolder.open(directory)
     found = compare(folder.records(), folder.load_tests(), first, second)
@@ -231,7 +232,7 @@ def check(
 
     With --set, how a study would split it: --set dataset.validation.real_per_type=2.
     """
-    from autosearch import console as view
+    from autosearch.cli import console as view
     from autosearch.data import check_dataset
     from autosearch.spec import dataset_spec
 
@@ -249,26 +250,26 @@ def _search(
     address: str | None,
     log_level: LogLevel,
 ) -> None:
-    from autosearch import console as view
-    from autosearch import search
-    from autosearch.results import counts, front
-    from autosearch.study_log import StudyLog
+    from autosearch.cli import console as view
+    from autosearch.executors import make_executor
+    from autosearch.storage import StudyLog
+    from autosearch.study import counts, front, load_inputs, open_driver, run as run_search
 
     if folder.database is not None:
         folder.database.open()
-    chosen = search.make_executor(executor, address)
+    chosen = make_executor(executor, address)
     with _reading(console) as progress:
-        inputs = search.load_inputs(spec, progress)
+        inputs = load_inputs(spec, progress)
     meta = inputs.meta()
     _print_all(view.provenance(meta), view.warnings(meta))
     shown = view.SearchProgress(console, inputs.objectives, spec.study.trials)
     with StudyLog(folder.log_path, log_level) as log:
-        driver = search.open_driver(
+        driver = open_driver(
             inputs, folder, lambda record: shown.update(driver.summary(), record), log
         )
         shown.update(driver.summary())
         with shown.shown():
-            search.run(inputs, folder, driver, chosen)
+            run_search(inputs, folder, driver, chosen)
     records = folder.records()
     best = front(records, inputs.directions)
     console.print(view.front_table(best, inputs.objectives))
@@ -296,8 +297,8 @@ def _record(folder: StudyFolder, records: Sequence[TrialRecord], number: int) ->
 def _show_trial(
     folder: StudyFolder, record: TrialRecord, tests: Mapping[int, Mapping[str, Any]]
 ) -> None:
-    from autosearch.console import trial_table
-    from autosearch.final_view import final_tables, final_warnings
+    from autosearch.cli.console import trial_table
+    from autosearch.cli.final_view import final_tables, final_warnings
 
     console.print(trial_table(record))
     if (figures := tests.get(record.number)) is not None:

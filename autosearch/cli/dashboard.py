@@ -31,6 +31,6 @@ def dashboard(
     Only this machine can reach the page, and the page only reads. Ctrl-C ends it; searches are
     not touched.
     """
-    from autosearch.report.dashboard import serve
+    from autosearch.report import serve
 
     serve(directory, port, open_in_browser)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from autosearch.contracts import SCORED, TrialRecord, canonical_key
 from autosearch.errors import StudyError
-from autosearch.trials import SCORED, TrialRecord, canonical_key
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from autosearch.final import FinalEvaluator
-    from autosearch.results import StudyFolder
+    from autosearch.storage import StudyFolder
+    from autosearch.study import FinalEvaluator
 
 console = Console()
 
@@ -48,9 +48,10 @@ def evaluate(
     of the test split, overall and by anomaly type, with 95 % bootstrap intervals over images.
     Ctrl-C keeps what is finished.
     """
-    from autosearch import final_view, registry
-    from autosearch.console import warnings
-    from autosearch.results import StudyFolder
+    from autosearch.cli import final_view
+    from autosearch.cli.console import warnings
+    from autosearch.contracts import registry
+    from autosearch.storage import StudyFolder
 
     folder = StudyFolder.open(directory)
     objectives = registry.resolve_objectives(folder.load_spec())
@@ -88,7 +89,7 @@ def _chosen(
     directions: Mapping[str, str] | None,
 ) -> list[TrialRecord]:
     """The trials asked for, each once: by number, and the front where directions are given."""
-    from autosearch.results import front
+    from autosearch.study import front
 
     if not numbers and directions is None:
         raise StudyError(f"{folder.path}: which trials? Give --trial N, or --front for the front")
@@ -113,8 +114,7 @@ def _evaluate_all(
 ) -> None:
     """Evaluate and store those trials whose figures are missing or of another test split."""
     from autosearch.data import load_test_set
-    from autosearch.final import FinalEvaluator
-    from autosearch.search import reopen
+    from autosearch.study import FinalEvaluator, reopen
 
     with _reading("reading the test split") as progress:
         test, info = load_test_set(folder.load_spec().dataset, progress)

@@ -18,8 +18,7 @@ from rich.table import Table
 from autosearch.errors import one_line
 
 if TYPE_CHECKING:  # Imported where they are used: --help answers at once, predict needs no torch.
-    from autosearch.export.trial import Exported
-    from autosearch.predict import Prediction, Skipped
+    from autosearch.export import Exported, Prediction, Skipped
 
 console = Console()
 
@@ -85,8 +84,8 @@ def export(
     Thresholds are chosen on validation with the detector of the search; the exported one is
     fitted on all normal images but test ones. Runs with `autosearch predict`.
     """
-    from autosearch.export.trial import ExportOptions, export_trial
-    from autosearch.results import StudyFolder
+    from autosearch.export import ExportOptions, export_trial
+    from autosearch.storage import StudyFolder
 
     chosen = tuple(dict.fromkeys(name.value for name in formats or (Format.ONNX, Format.TORCH)))
     options = ExportOptions(trial, chosen, coreset, half, threshold.value, max_fpr)
@@ -117,8 +116,7 @@ def predict(
     Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
     what is written.
     """
-    from autosearch.export.folder import load_model
-    from autosearch.predict import Prediction, find_images, predict_images, write_report
+    from autosearch.export import Prediction, find_images, load_model, predict_images, write_report
 
     found = find_images(images, out)
     ready = load_model(model, provider.value, threads)

@@ -15,7 +15,7 @@ def spaces() -> None:
     """List search spaces that can be run by name."""
     from rich.table import Table
 
-    from autosearch import registry
+    from autosearch.contracts import registry
     from autosearch.spec import load_spec
 
     table = Table(box=None)
@@ -38,7 +38,7 @@ def runners(
     """List runners: the systems that can be searched."""
     from rich.table import Table
 
-    from autosearch import registry
+    from autosearch.contracts import registry
 
     table = Table(box=None)
     if name is None:
@@ -60,7 +60,7 @@ def objectives() -> None:
     """List everything that can be an objective, a measure or a constraint."""
     from rich.table import Table
 
-    from autosearch import registry
+    from autosearch.contracts import registry
 
     table = Table(box=None)
     for title in ("name", "better", "unit"):

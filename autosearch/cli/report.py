@@ -28,8 +28,8 @@ def report(
     """Write an HTML page with a study's front, trials and progress that opens without network."""
     import webbrowser
 
-    from autosearch.report.page import write_report
-    from autosearch.results import StudyFolder
+    from autosearch.report import write_report
+    from autosearch.storage import StudyFolder
 
     if out is not None and out.is_dir():
         raise ConfigError("--out", str(out), "a file, such as report.html")

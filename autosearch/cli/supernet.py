@@ -13,8 +13,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from autosearch.supernets.distill import Distillation, Progress
-    from autosearch.supernets.teacher import Teacher
+    from autosearch.backbones import Distillation, DistillationProgress, Teacher
 
 supernet_app = typer.Typer(help="Make supernets without a network.", no_args_is_help=True)
 console = Console()
@@ -75,14 +74,13 @@ def distill(
     backbone.weights of a study. Ctrl-C stops after the step at hand; --resume goes on exactly
     there. A larger budget continues a finished run; --batch and --crop may change between pieces.
     """
-    from autosearch.supernets.checkpoint import save_supernet
-    from autosearch.supernets.distill import Distillation, Settings
+    from autosearch.backbones import Distillation, DistillationSettings, save_supernet
 
     _use_threads(threads)
-    settings = Settings(width, seed, batch, crop, steps, minutes)
+    settings = DistillationSettings(width, seed, batch, crop, steps, minutes)
     model, identity = _teacher(teacher, teacher_weights, seed)
     with _reading() as progress:
-        from autosearch.supernets.image_pack import pack_images
+        from autosearch.backbones import pack_images
 
         pack = pack_images(images, progress)
     skipped = ", ".join(f"{number} {reason}" for reason, number in pack.skipped.items())
@@ -123,16 +121,15 @@ def verify(
     import json
     from dataclasses import asdict
 
+    from autosearch.backbones import read_tensors, verify_state
     from autosearch.errors import WeightsError
     from autosearch.files import sha256
-    from autosearch.supernets.verify import verify_state
-    from autosearch.weights import read_tensors
 
     _use_threads(threads)
     state = read_tensors(file)
     crops, model = None, None
     if images is not None:
-        from autosearch.supernets.image_pack import pack_images
+        from autosearch.backbones import pack_images
 
         with _reading() as progress:
             pack = pack_images(images, progress)
@@ -153,8 +150,7 @@ def verify(
 
 
 def _teacher(name: str, request: str, seed: int) -> tuple[Teacher, dict[str, str]]:
-    from autosearch.supernets.teacher import Teacher
-    from autosearch.weights import resolve
+    from autosearch.backbones import Teacher, resolve
 
     weights = resolve(name, request, seed)
     identity = {"teacher": name, "teacher_sha256": weights.sha256}
@@ -181,7 +177,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last = -_LINE_SECONDS
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: DistillationProgress) -> None:
         now = time.monotonic()
         if progress.held_out is None and now - self._last < _LINE_SECONDS:
             return

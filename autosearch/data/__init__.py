@@ -1,32 +1,8 @@
-"""Images, ground truth and splits: from files on disk to read-only arrays."""
+"""Images, ground truth and splits: from files on disk to read-only arrays.
 
-from autosearch.data.check import Problem, RegionAreas, Report, check_dataset
-from autosearch.data.demo import demo_root
-from autosearch.data.images import read_image, read_mask, resize, resize_mask
-from autosearch.data.layouts import Index, Sample, categories, open_index
-from autosearch.data.load import load_search_data, load_test_set
-from autosearch.data.records import NORMAL, ImageSet, SearchData
-from autosearch.data.splits import Split, split_index
+Also what is wrong with a dataset (`check_dataset`), and images with their maps as pictures.
+"""
 
-__all__ = [
-    "NORMAL",
-    "ImageSet",
-    "Index",
-    "Problem",
-    "RegionAreas",
-    "Report",
-    "Sample",
-    "SearchData",
-    "Split",
-    "categories",
-    "check_dataset",
-    "demo_root",
-    "load_search_data",
-    "load_test_set",
-    "open_index",
-    "read_image",
-    "read_mask",
-    "resize",
-    "resize_mask",
-    "split_index",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

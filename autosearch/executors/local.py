@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from autosearch.evaluate import TrialEvaluator, evaluate_safely
-from autosearch.executors import stopping_on_signals
-from autosearch.study import StudyDriver
-from autosearch.trials import Outcome
+from autosearch.contracts import Outcome
+from autosearch.executors.signals import stopping_on_signals
+from autosearch.study import StudyDriver, TrialEvaluator, evaluate_safely
 
 _POLL_SECONDS = 1.0
 

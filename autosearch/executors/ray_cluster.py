@@ -17,8 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autosearch import __version__
 from autosearch.errors import ConfigError, StudyError
-from autosearch.evaluate import TrialEvaluator
 from autosearch.spec import ResourceSpec
+from autosearch.study import TrialEvaluator
 
 _GPU_SHARE = 0.25
 """Of one GPU, for each trial that does not ask for more: they wait for the CPU in between."""

@@ -25,10 +25,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from autosearch.database import VARIABLE
+from autosearch.contracts import Outcome, Status
 from autosearch.errors import StudyError
-from autosearch.evaluate import TrialEvaluator, evaluate_safely
-from autosearch.executors import stopping_on_signals
 from autosearch.executors.ray_cluster import (
     check_address,
     check_nodes,
@@ -36,8 +34,9 @@ from autosearch.executors.ray_cluster import (
     missing_package,
     share,
 )
-from autosearch.study import StudyDriver
-from autosearch.trials import Outcome, Status
+from autosearch.executors.signals import stopping_on_signals
+from autosearch.storage import VARIABLE
+from autosearch.study import StudyDriver, TrialEvaluator, evaluate_safely
 
 _GRACE_SECONDS = 10.0
 """How long after its time limit a trial that does not answer to it has its process ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data.records import NORMAL, SYNTHETIC
+from autosearch.data import NORMAL, SYNTHETIC
 from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
 
 _RULES = {

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch.errors import AutosearchError, ConfigError
-from autosearch.thresholds import Threshold
+from autosearch.metrics import Threshold
 
 MANIFEST, ONNX, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
     "model.json", "model.onnx", "model.xml", "model.bin", "weights.safetensors", "README.md",

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autosearch.complexity import measure_latency
-from autosearch.data.records import ImageSet
-from autosearch.detector import Detector, shared_tensor
+from autosearch.backbones import measure_latency
+from autosearch.contracts import Detector, shared_tensor
+from autosearch.data import ImageSet
 from autosearch.errors import ConfigError
 from autosearch.export.folder import (
     ONNX,

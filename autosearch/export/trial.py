@@ -21,34 +21,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch import __version__
-from autosearch.data.images import RESIZE_RULE
-from autosearch.data.records import ImageSet, SearchData
-from autosearch.detector import Detector, shared_tensor
+from autosearch.contracts import SCORED, Detector, TrialRecord, shared_tensor, trial_seed
+from autosearch.data import RESIZE_RULE, ImageSet, SearchData, contact_sheet
 from autosearch.errors import ConfigError, StudyError
-from autosearch.evaluate import build
 from autosearch.export.card import model_card
-from autosearch.export.folder import (
-    CARD,
-    MANIFEST,
-    PICTURE,
-    read_manifest,
-    seal,
-)
+from autosearch.export.folder import CARD, MANIFEST, PICTURE, read_manifest, seal
 from autosearch.export.frozen import LATENCY_THREADS, TOLERANCE, Frozen, check_formats, freeze
-from autosearch.export.onnx_graph import (
-    INPUT,
-    MAPS,
-    OPSET,
-    SCORES,
-)
+from autosearch.export.onnx_graph import INPUT, MAPS, OPSET, SCORES
 from autosearch.files import write_atomic
-from autosearch.maps import contact_sheet
-from autosearch.metrics import Ranking, Truth, auroc, image_scores
-from autosearch.results import StudyFolder
-from autosearch.search import Inputs, reopen, threads_of
-from autosearch.space import Params
-from autosearch.thresholds import Rule, Threshold, choose_threshold
-from autosearch.trials import SCORED, TrialRecord, trial_seed
+from autosearch.metrics import (
+    Ranking,
+    Rule,
+    Threshold,
+    Truth,
+    auroc,
+    choose_threshold,
+    image_scores,
+)
+from autosearch.spec import Params
+from autosearch.storage import StudyFolder
+from autosearch.study import Inputs, build, reopen, threads_of
 
 _PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
 

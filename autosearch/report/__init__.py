@@ -1,12 +1,8 @@
-"""What a study shows: plain records (`info`, `analysis`), and pages that draw them.
+"""What a study shows: plain records (`study_info`), and pages that draw them, as a file or live.
 
-A page that shows the view loads plotly.js, then `SCRIPTS` in this order and `STYLE`, all from
-`ASSETS`, and calls ``autosearch.mount(root, data, options)``; the head of ``view.js`` says what
-these are. ``data`` comes from `autosearch.report.info.view_data`.
+Reads the results of a search and nothing else.
 """
 
-from importlib.resources import files
+import lazy_loader
 
-ASSETS = files(__name__) / "assets"
-SCRIPTS = ("view-data.js", "view-charts.js", "view-parts.js", "view-frame.js", "view.js")
-STYLE = "view.css"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

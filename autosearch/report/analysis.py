@@ -11,9 +11,9 @@ import optuna
 from numpy.typing import ArrayLike, NDArray
 from optuna.study import StudyDirection
 
-from autosearch import pareto
-from autosearch.space import Space
-from autosearch.trials import Status, TrialRecord
+from autosearch.contracts import Status, TrialRecord
+from autosearch.metrics import pareto
+from autosearch.spec import Space
 
 Floats = NDArray[np.float64]
 

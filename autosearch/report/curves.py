@@ -28,7 +28,7 @@ class _Curves(BaseModel):
 
 
 def read_curves(path: Path) -> dict[str, Any] | None:
-    """Read the ``curves.json`` that `autosearch.detector.Detector.artifacts` describes.
+    """Read the ``curves.json`` that `autosearch.contracts.detector.Detector.artifacts` describes.
 
     Of more than 200 steps that many are kept, the first and the last among them. Each then has the
     last number known since the one before it, so that a series with a number every few steps

@@ -27,12 +27,12 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from autosearch.errors import ConfigError, StudyError
-from autosearch.report import ASSETS
 from autosearch.report.curves import read_curves
 from autosearch.report.info import ARTIFACTS, CURVES, artifact_path, view_data
 from autosearch.report.live import Library, Reading
 from autosearch.report.question import STORES, is_question
-from autosearch.results import StudyFolder
+from autosearch.report.view import ASSETS
+from autosearch.storage import StudyFolder
 
 DEFAULT_PORT = 8050
 _HOST = "127.0.0.1"

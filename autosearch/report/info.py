@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autosearch import registry
-from autosearch.objectives import Objective
+from autosearch.contracts import SCORED, Objective, Status, TrialRecord, registry
 from autosearch.report.analysis import (
     MOST_OBJECTIVES,
     attainment,
@@ -21,9 +20,9 @@ from autosearch.report.analysis import (
     parameter_importance,
     value_box,
 )
-from autosearch.results import StudyFolder, counts, front
 from autosearch.spec import StudySpec
-from autosearch.trials import SCORED, Status, TrialRecord
+from autosearch.storage import StudyFolder
+from autosearch.study import counts, front
 
 Info = dict[str, Any]
 
@@ -57,7 +56,7 @@ def study_info(folder: StudyFolder) -> Info:
         `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
         by trial number what it reached on the test split: metrics, intervals and types as
-        `autosearch.final` describes them, images, level of the intervals, and whether the
+        `autosearch.study.final` describes them, images, level of the intervals, and whether the
         validation figures were reproduced.
 
     Raises:

@@ -22,9 +22,9 @@ import optuna
 from optuna.storages.journal import BaseJournalBackend
 
 from autosearch.errors import AutosearchError
-from autosearch.leases import LEASE_SECONDS
 from autosearch.report.info import Info, study_info
-from autosearch.results import TEST, StudyFolder, counts
+from autosearch.storage import TEST, StudyFolder
+from autosearch.study import LEASE_SECONDS, counts
 
 _PATIENCE_SECONDS = 1.0
 _TEST_SECONDS = 10.0

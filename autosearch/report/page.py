@@ -15,17 +15,10 @@ import plotly.offline
 
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
-from autosearch.report import ASSETS, SCRIPTS, STYLE
 from autosearch.report.curves import read_curves
-from autosearch.report.info import (
-    ARTIFACTS,
-    CURVES,
-    Info,
-    artifact_path,
-    study_info,
-    view_data,
-)
-from autosearch.results import StudyFolder
+from autosearch.report.info import ARTIFACTS, CURVES, Info, artifact_path, study_info, view_data
+from autosearch.report.view import ASSETS, SCRIPTS, STYLE
+from autosearch.storage import StudyFolder
 
 _PICTURES = 3_000_000
 """Most characters that pictures may take up in a page, so that it stays below 12 MB."""

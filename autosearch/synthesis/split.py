@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autosearch.data.records import SYNTHETIC, ImageSet, SearchData
+from autosearch.data import SYNTHETIC, ImageSet, SearchData
 from autosearch.spec import SyntheticSpec
 from autosearch.synthesis.blend import SynthesisSettings
 from autosearch.synthesis.cutpaste import defect_library

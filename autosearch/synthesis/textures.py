@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autosearch.data.images import is_image, read_image
+from autosearch.data import is_image, read_image
 from autosearch.errors import ConfigError, DataError
 from autosearch.files import sha256
 from autosearch.synthesis.operations import vary

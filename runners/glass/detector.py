@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from autosearch.complexity import profile
-from autosearch.data.records import ImageSet
-from autosearch.detector import TrialContext, passes, shared_tensor
-from autosearch.errors import Infeasible
-from autosearch.features import FeatureExtractor, PatchFeatures, optimise_for_inference, to_patches
-from autosearch.supernets.recalibration import recalibrate
-from autosearch.synthesis import (
-    SynthesisSettings,
-    foreground_masks,
-    open_textures,
-    synthesise,
+from autosearch.backbones import (
+    FeatureExtractor,
+    PatchFeatures,
+    optimise_for_inference,
+    profile,
+    recalibrate,
+    to_patches,
 )
+from autosearch.contracts import TrialContext, passes, shared_tensor
+from autosearch.data import ImageSet
+from autosearch.errors import Infeasible
+from autosearch.synthesis import SynthesisSettings, foreground_masks, open_textures, synthesise
 
 from ..trained import TrainedDetector
 from .embedding import Embedding, MixedPatchFeatures, make_embedding

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autosearch.backbones import FeatureExtractor, PatchFeatures
 from autosearch.errors import ConfigError
-from autosearch.features import FeatureExtractor, PatchFeatures
 
 Embedding = Literal["mixed", "mean"]
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.backbones import (
+    MODEL_NAMES,
+    PACKAGED,
+    FeatureExtractor,
+    OFAMobileNetV3,
+    TimmBackbone,
+    Weights,
+    resolve,
+    timm_feature_info,
+)
+from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, WeightsError
-from autosearch.features import FeatureExtractor
-from autosearch.space import Params, choice, integer, number
-from autosearch.spec import ArchitectureSpec, StudySpec
-from autosearch.supernets.ofa_mobilenetv3 import MODEL_NAMES, OFAMobileNetV3
-from autosearch.supernets.timm_backbone import TimmBackbone, timm_feature_info
+from autosearch.spec import ArchitectureSpec, Params, StudySpec, choice, integer, number
 from autosearch.synthesis import SynthesisSettings
-from autosearch.weights import PACKAGED, Weights, resolve
 
 from ..autopatch import architecture_of
 from .detector import GlassDetector, GlassSettings

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from autosearch.complexity import profile
-from autosearch.data.records import ImageSet
-from autosearch.detector import TrialContext, shared_tensor
+from autosearch.backbones import profile
+from autosearch.contracts import TrialContext, shared_tensor
+from autosearch.data import ImageSet
 from autosearch.errors import ConfigError
 
 from ..trained import TrainedDetector

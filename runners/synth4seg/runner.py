@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from autosearch.detector import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.backbones import Weights, resolve
+from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, did_you_mean
-from autosearch.space import Params, choice, integer, number
-from autosearch.spec import StudySpec
+from autosearch.spec import Params, StudySpec, choice, integer, number
 from autosearch.synthesis import CutPasteSettings
-from autosearch.weights import Weights, resolve
 
 from .detector import Synth4SegDetector, Synth4SegSettings
 from .hypergradients import METHODS

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autosearch.data.records import ImageSet
+from autosearch.data import ImageSet
 from autosearch.errors import ConfigError
 from autosearch.synthesis import CutPasteSettings, Defect, Pasted, cut_and_paste, defect_library
 

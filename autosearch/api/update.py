@@ -1,0 +1,48 @@
+"""What a callback is told while something takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autosearch.contracts import Summary, TrialRecord
+
+if TYPE_CHECKING:
+    from autosearch.api.study import Study
+
+
+@dataclass(frozen=True)
+class Update:
+    """How far some work has come.
+
+    Attributes:
+        stage: What is being done: ``reading images``, ``trials``, ``evaluating``, ``exporting``.
+        done: Work that is done, in images or trials.
+        total: All of the work, or None where it is not known.
+        text: What is being done at the moment, in a few words; may be empty.
+        trial: The trial at hand: the one that was just finished in a search.
+        summary: Where a search stands.
+        study: The study that is being searched.
+    """
+
+    stage: str
+    done: float
+    total: float | None
+    text: str = ""
+    trial: TrialRecord | None = None
+    summary: Summary | None = None
+    study: Study | None = None
+
+
+Progress = Callable[[Update], None]
+"""Is called from the thread that works, in no fixed rhythm; what it raises ends the work."""
+
+
+def quiet(update: Update) -> None:
+    """Tell nobody."""
+
+
+def reading(progress: Progress, what: str = "reading images") -> Callable[[int, int], None]:
+    """A callback for images read so far and images in all."""
+    return lambda done, total: progress(Update(what, done, total))

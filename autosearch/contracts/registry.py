@@ -1,0 +1,95 @@
+"""Names to runners, objectives and search spaces, this package's own and installed others'.
+
+Other packages add theirs through entry points: ``autosearch.runners`` names `Runner` classes,
+``autosearch.objectives`` `Objective` records, ``autosearch.searchspaces`` packages of YAML files.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autosearch.contracts.objectives import TABLE, Objective
+from autosearch.errors import AutosearchError, ConfigError, did_you_mean
+from autosearch.files import user_path
+from autosearch.spec import StudySpec
+
+if TYPE_CHECKING:  # Looking for spaces must not load torch.
+    from autosearch.contracts.detector import Runner
+
+
+def runner_names() -> list[str]:
+    """Names of all installed runners."""
+    return sorted(entry.name for entry in entry_points(group="autosearch.runners"))
+
+
+def load_runner(name: str) -> type[Runner]:
+    """The runner of a name.
+
+    Raises:
+        ConfigError: No runner has the name.
+    """
+    found = {entry.name: entry for entry in entry_points(group="autosearch.runners")}
+    if name not in found:
+        raise ConfigError("study.runner", name, f"a runner; {did_you_mean(name, found)}")
+    runner: type[Runner] = _load(found[name])
+    return runner
+
+
+def objectives() -> dict[str, Objective]:
+    """All objectives by name."""
+    others = [_load(entry) for entry in entry_points(group="autosearch.objectives")]
+    return TABLE | {objective.name: objective for objective in others}
+
+
+def resolve_objectives(spec: StudySpec) -> dict[str, Objective]:
+    """The objectives of a study in its order.
+
+    Raises:
+        ConfigError: An objective, a measure or a constraint names nothing that can be measured.
+    """
+    known = objectives()
+    named = [("objectives", name) for name in spec.objectives]
+    named += [("measures", name) for name in spec.measures]
+    named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]
+    for key, name in named:
+        if name not in known:
+            raise ConfigError(key, name, f"an objective; {did_you_mean(name, known)}")
+    return {name: known[name] for name in spec.objectives}
+
+
+def spaces() -> dict[str, Path]:
+    """Search spaces that can be run by name."""
+    packages = ["autosearch_searchspaces"]
+    packages += [entry.value for entry in entry_points(group="autosearch.searchspaces")]
+    found: dict[str, Path] = {}
+    for package in packages:
+        with as_file(files(package)) as folder:
+            for path in sorted(folder.glob("*.yaml")):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def find_space(name: str) -> Path:
+    """A space by path, or by the name of one that is installed.
+
+    Raises:
+        ConfigError: There is neither such a file nor such a name.
+    """
+    path = user_path(name, "SPACE")
+    if path.is_file():
+        return path
+    known = spaces()
+    if name in known:
+        return known[name]
+    allowed = f"a YAML file or the name of a space; {did_you_mean(path.stem, known)}"
+    raise ConfigError("SPACE", name, allowed)
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise AutosearchError(f"{entry.group}: {entry.name} cannot be loaded: {error}") from error

@@ -1,0 +1,9 @@
+from .choice import (
+    make_executor as make_executor,
+)
+from .local import (
+    LocalExecutor as LocalExecutor,
+)
+from .ray_tune import (
+    RayTuneExecutor as RayTuneExecutor,
+)

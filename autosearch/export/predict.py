@@ -1,0 +1,297 @@
+"""Images to heatmaps, masks and scores with an exported model. Free of torch.
+
+Images are read and resized by the very functions that the search used.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from autosearch.data import EXTENSIONS, heat, read_image, resize
+from autosearch.errors import AutosearchError, ConfigError, DataError, one_line
+from autosearch.export.folder import ExportedModel
+from autosearch.files import publish, user_path, write_atomic
+from autosearch.metrics import decide
+
+HEATMAPS, MASKS, TABLE, REPORT = "heatmaps", "masks", "scores.csv", "scores.json"
+
+_OPACITY = 0.7
+_LONGEST_JPEG = 65_500
+_PALETTE = heat(np.linspace(0, 1, 256)[None])[0].astype(np.float32)
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image to be looked at.
+
+    Attributes:
+        path: The file.
+        name: What its outputs are called, different from all others.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        path: The image.
+        score: Maximum of its anomaly map.
+        anomalous: Whether the score reaches the threshold.
+        threshold: Of the image score.
+        anomalous_pixels: Pixels of the image whose value reaches the pixel threshold.
+        seconds: Of the model alone, the share of this image in its batch.
+        heatmap: File beside the table.
+        mask: File beside the table.
+    """
+
+    path: str
+    score: float
+    anomalous: bool
+    threshold: float
+    anomalous_pixels: int
+    seconds: float
+    heatmap: str
+    mask: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be read.
+
+    Attributes:
+        path: The image.
+        problem: Why.
+    """
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    photo: NDArray[np.uint8]
+    pixels: Pixels
+
+
+def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
+    """Collect images from files, folders (with all folders below them) and patterns.
+
+    Folders are searched for the endings that images have; files named outright are taken as they
+    are. What lies in ``out``, hidden files, and links that lead out of their folder are left
+    alone.
+
+    Args:
+        arguments: As the user gave them.
+        out: Where predictions go.
+
+    Returns:
+        Each file once, in the order of the arguments, those of a folder sorted. Outputs are named
+        after the file, with the folders between the argument and the file before it, and numbered
+        where that is not unique.
+
+    Raises:
+        ConfigError: An argument names nothing, or no image.
+    """
+    found: dict[Path, str] = {}
+    for argument in arguments:
+        path = user_path(argument, "IMAGES")
+        if path.is_dir():
+            members = _members(path, out)
+        elif path.exists():
+            members = [(path, path.stem)]
+        else:
+            # Path.glob takes no absolute patterns.
+            matches = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207
+            members = [(match, match.stem) for match in matches if _is_image(match)]
+        if not members:
+            raise ConfigError("IMAGES", argument, "a file, a folder with images, or a pattern")
+        for member, name in members:
+            found.setdefault(member, name)
+    taken: set[str] = set()
+    return [Found(path, _unique(name, taken)) for path, name in found.items()]
+
+
+def predict_images(
+    model: ExportedModel, images: Sequence[Found], out: Path, batch: int
+) -> Iterator[Prediction | Skipped]:
+    """Predict image after image, writing a heatmap and a mask for each before it is returned.
+
+    Args:
+        model: What to ask.
+        images: What about.
+        out: Folder of the results, made if it is missing.
+        batch: Images per pass.
+    """
+    for folder in (out / HEATMAPS, out / MASKS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("--out", str(out), f"a folder ({error.strerror})") from None
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            loaded = list(pool.map(lambda found: _load(found, model.image_size), part))
+            yield from (entry for entry in loaded if isinstance(entry, Skipped))
+            whole = [
+                (found, entry)
+                for found, entry in zip(part, loaded, strict=True)
+                if isinstance(entry, _Loaded)
+            ]
+            if whole:
+                before = time.perf_counter()
+                maps, scores = model.run(np.stack([entry.pixels for _, entry in whole]))
+                seconds = (time.perf_counter() - before) / len(whole)
+
+                def finish(i: int) -> Prediction:
+                    found, entry = whole[i]  # noqa: B023 -- used up within this turn of the loop
+                    score, values = float(scores[i]), maps[i]  # noqa: B023
+                    return _write(model, found, entry, values, score, seconds, out)  # noqa: B023
+
+                yield from pool.map(finish, range(len(whole)))
+
+
+def write_report(out: Path, model: ExportedModel, answers: Iterable[Prediction | Skipped]) -> None:
+    """Write ``scores.csv`` (predictions alone) and ``scores.json`` (what was skipped as well)."""
+    listed = list(answers)
+    predictions = [asdict(answer) for answer in listed if isinstance(answer, Prediction)]
+    skipped = [asdict(answer) for answer in listed if isinstance(answer, Skipped)]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [f.name for f in fields(Prediction)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(predictions)
+    write_atomic(out / TABLE, table.getvalue())
+    report = {
+        "model": {"name": model.name, "sha256": model.sha256},
+        "thresholds": {
+            "image": model.image_threshold.value,
+            "pixel": model.pixel_threshold.value,
+        },
+        "images": predictions,
+        "skipped": skipped,
+    }
+    write_atomic(out / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def shade(values: Pixels, model: ExportedModel) -> Pixels:
+    """Where values stand in the model's range: 0 at its low end, 1 at its high end.
+
+    The pixel threshold is in the middle, so that what is called anomalous can be told by its
+    colour; only where it lies outside the range, the scale is even.
+    """
+    ends, places = [model.low, model.high], [0.0, 1.0]
+    if model.low < model.pixel_threshold.value < model.high:
+        ends.insert(1, model.pixel_threshold.value)
+        places.insert(1, 0.5)
+    return np.interp(values, ends, places).astype(np.float32)
+
+
+def blend(photo: NDArray[np.uint8], values: Pixels) -> NDArray[np.uint8]:
+    """Lay a heatmap over a photograph: the higher a value, the less of the photograph is left.
+
+    From 0.7 on, no less is left than 30 %.
+
+    Args:
+        photo: ``(H, W, 3)``.
+        values: ``(H, W)`` in [0, 1].
+    """
+    colours = _PALETTE[(values * 255).astype(np.uint8)]
+    weights = np.minimum(values, _OPACITY)[..., None]
+    mixed: NDArray[np.uint8] = (photo + weights * (colours - photo)).round().astype(np.uint8)
+    return mixed
+
+
+def _members(folder: Path, out: Path) -> list[tuple[Path, str]]:
+    """Images below a folder, each with the name that its place in the folder gives it."""
+    inside, results = folder.resolve(), out.resolve()
+    members = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in parts) or not _is_image(path):
+            continue
+        place = path.resolve()
+        if place.is_relative_to(inside) and not place.is_relative_to(results):
+            members.append((path, "_".join((*parts[:-1], path.stem))))
+    return members
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, or the name with the lowest free number; case does not tell files apart."""
+    wanted, number = name, 1
+    while wanted.lower() in taken:
+        number += 1
+        wanted = f"{name}-{number}"
+    taken.add(wanted.lower())
+    return wanted
+
+
+def _load(found: Found, size: int) -> _Loaded | Skipped:
+    try:
+        str(found.path).encode()
+        if not found.path.is_file():
+            raise DataError(found.path, "is no file", "name images or folders")
+        image = read_image(found.path)
+    except UnicodeEncodeError:
+        return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
+    except AutosearchError as error:
+        return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
+    photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    return _Loaded(np.ascontiguousarray(photo), resize(image, size))
+
+
+def _write(
+    model: ExportedModel,
+    found: Found,
+    loaded: _Loaded,
+    values: Pixels,
+    score: float,
+    seconds: float,
+    out: Path,
+) -> Prediction:
+    height, width = loaded.photo.shape[:2]
+    enlarged = np.asarray(
+        Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
+    )
+    mask = decide(enlarged, model.pixel_threshold)
+    suffix = ".jpg" if max(width, height) <= _LONGEST_JPEG else ".png"
+    heatmap, drawn = f"{HEATMAPS}/{found.name}{suffix}", f"{MASKS}/{found.name}.png"
+    _save(out / heatmap, blend(loaded.photo, shade(enlarged, model)))
+    _save(out / drawn, mask.astype(np.uint8) * np.uint8(255))
+    return Prediction(
+        path=str(found.path),
+        score=score,
+        anomalous=bool(decide(score, model.image_threshold)),
+        threshold=model.image_threshold.value,
+        anomalous_pixels=int(mask.sum()),
+        seconds=round(seconds, 6),
+        heatmap=heatmap,
+        mask=drawn,
+    )
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    kind = "JPEG" if path.suffix == ".jpg" else "PNG"
+    picture = Image.fromarray(pixels)
+    publish(path, lambda temporary: picture.save(temporary, kind, quality=90))

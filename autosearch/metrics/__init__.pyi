@@ -1,0 +1,28 @@
+from . import (
+    bootstrap as bootstrap,
+    pareto as pareto,
+)
+from .bootstrap import (
+    LEVEL as LEVEL,
+)
+from .correlation import (
+    RankCorrelation as RankCorrelation,
+    rank_correlation as rank_correlation,
+)
+from .ranking import (
+    Ranking as Ranking,
+    auroc as auroc,
+    average_precision as average_precision,
+    image_scores as image_scores,
+    mean_image_iou as mean_image_iou,
+)
+from .thresholds import (
+    Rule as Rule,
+    Threshold as Threshold,
+    choose_threshold as choose_threshold,
+    decide as decide,
+)
+from .truth import (
+    Floats as Floats,
+    Truth as Truth,
+)

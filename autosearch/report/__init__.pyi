@@ -1,0 +1,9 @@
+from .dashboard import (
+    serve as serve,
+)
+from .info import (
+    study_info as study_info,
+)
+from .page import (
+    write_report as write_report,
+)

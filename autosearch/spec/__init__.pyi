@@ -1,0 +1,25 @@
+from .reading import (
+    dataset_spec as dataset_spec,
+    load_spec as load_spec,
+    parse_spec as parse_spec,
+    study_name as study_name,
+)
+from .sections import (
+    ArchitectureSpec as ArchitectureSpec,
+    DatasetSpec as DatasetSpec,
+    LabelledSpec as LabelledSpec,
+    PrunerSpec as PrunerSpec,
+    ResourceSpec as ResourceSpec,
+    SamplerSpec as SamplerSpec,
+    StudySpec as StudySpec,
+    SyntheticSpec as SyntheticSpec,
+)
+from .space import (
+    Parameter as Parameter,
+    Params as Params,
+    Space as Space,
+    Value as Value,
+    choice as choice,
+    integer as integer,
+    number as number,
+)

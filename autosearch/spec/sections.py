@@ -1,0 +1,226 @@
+"""YAML to a validated, frozen `StudySpec`; command-line overrides; a hash of what it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from autosearch.spec.constraint import Constraint
+from autosearch.spec.space import Space
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# How a searched architecture was found may change, and its weights are told apart by their hashes.
+_NOT_IDENTITY: Any = {
+    "weights": True,
+    "study": True,
+    "trial": True,
+    "architecture": {"hashes", "weights", "seed"},
+}
+
+
+def seconds(value: object) -> object:
+    """Read ``90``, ``"90s"``, ``"15m"``, ``"2h"`` or ``"1d"`` as seconds; leave the rest alone."""
+    if isinstance(value, str) and (found := re.fullmatch(r"([\d.]+)\s*([smhd]?)", value.strip())):
+        return float(found[1]) * _UNITS[found[2] or "s"]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=1e9, allow_inf_nan=False)]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+"""As it was written; `autosearch.files.user_path` makes a path of it."""
+
+
+class Section(BaseModel):
+    """One mapping of a spec: every key is known, and nothing changes after validation.
+
+    Text is no number and true is not 1, as in YAML.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StudySection(Section):
+    """What is run, how often, and from which seed."""
+
+    name: str = Field(pattern=rf"^{NAME.pattern}$")
+    runner: str
+    seed: int = Field(0, ge=0, lt=2**32)
+    trials: int = Field(100, ge=1, le=1_000_000)
+    timeout: Duration | None = None
+    trial_timeout: Duration | None = None
+    retries: int = Field(2, ge=0, le=100)
+
+
+class SamplerSpec(Section):
+    """Who proposes configurations; options left null keep the sampler's own default."""
+
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
+    multivariate: bool = True
+    constant_liar: bool = True
+    group: bool | None = None
+    startup_trials: int = Field(10, ge=1, le=1_000_000)
+    ei_candidates: int = Field(24, ge=1, le=100_000)
+    population_size: int = Field(50, ge=2, le=100_000)
+
+
+class PrunerSpec(Section):
+    """When to stop a trial that reports while it trains; fractions are of its training.
+
+    ``auto`` halves with one objective, and with several stops what even an optimistic guess finds
+    dominated.
+    """
+
+    name: Literal["auto", "none"] = "auto"
+    first_rung: float = Field(0.1, gt=0, lt=1)
+    reduction_factor: int = Field(3, ge=2, le=10)
+    startup_trials: int = Field(5, ge=1)
+
+
+class SyntheticSpec(Section):
+    """Anomalies made from the normal validation images, beside real ones or instead of them.
+
+    ``textures`` is what ``perlin`` blends in: ``self``, ``procedural``, or a folder of images.
+    """
+
+    kind: Literal["perlin", "cutpaste"] = "perlin"
+    per_image: int = Field(1, ge=1, le=100)
+    textures: PathText = "self"
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class ValidationSpec(Section):
+    """What drives the search: real anomalies of every type, normal images, synthetic anomalies."""
+
+    real_per_type: int = Field(1, ge=0)
+    normal: int | None = Field(None, ge=1)
+    synthetic: SyntheticSpec | None = None
+
+
+class LabelledSpec(Section):
+    """Shares of every type's anomalous images for training and for validation; test has the rest.
+
+    Defaults are Synth4Seg's.
+    """
+
+    train: float = Field(0.48, gt=0, lt=1)
+    val: float = Field(0.28, gt=0, lt=1)
+
+
+class DatasetSpec(Section):
+    """Which images to search on, and how they are split and resized."""
+
+    name: str = "demo"
+    root: PathText | None = None
+    category: str = "brick"
+    validation: ValidationSpec = ValidationSpec()
+    labelled: LabelledSpec | None = None
+    test_skip: int | None = Field(None, ge=0)
+    image_size: int = Field(224, ge=32, le=2048)
+    mask_rule: Literal["nearest", "any"] = "nearest"
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class ArchitectureSpec(Section):
+    """What the trial of another study was made from; looked up, not written by hand.
+
+    ``params`` are its canonical parameters, ``hashes`` those of the study's weights by model name,
+    ``weights`` and ``seed`` what they were asked for with.
+    """
+
+    runner: str
+    params: dict[str, bool | int | float | str | None]
+    hashes: dict[str, str]
+    weights: str
+    seed: int
+
+
+class BackboneSpec(Section):
+    """Where features come from, and which weights they use.
+
+    A runner that trains on top of a backbone may take the one that ``trial`` of another ``study``,
+    a folder, found. Then ``weights: auto`` stands for what that study was given.
+    """
+
+    supernet: Literal["ofa_mobilenetv3"] = "ofa_mobilenetv3"
+    weights: PathText = "auto"
+    count_kernel_transform: bool = False
+    study: PathText | None = None
+    trial: int | None = Field(None, ge=0)
+    architecture: ArchitectureSpec | None = None
+
+
+class SynthesisSpec(Section):
+    """What anomalies are made from in training; ``textures`` is a folder of images."""
+
+    textures: PathText | None = None
+
+
+class MemorySpec(Section):
+    """Who finds nearest neighbours."""
+
+    backend: Literal["auto", "torch", "faiss-cpu", "faiss-gpu"] = "auto"
+
+
+class ResourceSpec(Section):
+    """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are."""
+
+    cpu: float = Field(1, gt=0, allow_inf_nan=False)
+    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+
+class StudySpec(Section):
+    """A whole study: what to search, on which data, with which budget.
+
+    ``start`` lists configurations of the first trials, such as one that is known to work;
+    parameters that they leave out are drawn as always.
+    """
+
+    study: StudySection
+    space: dict[str, Any]
+    start: list[dict[str, Any]] = []
+    objectives: list[str] = Field(min_length=1)
+    measures: list[str] = []
+    constraints: list[str] = []
+    sampler: SamplerSpec = SamplerSpec()
+    pruner: PrunerSpec = PrunerSpec()
+    dataset: DatasetSpec = DatasetSpec()
+    backbone: BackboneSpec = BackboneSpec()
+    synthesis: SynthesisSpec = SynthesisSpec()
+    memory: MemorySpec = MemorySpec()
+    resources: ResourceSpec = ResourceSpec()
+
+    @property
+    def parsed_space(self) -> Space:
+        """The search space as parameters."""
+        return Space.parse(self.space)
+
+    @property
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints as bounds."""
+        return tuple(Constraint.parse(text) for text in self.constraints)
+
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share to add trials to one study, apart from data and weights."""
+        return {
+            "runner": self.study.runner,
+            "objectives": self.objectives,
+            "constraints": [str(constraint) for constraint in self.parsed_constraints],
+            "space": self.parsed_space.to_plain(),
+            "backbone": self.backbone.model_dump(exclude=_NOT_IDENTITY, exclude_none=True),
+        }
+
+    def content_hash(self) -> str:
+        """SHA-256 of `identity`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The resolved spec as YAML that `load_spec` reads back to an equal spec."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,22 @@
+from .database import (
+    VARIABLE as VARIABLE,
+    Database as Database,
+)
+from .folder import (
+    TEST as TEST,
+    StudyFolder as StudyFolder,
+)
+from .journal import (
+    Journal as Journal,
+)
+from .log import (
+    Note as Note,
+    StudyLog as StudyLog,
+    silent as silent,
+)
+from .optuna_study import (
+    StoredTrials as StoredTrials,
+    attributes_of as attributes_of,
+    open_study as open_study,
+    record_of as record_of,
+)

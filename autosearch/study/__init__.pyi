@@ -1,0 +1,38 @@
+from .correlation import (
+    compare as compare,
+)
+from .driver import (
+    StudyDriver as StudyDriver,
+)
+from .evaluation import (
+    TrialEvaluator as TrialEvaluator,
+    build as build,
+    evaluate_safely as evaluate_safely,
+)
+from .final import (
+    FinalEvaluator as FinalEvaluator,
+)
+from .inputs import (
+    Inputs as Inputs,
+    load_inputs as load_inputs,
+    rebuild as rebuild,
+    reopen as reopen,
+    threads_of as threads_of,
+)
+from .leases import (
+    LEASE_SECONDS as LEASE_SECONDS,
+)
+from .sampling import (
+    ReproducibleSampler as ReproducibleSampler,
+)
+from .session import (
+    Executor as Executor,
+    new_folder as new_folder,
+    open_driver as open_driver,
+    run as run,
+)
+from .summary import (
+    counts as counts,
+    front as front,
+    front_csv as front_csv,
+)

@@ -1,0 +1,105 @@
+"""Which trials are not worth finishing, judged by what they report while they train.
+
+With one objective, asynchronous successive halving (Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020) as Optuna implements it. With several, a trial is stopped when
+even an optimistic guess at its final values is dominated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import optuna
+
+from autosearch.contracts import Progress
+from autosearch.metrics import pareto
+from autosearch.spec import PrunerSpec
+
+STEPS = 100
+"""Fractions of a training are told to Optuna in hundredths."""
+
+Curve = Sequence[tuple[float, Mapping[str, float]]]
+"""Fraction done and objective values, in the order in which they were reported."""
+
+
+class EarlyStopping:
+    """Judges trials of one study.
+
+    Args:
+        spec: Whether and when to stop.
+        directions: Objective name to ``minimize`` or ``maximize``.
+    """
+
+    def __init__(self, spec: PrunerSpec, directions: Mapping[str, str]) -> None:
+        self._spec, self._directions = spec, dict(directions)
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """What Optuna asks about trials with one objective."""
+        if self._spec.name == "none" or len(self._directions) > 1:
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, round(STEPS * self._spec.first_rung)),
+            reduction_factor=self._spec.reduction_factor,
+        )
+
+    def halved(self, trial: optuna.Trial, progress: Progress, complete: int) -> str | None:
+        """Tell Optuna of a single objective's value; a reason if the trial should stop.
+
+        Args:
+            trial: The trial.
+            progress: What it reports.
+            complete: Number of complete trials; the first few are left alone.
+        """
+        ((name, value),) = progress.values.items()
+        trial.report(value, round(STEPS * progress.fraction))
+        # Asked in any case, for the answer enters into what later trials are compared with.
+        if not trial.should_prune() or complete < self._spec.startup_trials:
+            return None
+        return f"{name} {value:.4g} after {progress.fraction:.0%}: not among the best so far"
+
+    def hopeless(
+        self,
+        curve: Curve,
+        finished: Iterable[tuple[Curve, Mapping[str, float]]],
+        front: Sequence[Mapping[str, float]],
+    ) -> str | None:
+        """Reason to stop a trial with several objectives.
+
+        What counts at any time is the best so far, since few validation images make for curves
+        that go up and down. The optimistic guess adds to each objective the largest gain that any
+        complete trial has made from the same part of its training on.
+
+        Args:
+            curve: What the trial has reported so far.
+            finished: Curve and final values of complete trials that reported any.
+            front: Objective values of the front.
+        """
+        fraction = curve[-1][0]
+        if self._spec.name == "none" or fraction < self._spec.first_rung:
+            return None
+        known = [
+            (at, self._best([*other, (1.0, final)], 1.0))
+            for other, final in finished
+            if (at := self._best(other, fraction))
+        ]
+        if len(known) < self._spec.startup_trials:
+            return None
+        now, guess = self._best(curve, fraction), []
+        for name, direction in self._directions.items():
+            better = max if direction == "maximize" else min
+            guess.append(now[name] + better(best[name] - at[name] for at, best in known))
+        rows = [[values[name] for name in self._directions] for values in front]
+        if 0 in pareto.front([guess, *rows], list(self._directions.values())):
+            return None
+        shown = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._directions, guess, strict=True))
+        return f"dominated after {fraction:.0%} even if it gained as much as any: {shown}"
+
+    def _best(self, curve: Curve, fraction: float) -> dict[str, float]:
+        """Best values reported at or before a fraction, each by itself; empty without any."""
+        reported = [values for at, values in curve if at <= fraction + 1e-9]
+        best = {"maximize": max, "minimize": min}
+        return {
+            name: best[direction](values[name] for values in reported)
+            for name, direction in self._directions.items()
+            if reported
+        }

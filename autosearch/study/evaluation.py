@@ -1,0 +1,266 @@
+"""One trial, from parameters to objective values and artifacts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from types import FrameType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autosearch.contracts import (
+    Assignment,
+    Detector,
+    Moment,
+    Objective,
+    Outcome,
+    Progress,
+    Runner,
+    Scored,
+    Status,
+    TrialContext,
+    registry,
+    shared_tensor,
+)
+from autosearch.data import SYNTHETIC, ImageSet, SearchData, contact_sheet
+from autosearch.errors import Infeasible, TrialTimeout
+from autosearch.metrics import Ranking, Truth
+from autosearch.spec import Params, StudySpec
+
+MAPS = "maps.jpg"
+"""Artifact with the anomaly maps of a few validation images."""
+
+
+class TrialEvaluator:
+    """Evaluates configurations of one study. Pickles, so that it travels to workers once.
+
+    Args:
+        spec: The study.
+        runner: Its runner, weights loaded.
+        data: Train and validation images.
+    """
+
+    def __init__(self, spec: StudySpec, runner: Runner, data: SearchData) -> None:
+        self.spec, self._runner, self._data = spec, runner, data
+        self._truth = Truth.from_masks(data.val.masks, data.val.types)
+        self._parts = _parts(data.val)
+
+    def __call__(self, assignment: Assignment) -> Outcome:
+        """Evaluate without a pause; see `steps`."""
+        return next(step for step in self.steps(assignment) if isinstance(step, Outcome))
+
+    def steps(self, assignment: Assignment) -> Iterator[Progress | Outcome]:
+        """Fit on train, score validation, measure.
+
+        A configuration that breaks a constraint on the network alone is not fitted.
+
+        Yields:
+            How the trial stands in each pause of its training, unless nothing prunes; then its
+            outcome.
+        """
+        seconds: dict[str, float] = {}
+        measured: dict[str, float] = {}
+        with _timed(seconds, "build"):
+            detector = build(
+                self.spec, self._runner, assignment.canonical, assignment.seed, self._data.val
+            )
+            self._measure("build", detector, None, measured)
+        violations = self._violations(measured)
+        if any(violation > 0 for violation in violations.values()):
+            yield _broken(measured, violations, seconds)
+            return
+        training = detector.fit_in_steps(self._data.train)
+        while True:
+            with _timed(seconds, "fit"):
+                fraction = next(training, None)
+            if fraction is None:
+                break
+            if self.spec.pruner.name == "none":
+                continue
+            with _timed(seconds, "report"):
+                progress = Progress(fraction, self._standing(detector, measured, seconds))
+            yield progress
+        self._measure("fit", detector, None, measured)
+        with _timed(seconds, "score"):
+            maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+        scored = Scored(maps, self._truth, seconds)
+        with _timed(seconds, "measure"):
+            self._measure("score", detector, scored, measured)
+        violations = self._violations(measured)
+        if any(violation > 0 for violation in violations.values()):
+            yield _broken(measured, violations, seconds)
+            return
+        for name, (indices, truth) in self._parts.items():
+            measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
+        values = {name: measured.pop(name) for name in self.spec.objectives}
+        artifacts = {MAPS: contact_sheet(self._data.val, maps), **detector.artifacts()}
+        yield Outcome(
+            Status.COMPLETE,
+            values,
+            measured,
+            violations,
+            seconds,
+            artifacts=artifacts,
+            threads=torch.get_num_threads(),
+        )
+
+    @cached_property
+    def _objectives(self) -> list[Objective]:
+        known = registry.objectives()
+        named = [*self.spec.objectives, *self.spec.measures]
+        named += [constraint.name for constraint in self.spec.parsed_constraints]
+        named += [name for name, objective in known.items() if objective.default]
+        return [known[name] for name in dict.fromkeys(named)]
+
+    def _standing(
+        self, detector: Detector, measured: Mapping[str, float], seconds: dict[str, float]
+    ) -> dict[str, float]:
+        """The study's objectives in the middle of a training."""
+        maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+        scored = Scored(maps, self._truth, seconds)
+        known = {objective.name: objective for objective in self._objectives}
+        return {
+            name: measured[name] if name in measured else known[name].measure(detector, scored)
+            for name in self.spec.objectives
+        }
+
+    def _measure(
+        self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
+    ) -> None:
+        for objective in self._objectives:
+            if objective.moment == moment:
+                out[objective.name] = objective.measure(detector, scored)
+
+    def _violations(self, measured: dict[str, float]) -> dict[str, float]:
+        return {
+            str(constraint): constraint.violation(measured[constraint.name])
+            for constraint in self.spec.parsed_constraints
+            if constraint.name in measured
+        }
+
+
+def _parts(val: ImageSet) -> dict[str, tuple[NDArray[np.intp], Truth]]:
+    """Where validation holds real and synthetic anomalies, either kind with all normal images.
+
+    So that a reader can ask whether one kind ranks trials as the other does.
+    """
+    synthetic = np.array([kind.startswith(SYNTHETIC) for kind in val.types])
+    if synthetic.sum() in (0, val.labels.sum()):
+        return {}
+    chosen = {"rwap_real": ~synthetic, "rwap_synthetic": synthetic | ~val.labels}
+    parts = {}
+    for name, mask in chosen.items():
+        indices = np.flatnonzero(mask)
+        truth = Truth.from_masks(val.masks[indices], [val.types[i] for i in indices])
+        if truth.gap is None:
+            parts[name] = (indices, truth)
+    return parts
+
+
+def build(
+    spec: StudySpec, runner: Runner, canonical: Params, seed: int, validation: ImageSet
+) -> Detector:
+    """Make the detector of a trial, the same every time.
+
+    Args:
+        spec: The study.
+        runner: Its runner, weights loaded.
+        canonical: The trial's canonical configuration.
+        seed: The trial's seed, `autosearch.contracts.trials.trial_seed`.
+        validation: The split that training may select on.
+    """
+    wanted = spec.resources.gpu != 0
+    device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    context = TrialContext(seed, device, spec.dataset.image_size, validation)
+    return runner.build(canonical, context)
+
+
+def evaluate_safely(
+    evaluator: TrialEvaluator, assignment: Assignment, timeout: float | None = None
+) -> Iterator[Progress | Outcome]:
+    """Evaluate, turning every error of the trial into a failed outcome with its traceback.
+
+    Args:
+        evaluator: What evaluates.
+        assignment: What to evaluate.
+        timeout: Seconds after which the trial fails. Only the main thread of a process can be
+            interrupted; elsewhere the limit is not kept.
+
+    Yields:
+        What `TrialEvaluator.steps` yields; the last is an outcome, whatever happens.
+    """
+    start = time.monotonic()
+    steps = evaluator.steps(assignment)
+    while True:
+        left = None if timeout is None else max(1e-3, timeout - (time.monotonic() - start))
+        step = _next_safely(steps, left, start, timeout)
+        yield step
+        if isinstance(step, Outcome):
+            return
+
+
+def _next_safely(
+    steps: Iterator[Progress | Outcome], left: float | None, start: float, timeout: float | None
+) -> Progress | Outcome:
+    try:
+        with _time_limit(left):
+            return next(steps)
+    except TrialTimeout:
+        reason = f"ran longer than its limit of {timeout:g} s"
+        trace: str | None = None
+    except Infeasible as error:
+        violations = {"feasible": 1.0}
+        return Outcome(Status.INFEASIBLE, violations=violations, reason=str(error))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = traceback.format_exc()
+    elapsed = {"until_failure": time.monotonic() - start}
+    return Outcome(Status.FAILED, seconds=elapsed, reason=reason, traceback=trace)
+
+
+def _broken(
+    measured: dict[str, float], violations: dict[str, float], seconds: dict[str, float]
+) -> Outcome:
+    worst = next(name for name, violation in violations.items() if violation > 0)
+    value = measured[worst.split()[0]]
+    reason = f"breaks {worst}: {value:.4g}"
+    return Outcome(
+        Status.INFEASIBLE,
+        measured=measured,
+        violations=violations,
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = round(seconds.get(part, 0.0) + time.perf_counter() - start, 6)
+
+
+@contextmanager
+def _time_limit(limit: float | None) -> Iterator[None]:
+    if limit is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise TrialTimeout
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

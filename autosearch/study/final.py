@@ -1,0 +1,325 @@
+"""What a trial reaches on the test split, with thresholds from validation and intervals.
+
+Nothing that selects reads any of this. The figures of a trial are one JSON object:
+
+- ``trial``, ``same_as`` (the trial with the same canonical configuration that was evaluated),
+  ``evaluated`` (time), ``seconds`` (by part), ``autosearch``, ``packages`` (versions);
+- ``data``: ``sha256``, ``counts`` by type and number of ``images`` of the test split;
+- ``thresholds``: ``pixel`` and ``image``, each as `Threshold.to_plain` says;
+- ``metrics``: the names of `METRICS` to values, None where undefined;
+- ``intervals``: the same names to ``[low, high]``, None where there is none;
+- ``types``: anomaly type to ``images``, ``metrics`` and ``intervals``, of that type's images and
+  all normal ones;
+- ``bootstrap``: ``resamples``, ``level``, ``seed``, and what was drawn: ``unit``;
+- ``validation``: ``metrics`` of the validation split; ``stored``, what the search recorded;
+  ``largest_difference`` between both; ``reproduced``, whether it is at most `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.contracts import (
+    HALF,
+    Detector,
+    Scored,
+    TrialRecord,
+    derived_seed,
+    registry,
+    shared_tensor,
+)
+from autosearch.data import NORMAL, ImageSet
+from autosearch.metrics import (
+    Floats,
+    Ranking,
+    Threshold,
+    Truth,
+    auroc,
+    bootstrap,
+    choose_threshold,
+    decide,
+    image_scores,
+)
+from autosearch.study.inputs import Inputs, rebuild, threads_of
+
+METRICS = {
+    "rwap": "region-weighted average precision over pixels",
+    "ap": "average precision over pixels",
+    "pixel_auroc": "area under the ROC over pixels",
+    "aupro": "area under the per-region overlap up to 30 % false positives",
+    "image_auroc": "area under the ROC over images, scored by their highest pixel",
+    "pixel_f1_at_val": "F1 over pixels at the threshold chosen on validation",
+    "pixel_iou_at_val": "intersection over union of pixels at that threshold",
+    "iou_half": "the same where a probability is at least 0.5; none of other scores",
+    "pixel_f1_best": "F1 over pixels at the split's own best threshold: what no user can know",
+    "image_f1_at_val": "F1 over images at the threshold chosen on validation",
+    "image_tpr_at_val": "share of anomalous images found at that threshold",
+    "image_fpr_at_val": "share of normal images that raise an alarm at that threshold",
+}
+"""Figures of a split, all in [0, 1]; all but the last are better the higher they are."""
+
+TOLERANCE = 1e-4
+"""Largest difference to the search's figures that rounding on another machine may explain."""
+
+Maps = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some images of the test split, their truth, and how often resamples hold them."""
+
+    indices: NDArray[np.intp]
+    types: tuple[str, ...]
+    truth: Truth
+    copies: NDArray[np.int64] | None
+
+    @classmethod
+    def of(
+        cls, images: ImageSet, copies: NDArray[np.int64], kept: frozenset[str] | None = None
+    ) -> _Part:
+        chosen = [i for i, kind in enumerate(images.types) if kept is None or kind in kept]
+        indices = np.array(chosen, dtype=np.intp)
+        types = tuple(images.types[i] for i in chosen)
+        groups = tuple(images.groups[i] for i in chosen)
+        varies = bootstrap.can_vary(types, groups, NORMAL)
+        truth = Truth.from_masks(images.masks[indices], types)
+        return cls(indices, types, truth, copies[:, indices] if varies else None)
+
+
+class FinalEvaluator:
+    """Evaluates scored trials of one study on its test split.
+
+    All trials meet the same resamples, so that intervals of two can be compared.
+
+    Args:
+        inputs: What the study was made from.
+        test: The test split.
+        info: What `load_test_set` says of it.
+        resamples: Number of bootstrap resamples.
+    """
+
+    def __init__(
+        self, inputs: Inputs, test: ImageSet, info: Mapping[str, object], resamples: int
+    ) -> None:
+        self._inputs, self._test = inputs, test
+        self._val_truth = Truth.from_masks(inputs.data.val.masks, inputs.data.val.types)
+        seed = derived_seed(inputs.spec.study.seed, "bootstrap")
+        copies = bootstrap.draw_copies(test.types, test.groups, resamples, seed)
+        self._whole = _Part.of(test, copies)
+        anomalies = sorted(set(test.types) - {NORMAL})
+        self._parts = {
+            kind: _Part.of(test, copies, frozenset({kind, NORMAL})) for kind in anomalies
+        }
+        grouped = len(set(test.groups)) < len(test)
+        meta = inputs.meta()
+        self._common = {
+            "autosearch": meta["autosearch"],
+            "packages": meta["packages"],
+            "data": {**info, "images": len(test)},
+            "bootstrap": {
+                "resamples": resamples,
+                "level": bootstrap.LEVEL,
+                "seed": seed,
+                "unit": "groups, within their types" if grouped else "images, within their types",
+            },
+        }
+
+    def __call__(
+        self, record: TrialRecord, stage: Callable[[str], None] = lambda name: None
+    ) -> dict[str, Any]:
+        """Fit as the search did, choose thresholds on validation, score the test split.
+
+        Args:
+            record: A complete or cached trial.
+            stage: Told what is being done: ``fit``, ``validation``, ``test``, ``intervals``.
+
+        Raises:
+            StudyError: The trial has no values.
+        """
+        clock = _Clock(stage)
+        clock.start("fit")
+        data = self._inputs.data
+        detector = rebuild(self._inputs, record)
+        with threads_of(record):
+            detector.fit(data.train)
+        clock.start("validation")
+        val_maps = detector.anomaly_maps(shared_tensor(data.val.pixels)).numpy()
+        decisions = _Decisions(
+            choose_threshold(val_maps.ravel(), data.val.masks.ravel()),
+            choose_threshold(image_scores(val_maps), self._val_truth.labels),
+            self._inputs.runner.probabilities,
+        )
+        validation = _Figures(val_maps, self._val_truth, decisions).metrics()
+        clock.start("test")
+        maps = detector.anomaly_maps(shared_tensor(self._test.pixels)).numpy()
+        clock.start("intervals")
+        figures = _figures(maps, self._whole, decisions)
+        types = {
+            kind: {
+                "images": int(part.truth.labels.sum()),
+                **_figures(maps[part.indices], part, decisions),
+            }
+            for kind, part in self._parts.items()
+        }
+        clock.stop()
+        return {
+            "trial": record.number,
+            "same_as": None,
+            "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": clock.seconds,
+            **self._common,
+            "thresholds": {
+                "pixel": decisions.pixel.to_plain(),
+                "image": decisions.image.to_plain(),
+            },
+            **figures,
+            "types": types,
+            "validation": {
+                "metrics": _plain(validation),
+                **self._compare(detector, record, val_maps),
+            },
+        }
+
+    def _compare(
+        self, detector: Detector, record: TrialRecord, maps: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        """Hold what the detector reaches on validation against what the search recorded of it."""
+        scored = Scored(maps, self._val_truth, {})
+        recorded, known = {**record.measured, **record.values}, registry.objectives()
+        # A ratio of scores is the same every time; a latency is not.
+        stored = {
+            name: recorded[name]
+            for name, objective in known.items()
+            if name in recorded and objective.moment == "score" and not objective.unit
+        }
+        differences = [
+            abs(known[name].measure(detector, scored) - value) for name, value in stored.items()
+        ]
+        largest = max(differences, default=0.0)
+        return {
+            "stored": stored,
+            "largest_difference": largest,
+            "reproduced": largest <= TOLERANCE,
+        }
+
+
+class _Clock:
+    """Seconds of parts that follow each other."""
+
+    def __init__(self, stage: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._name, self._since = stage, "", 0.0
+
+    def start(self, name: str) -> None:
+        self.stop()
+        self._name, self._since = name, time.perf_counter()
+        self._stage(name)
+
+    def stop(self) -> None:
+        if self._name:
+            self.seconds[self._name] = round(time.perf_counter() - self._since, 3)
+
+
+@dataclass(frozen=True)
+class _Decisions:
+    """Thresholds chosen on validation, and whether one half is another that means something."""
+
+    pixel: Threshold
+    image: Threshold
+    probabilities: bool
+
+
+class _Figures:
+    """Metrics of one split or part of it, once exactly and once for every resample."""
+
+    def __init__(self, maps: Maps, truth: Truth, decisions: _Decisions) -> None:
+        self._maps, self._truth = maps, truth
+        self._scores = image_scores(maps)
+        called = decide(maps, decisions.pixel)
+        self._pixels = _confusions(called, truth.masks)
+        self._halves = None
+        if decisions.probabilities:
+            self._halves = _confusions(maps >= HALF, truth.masks)
+        alarms = decide(self._scores, decisions.image)
+        self._images = _confusions(alarms[:, None], truth.labels[:, None])
+
+    def metrics(self) -> dict[str, float]:
+        """Exact values by the names of `METRICS`, NaN where undefined."""
+        ranking = Ranking.from_maps(self._maps, self._truth)
+        every = np.ones((1, len(self._maps)), dtype=np.int64)
+        return {
+            "rwap": ranking.rwap(),
+            "ap": ranking.ap(),
+            "pixel_auroc": ranking.pixel_auroc(),
+            "aupro": ranking.aupro(),
+            "image_auroc": auroc(self._scores, self._truth.labels),
+            "pixel_f1_best": ranking.best_f1().f1,
+            **{name: float(value[0]) for name, value in self._decided(every).items()},
+        }
+
+    def resampled(self, types: Sequence[str], copies: NDArray[np.int64]) -> dict[str, Floats]:
+        """``(S,)`` values by the names of `METRICS` for ``(S, N)`` copies of the images."""
+        histograms = bootstrap.Histograms.of(self._maps, self._truth, types)
+        return {
+            **histograms.metrics(copies),
+            "image_auroc": bootstrap.image_auroc(self._scores, self._truth.labels, copies),
+            **self._decided(copies),
+        }
+
+    def _decided(self, copies: NDArray[np.int64]) -> dict[str, Floats]:
+        pixels, images = copies @ self._pixels, copies @ self._images
+        tp, fp, fn, tn = images.T
+        unknown = np.full(len(copies), np.nan)
+        return {
+            "pixel_f1_at_val": _f1(pixels),
+            "pixel_iou_at_val": _iou(pixels),
+            "iou_half": unknown if self._halves is None else _iou(copies @ self._halves),
+            "image_f1_at_val": _f1(images),
+            "image_tpr_at_val": _share(tp, tp + fn),
+            "image_fpr_at_val": _share(fp, fp + tn),
+        }
+
+
+def _figures(maps: Maps, part: _Part, decisions: _Decisions) -> dict[str, Any]:
+    """``metrics`` and ``intervals`` of a part of the test split."""
+    figures = _Figures(maps, part.truth, decisions)
+    intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(METRICS)
+    if part.copies is not None:
+        drawn = figures.resampled(part.types, part.copies)
+        intervals = {name: bootstrap.percentile_interval(drawn[name]) for name in METRICS}
+    return {"metrics": _plain(figures.metrics()), "intervals": intervals}
+
+
+def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """TP, FP, FN and TN of each image: two ``(N, …)`` to ``(N, 4)``."""
+    cells = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
+    return np.stack([cell.reshape(len(cell), -1).sum(axis=1) for cell in cells], axis=1)
+
+
+def _f1(counts: NDArray[np.int64]) -> Floats:
+    tp, fp, fn, _ = counts.T
+    return _share(2 * tp, 2 * tp + fp + fn)
+
+
+def _iou(counts: NDArray[np.int64]) -> Floats:
+    tp, fp, fn, _ = counts.T
+    return _share(tp, tp + fp + fn)
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
+    out = np.full(part.shape, np.nan)
+    share: Floats = np.divide(part, whole, out=out, where=whole > 0)
+    return share
+
+
+def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """In the order of `METRICS`, with None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(metrics[name]) else metrics[name] for name in METRICS}

@@ -1,0 +1,280 @@
+"""The wiring of one search: data, runner, study folder, driver, executor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autosearch import __version__
+from autosearch.contracts import (
+    SCORED,
+    Detector,
+    Objective,
+    Runner,
+    TrialRecord,
+    check_space,
+    registry,
+    trial_seed,
+)
+from autosearch.data import NORMAL, SearchData, load_search_data
+from autosearch.errors import ConfigError, DataError, StudyError
+from autosearch.files import user_path
+from autosearch.metrics import Truth
+from autosearch.spec import ArchitectureSpec, StudySpec
+from autosearch.storage import StudyFolder
+from autosearch.study.evaluation import build
+from autosearch.synthesis import FolderTextures, add_synthetic
+
+_PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a search needs besides its spec, loaded and checked.
+
+    Attributes:
+        spec: What to search, with absolute paths, and with the architecture that it builds upon.
+        objectives: By name, in the order of the spec.
+        runner: With its weights.
+        data: Train and validation.
+        textures: SHA-256 over the folder of textures, if the spec names one.
+    """
+
+    spec: StudySpec
+    objectives: Mapping[str, Objective]
+    runner: Runner
+    data: SearchData
+    textures: str | None = None
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Objective name to ``minimize`` or ``maximize``."""
+        return {name: objective.direction for name, objective in self.objectives.items()}
+
+    def guard(self) -> dict[str, Any]:
+        """What must stay the same for as long as a study lasts."""
+        hashes = {weights["name"]: weights["sha256"] for weights in self.runner.weights()}
+        guard = {"data": self.data.info["sha256"], "weights": hashes}
+        return guard if self.textures is None else guard | {"textures": self.textures}
+
+    def meta(self) -> dict[str, Any]:
+        """What a reader of the results must know to trust or repeat them."""
+        return {
+            "autosearch": __version__,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": self.spec.study.seed,
+            "spec_sha256": self.spec.content_hash(),
+            "data": self.data.info,
+            "weights": self.runner.weights(),
+            "textures": self.textures,
+            "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+            "python": platform.python_version(),
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+            },
+        }
+
+
+def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = None) -> Inputs:
+    """Load and check everything, so that nothing but a trial itself can fail later.
+
+    Args:
+        spec: What to search.
+        progress: Called with images read so far and images in all.
+
+    Raises:
+        AutosearchError: The first thing that is wrong, naming it and what is allowed.
+    """
+    spec = _absolute(spec)
+    objectives = registry.resolve_objectives(spec)
+    runner_class = registry.load_runner(spec.study.runner)
+    _check_read(spec, runner_class)
+    spec = _with_architecture(spec)
+    textures = _textures_sha256(spec)
+    check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
+    _check_probabilities(spec, runner_class)
+    runner = runner_class(spec)
+    data = load_search_data(spec.dataset, progress)
+    if runner.supervised:
+        _check_learnable(data)
+    else:
+        data = _without_anomalies(data)
+    data = add_synthetic(data, spec.dataset.validation.synthetic)
+    _check_scorable(data, spec)
+    return Inputs(spec, objectives, runner, data, textures)
+
+
+def reopen(folder: StudyFolder, progress: Callable[[int, int], None] | None = None) -> Inputs:
+    """Load what a study was made from, to go on with its trials after the search.
+
+    Args:
+        folder: The study's folder.
+        progress: Called with images read so far and images in all.
+
+    Raises:
+        StudyError: Data or weights have changed since; both hashes are shown.
+        AutosearchError: Anything that `load_inputs` finds wrong.
+    """
+    inputs = load_inputs(folder.load_spec(), progress)
+    meta, guard = folder.load_meta(), inputs.guard()
+    before = {
+        "data": meta.get("data", {}).get("sha256"),
+        "weights": {weights["name"]: weights["sha256"] for weights in meta.get("weights", ())},
+        "textures": meta.get("textures"),
+    }
+    for name, value in before.items():
+        now = guard.get(name)
+        if now != value:
+            raise StudyError(f"{folder.path}: other {name} now than then: {now}, {value}")
+    return inputs
+
+
+def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
+    """Make the detector of a scored trial as the search made it; it still has to be fitted.
+
+    Raises:
+        StudyError: The trial has no values, so nothing says that it can be built.
+    """
+    _check_scored(record)
+    seed = trial_seed(inputs.spec.study.seed, record.canonical)
+    return build(inputs.spec, inputs.runner, record.canonical, seed, inputs.data.val)
+
+
+@contextmanager
+def threads_of(record: TrialRecord) -> Iterator[None]:
+    """As many threads of torch as the trial had: with others, a training ends elsewhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(record.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _without_anomalies(data: SearchData) -> SearchData:
+    """The same with a train split of its normal images."""
+    train = data.train.select(~data.train.labels)
+    counts = data.info["counts"] | {"train": {NORMAL: len(train)}}  # type: ignore[operator]
+    return replace(data, train=train, info={**data.info, "counts": counts})
+
+
+def _check_probabilities(spec: StudySpec, runner: type[Runner]) -> None:
+    """Refuse to cut at one half maps whose scale is the detector's own."""
+    named = [("objectives", name) for name in spec.objectives]
+    named += [("measures", name) for name in spec.measures]
+    named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]
+    known = registry.objectives()
+    for key, name in named:
+        if known[name].probabilities and not runner.probabilities:
+            allowed = f"iou, since maps of {spec.study.runner} are no probabilities"
+            raise ConfigError(key, name, allowed)
+
+
+def _check_learnable(data: SearchData) -> None:
+    """Refuse a training split without a defect to a runner that learns from defects."""
+    if not data.train.masks.any():
+        found = f"{int(data.train.labels.sum())} anomalous training images, no defect on them"
+        raise ConfigError("dataset.labelled.train", found, "a larger share, to learn from some")
+
+
+def _check_scorable(data: SearchData, spec: StudySpec) -> None:
+    """Refuse a validation split on which every trial would fail, its metrics being undefined."""
+    gap = Truth.from_masks(data.val.masks, data.val.types).gap
+    if gap is None:
+        return
+    dataset = spec.dataset
+    first = data.val.paths[int(data.val.labels.argmax())]
+    size = f"at image_size {dataset.image_size} under mask_rule {dataset.mask_rule}"
+    remedy = "set dataset.mask_rule to any, raise dataset.image_size, or mend the masks"
+    raise DataError(first, f"{gap} {size} (validation)", remedy)
+
+
+def _with_architecture(spec: StudySpec) -> StudySpec:
+    """Look up what ``backbone.study`` and ``backbone.trial`` name; without them nothing changes.
+
+    Raises:
+        ConfigError: There is no such trial.
+        StudyError: There is no study, or its trial has no values.
+    """
+    backbone = spec.backbone
+    if backbone.study is None or backbone.trial is None:
+        return spec
+    folder = StudyFolder.open(user_path(backbone.study, "backbone.study").resolve())
+    records, other = folder.records(), folder.load_spec()
+    if backbone.trial >= len(records):
+        allowed = f"a trial of {folder.path}, which has {len(records)}, the first being 0"
+        raise ConfigError("backbone.trial", backbone.trial, allowed)
+    record = records[backbone.trial]
+    _check_scored(record, f"{folder.path}: ")
+    architecture = ArchitectureSpec(
+        runner=other.study.runner,
+        params=record.canonical,
+        hashes={w["name"]: w["sha256"] for w in folder.load_meta().get("weights", ())},
+        weights=other.backbone.weights,
+        seed=other.study.seed,
+    )
+    changed = {"study": str(folder.path), "architecture": architecture}
+    return spec.model_copy(update={"backbone": backbone.model_copy(update=changed)})
+
+
+def _check_scored(record: TrialRecord, where: str = "") -> None:
+    if record.status not in SCORED:
+        why = f": {record.reason}" if record.reason else ""
+        raise StudyError(f"{where}trial {record.number} is {record.status}{why}")
+
+
+def _check_read(spec: StudySpec, runner: type[Runner]) -> None:
+    """Refuse what a person may have set in good faith, but the runner makes no use of."""
+    optional = {
+        "backbone.study": spec.backbone.study,
+        "synthesis.textures": spec.synthesis.textures,
+    }
+    for key, value in optional.items():
+        if value is not None and key not in runner.reads:
+            raise ConfigError(key, value, f"null: {spec.study.runner} makes no use of it")
+
+
+def _textures_sha256(spec: StudySpec) -> str | None:
+    """Hash of the folder of textures; a folder on which every trial would fail is refused."""
+    folder = spec.synthesis.textures
+    if folder is None:
+        return None
+    try:
+        return FolderTextures(Path(folder)).sha256()
+    except DataError as error:
+        allowed = f"a folder of images, but it {error.problem}"
+        raise ConfigError("synthesis.textures", folder, allowed) from None
+
+
+def _absolute(spec: StudySpec) -> StudySpec:
+    """Make paths absolute and name a dataset with a root after its folder."""
+    if spec.synthesis.textures is not None:
+        given = user_path(spec.synthesis.textures, "synthesis.textures")
+        folder = str(given.resolve())
+        synthesis = spec.synthesis.model_copy(update={"textures": folder})
+        spec = spec.model_copy(update={"synthesis": synthesis})
+    dataset = spec.dataset
+    if dataset.root is None:
+        return spec
+    root = user_path(dataset.root, "dataset.root").resolve()
+    name = root.stem if dataset.name == "demo" else dataset.name
+    changed = dataset.model_copy(update={"root": str(root), "name": name})
+    return spec.model_copy(update={"dataset": changed})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

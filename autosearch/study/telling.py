@@ -1,0 +1,87 @@
+"""How a trial gets its final status: artifacts on disk, values in the study, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+
+from autosearch.contracts import Outcome, Status, TrialRecord, canonical_key
+from autosearch.storage import Note, StoredTrials, StudyFolder, attributes_of, record_of
+from autosearch.study.ledger import Ledger
+
+
+class Teller:
+    """Tells trials of one study.
+
+    Args:
+        folder: Where the study lives.
+        trials: The study's.
+        ledger: Is given every trial that is told.
+        note: Told what happens to trials, for a log.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, trials: StoredTrials, ledger: Ledger, note: Note
+    ) -> None:
+        self._folder, self._trials, self._ledger, self._note = folder, trials, ledger, note
+        self._asked: dict[int, float] = {}
+
+    def asked(self, number: int) -> None:
+        """Take note of when a trial was asked for."""
+        self._asked[number] = time.monotonic()
+
+    def keep(self, number: int, key: str, outcome: Outcome) -> TrialRecord:
+        """Store what came back, on disk first where the study is in a database."""
+        outbox = self._folder.outbox
+        if outbox:
+            outbox.put(number, key, outcome)
+        record = self.store(number, outcome)
+        if outbox:
+            outbox.remove(number)
+        return record
+
+    def store(self, number: int, outcome: Outcome) -> TrialRecord:
+        """Store an outcome, unless the trial is told."""
+        if (told := self._trials.frozen(number)).state.is_finished():
+            return self._ledger.remember(told)
+        self._folder.write_outcome(number, outcome)
+        return self._finish(number, outcome, attributes_of(outcome))
+
+    def cached(self, number: int, source: FrozenTrial) -> TrialRecord:
+        """Give a trial the values of its equal."""
+        original = record_of(source, self._ledger.objectives)
+        outcome = Outcome(
+            Status.CACHED, original.values, original.measured, dict(source.constraints),
+            threads=original.threads,
+        )  # fmt: skip
+        attributes = attributes_of(outcome) | {"cached_from": source.number}
+        return self._finish(number, outcome, attributes)
+
+    def tell_kept(self) -> None:
+        """Store what a run of this folder had found when it lost its database, or was killed."""
+        if (outbox := self._folder.outbox) is None:
+            return
+        for number, key, outcome in outbox.items():
+            if number < len(self._trials):
+                canonical = self._trials.frozen(number).user_attrs.get("canonical", {})
+                if canonical_key(canonical) == key:
+                    self.store(number, outcome)
+            outbox.remove(number)
+
+    def _finish(self, number: int, outcome: Outcome, attributes: Mapping[str, Any]) -> TrialRecord:
+        if (asked := self._asked.pop(number, None)) is not None:
+            attributes = {**attributes, "duration": round(time.monotonic() - asked, 6)}
+        # Others may have told it meanwhile, or we did and the database's answer was lost.
+        with suppress(UpdateFinishedTrialError):
+            self._trials.tell(number, outcome, self._ledger.objectives, attributes)
+        record = self._ledger.remember(self._trials.frozen(number))
+        level = logging.ERROR if record.status == Status.FAILED else logging.INFO
+        names = ("status", "values", "duration", "reason", "cached_from")
+        self._note("trial told", level, trial=number, **{n: getattr(record, n) for n in names})
+        return record
