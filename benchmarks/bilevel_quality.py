@@ -78,7 +78,7 @@ def search(given: argparse.Namespace, job: Job) -> Figures:
     )
     best = best_trial(folder, "iou_half")
     figures = evaluated(folder, best.number)["metrics"]
-    seconds = sum(record.seconds.get("fit", 0.0) for record in folder.records())
+    seconds = sum(record.seconds.get("fit", 0.0) for record in folder.trials.records())
     return {
         **{metric: figures[metric] for metric in METRICS},
         "val_iou_half": best.values["iou_half"],

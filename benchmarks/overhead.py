@@ -34,6 +34,7 @@ from autosearch.contracts import (
     Outcome,
     Runner,
     Status,
+    registry,
 )
 from autosearch.executors import make_executor
 from autosearch.spec import StudySpec, load_spec

@@ -137,7 +137,9 @@ def _spec(sampler: str, trials: int, workers: int) -> StudySpec:
         "backbone.weights": "random",
         "resources.gpu": 0,
     }
-    return load_spec(registry.find_space("autopatch"), [f"{key}={changed[key]}" for key in changed])
+    return load_spec(
+        registry.find_space("autopatch"), [f"{key}={changed[key]}" for key in changed]
+    )
 
 
 def _of(process: psutil.Process) -> dict[str, float]:

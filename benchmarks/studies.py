@@ -51,16 +51,16 @@ def run(results: Path, name: str, space: str, options: Sequence[str]) -> StudyFo
 
 def best_trial(folder: StudyFolder, objective: str) -> TrialRecord:
     """The trial with most of an objective on validation, the first of several."""
-    records = [record for record in folder.records() if record.status in SCORED]
+    records = [record for record in folder.trials.records() if record.status in SCORED]
     return max(records, key=lambda record: (record.values[objective], -record.number))
 
 
 def evaluated(folder: StudyFolder, number: int) -> Mapping[str, Any]:
     """Test figures of a trial as `evaluate` stores them, made unless they are there."""
-    if number not in folder.load_tests():
+    if number not in folder.files.load_tests():
         command = ["autosearch", "evaluate", str(folder.path), "--trial", str(number)]
         subprocess.run(command, check=True)
-    return folder.load_tests()[number]
+    return folder.files.load_tests()[number]
 
 
 @dataclass(frozen=True)

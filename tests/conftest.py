@@ -136,7 +136,7 @@ def _make_study(path: Path, trials: int, seed: int = 0, space: str = "autopatch"
     name = path.name if re.fullmatch(r"[\w.-]+", path.name) else "odd"
     spec = load_spec(find_space(space), [f"study.name={name}", f"study.trials={trials}"])
     folder = StudyFolder(path)
-    study = open_study(folder.storage(), {"gflops": "minimize", "rwap": "maximize"}, {})
+    study = open_study(folder.trials.storage(), {"gflops": "minimize", "rwap": "maximize"}, {})
     folder.write_spec(spec)
     weights = {
         "name": "ofa_mbv3_d234_e346_k357_w1.0",
@@ -151,14 +151,14 @@ def _make_study(path: Path, trials: int, seed: int = 0, space: str = "autopatch"
     meta = {"autosearch": "0.1.0", "written": "2026-01-01T00:00:00+00:00", "seed": seed}
     folder.write_meta({**meta, "data": data, "weights": [weights], "packages": {"torch": "2.14"}})
     study.add_trials([_trial(spec, number, seed) for number in range(trials)])
-    failed = [r for r in folder.records() if r.status == Status.FAILED][:3]
+    failed = [r for r in folder.trials.records() if r.status == Status.FAILED][:3]
     for record in failed:
         outcome = Outcome(Status.FAILED, traceback="Traceback (most recent call last): <script>")
-        folder.write_outcome(record.number, outcome)
-    for record in front(folder.records(), {"gflops": "minimize", "rwap": "maximize"}):
+        folder.files.write_outcome(record.number, outcome)
+    for record in front(folder.trials.records(), {"gflops": "minimize", "rwap": "maximize"}):
         picture = io.BytesIO()
         Image.new("RGB", (484, 328), (record.number % 256, 90, 120)).save(picture, "JPEG")
-        folder.write_outcome(
+        folder.files.write_outcome(
             record.number, Outcome(Status.COMPLETE, artifacts={"maps.jpg": picture.getvalue()})
         )
     return folder

@@ -63,8 +63,8 @@ class AtOnce:
 
 
 def records(path: Path) -> list[TrialRecord]:
-    return StudyFolder(path).records()
+    return StudyFolder(path).trials.records()
 
 
 def load_study(path: Path) -> optuna.Study:
-    return optuna.load_study(study_name=STUDY, storage=StudyFolder(path).storage())
+    return optuna.load_study(study_name=STUDY, storage=StudyFolder(path).trials.storage())

@@ -207,7 +207,7 @@ def finished(folder: StudyFolder) -> dict[int, TrialRecord]:
     if not folder.exists():
         assert not finals(folder)
         return {}
-    told = {r.number: r for r in folder.records() if r.status != Status.RUNNING}
+    told = {r.number: r for r in folder.trials.records() if r.status != Status.RUNNING}
     assert finals(folder) == dict.fromkeys(told, 1)
     return told
 
@@ -219,7 +219,7 @@ def check_kept(before: Mapping[int, TrialRecord], after: Mapping[int, TrialRecor
 
 def check_met(folder: StudyFolder, budget: int) -> list[TrialRecord]:
     """The budget is met exactly, by trials that are told once each."""
-    told = folder.records()
+    told = folder.trials.records()
     assert [record.number for record in told] == list(range(budget))
     assert finals(folder) == dict.fromkeys(range(budget), 1)
     return told
@@ -227,6 +227,6 @@ def check_met(folder: StudyFolder, budget: int) -> list[TrialRecord]:
 
 def attempts(folder: StudyFolder) -> dict[int, int]:
     """How often a trial was lost, where it ever was."""
-    study = optuna.load_study(study_name=STUDY, storage=folder.storage())
+    study = optuna.load_study(study_name=STUDY, storage=folder.trials.storage())
     found = {trial.number: trial.user_attrs.get("attempts", 0) for trial in study.get_trials()}
     return {number: lost for number, lost in found.items() if lost}

@@ -213,7 +213,7 @@ class TestStudies:
     def test_no_artifact_leads_out_of_its_trial(self, study: Path, name: str) -> None:
         before = sorted(study.parent.rglob("*"))
         with pytest.raises(StudyError, match="outside of the study's folder"):
-            StudyFolder(study).write_outcome(
+            StudyFolder(study).files.write_outcome(
                 0, Outcome(Status.COMPLETE, artifacts={name: b"content"})
             )
         assert sorted(study.parent.rglob("*")) == before
@@ -224,8 +224,8 @@ class TestStudies:
         before = sorted(outside.iterdir())
         folder = StudyFolder(study)
         for write in (
-            lambda: folder.write_outcome(1, Outcome(Status.FAILED, traceback="T")),
-            lambda: folder.write_test(1, {}),
+            lambda: folder.files.write_outcome(1, Outcome(Status.FAILED, traceback="T")),
+            lambda: folder.files.write_test(1, {}),
         ):
             with pytest.raises(StudyError, match="outside of the study's folder"):
                 write()
@@ -249,7 +249,7 @@ class TestJournalsWithABrokenEnd:
     def test_are_mended_when_the_study_goes_on(
         self, study: Path, monkeypatch: pytest.MonkeyPatch, case: str
     ) -> None:
-        before, path = StudyFolder(study).records(), study / "study.journal"
+        before, path = StudyFolder(study).trials.records(), study / "study.journal"
         whole = path.read_bytes()
         with path.open("ab") as file:
             file.write(TAILS[case])
@@ -260,7 +260,7 @@ class TestJournalsWithABrokenEnd:
             cli.main()
         assert not caught.value.code
         assert path.read_bytes().startswith(whole)
-        assert StudyFolder(study).records() == before and len(before) == 3
+        assert StudyFolder(study).trials.records() == before and len(before) == 3
 
     @settings(max_examples=60, deadline=None)
     @given(st.floats(0, 1), st.binary(max_size=40).filter(lambda tail: b"op_code" not in tail))
@@ -278,9 +278,9 @@ class TestJournalsWithABrokenEnd:
         shutil.copy(searched / "spec.yaml", folder.spec_path)
         folder.journal_path.write_bytes(kept + tail)
         try:
-            folder.storage(repair=True)
+            folder.trials.storage(repair=True)
         except StudyError as error:
             # Nothing can have been told where not even the first line is there.
             assert not lines and str(folder.journal_path) in str(error)
             return
-        assert sum(record.status in SCORED for record in folder.records()) == told
+        assert sum(record.status in SCORED for record in folder.trials.records()) == told

@@ -273,7 +273,7 @@ class TestStudy:
         assert meta["seed"] == 0 and meta["data"]["synthetic"] is True
         assert [weights["source"] for weights in meta["weights"]] == ["random"]
         assert StudyFolder(study).load_spec().study.trials == 3
-        for record in StudyFolder(study).records():
+        for record in StudyFolder(study).trials.records():
             sheet = study / "trials" / str(record.number) / "maps.jpg"
             assert sheet.read_bytes().startswith(b"\xff\xd8")
 
@@ -287,7 +287,7 @@ class TestStudy:
         assert shown["study"]["objectives"] == {"gflops": "minimize", "rwap": "maximize"}
         assert shown["study"]["budget"] == shown["study"]["finished"] == 3
 
-        records = {record.number: record for record in StudyFolder(study).records()}
+        records = {record.number: record for record in StudyFolder(study).trials.records()}
         points = {n: (r.values["gflops"], -r.values["rwap"]) for n, r in records.items()}
         best = [
             n for n, p in points.items()
@@ -316,7 +316,7 @@ class TestStudy:
 
     def test_one_trial(self, autosearch: Command, study: Path) -> None:
         code, out, _ = autosearch("show", study, "--trial", "0")
-        values = StudyFolder(study).records()[0].values
+        values = StudyFolder(study).trials.records()[0].values
         assert code == 0 and "complete" in out
         assert f"{values['rwap']:.4f}" in out and "stage4.patch_size" in out
         assert "maps.jpg" in out and "curves.json" not in out
@@ -327,9 +327,9 @@ class TestStudy:
         assert f"file {path}" in autosearch("show", copy, "--trial", "0").out.replace("\n", "")
 
     def test_resume_adds_trials(self, autosearch: Command, copy: Path) -> None:
-        before = StudyFolder(copy).records()
+        before = StudyFolder(copy).trials.records()
         code, out, _ = autosearch("resume", copy, "--trials", "4", "--executor", "local")
-        after = StudyFolder(copy).records()
+        after = StudyFolder(copy).trials.records()
         assert code == 0 and "results in" in out
         assert after[:3] == before and [record.number for record in after] == [0, 1, 2, 3]
         assert StudyFolder(copy).load_spec().study.trials == 4
@@ -338,14 +338,14 @@ class TestStudy:
     def test_resume_of_a_finished_study_changes_no_trial(
         self, autosearch: Command, copy: Path
     ) -> None:
-        before = StudyFolder(copy).records()
+        before = StudyFolder(copy).trials.records()
         assert autosearch("resume", copy, "--executor", "local").code == 0
-        assert StudyFolder(copy).records() == before
+        assert StudyFolder(copy).trials.records() == before
 
     def test_run_with_resume_goes_on(self, autosearch: Command, copy: Path) -> None:
         code, _, _ = autosearch("run", "autopatch", *TINY, "--trials", "4", "--resume",
                                 "--results", copy.parent)  # fmt: skip
-        assert code == 0 and len(StudyFolder(copy).records()) == 4
+        assert code == 0 and len(StudyFolder(copy).trials.records()) == 4
 
     def test_show_reads_what_nobody_may_write(self, autosearch: Command, copy: Path) -> None:
         journal = copy / "study.journal"
@@ -361,8 +361,8 @@ class TestStudy:
         code, _, _ = autosearch("run", "autopatch", *TINY, "--trials", "3",
                                 "--results", tmp_path)  # fmt: skip
         assert code == 0
-        again = StudyFolder(tmp_path / "autopatch").records()
-        for one, other in zip(StudyFolder(study).records(), again, strict=True):
+        again = StudyFolder(tmp_path / "autopatch").trials.records()
+        for one, other in zip(StudyFolder(study).trials.records(), again, strict=True):
             assert (one.params, one.canonical) == (other.params, other.canonical)
             assert one.values == pytest.approx(other.values, rel=1e-4)
 

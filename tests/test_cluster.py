@@ -61,7 +61,7 @@ def run_fake(spec: StudySpec, folder: Path, evaluator: object, address: str) -> 
         assert driver.finished and not driver.stopped
     finally:
         driver.close()
-    return StudyFolder(folder).records()
+    return StudyFolder(folder).trials.records()
 
 
 class Marking:
@@ -210,7 +210,7 @@ class TestAddress:
             with pytest.raises(ConfigError, match=f"--address: '{address}'.*refused") as caught:
                 run_fake(spec, tmp_path, None, address)
         assert "\n" not in str(caught.value)
-        assert StudyFolder(tmp_path).records() == []
+        assert StudyFolder(tmp_path).trials.records() == []
 
     @pytest.mark.parametrize(
         ("reason", "advice"),
@@ -342,9 +342,9 @@ def test_node_that_is_lost_costs_no_trial_and_one_that_joins_helps(
 
     def disturb() -> None:
         evaluator.wait_for("hostage")
-        while counts(folder.records())["complete"] < 3:
+        while counts(folder.trials.records())["complete"] < 3:
             time.sleep(0.1)
-        before.append(counts(folder.records()))
+        before.append(counts(folder.trials.records()))
         cluster.remove_node(doomed, allow_graceful=False)
         (evaluator.folder / "removed x 0 0").touch()
         cluster.add_node(**NODE)
@@ -397,7 +397,7 @@ def test_node_without_a_package_is_named_before_a_trial_is_lost(
     with pytest.raises(StudyError, match=rf"node [\d.]+: {ABSENT}") as caught:
         run_fake(spec, tmp_path / "study", evaluator, cluster.address)
     assert "\n" not in str(caught.value)
-    assert StudyFolder(tmp_path / "study").records() == []
+    assert StudyFolder(tmp_path / "study").trials.records() == []
 
 
 @pytest.mark.slow
@@ -414,7 +414,7 @@ def test_node_without_a_package_that_joins_later_ends_the_search(
 
     with meanwhile(disturb), pytest.raises(StudyError, match=ABSENT):
         run_fake(spec, tmp_path / "study", evaluator, cluster.address)
-    number = counts(StudyFolder(tmp_path / "study").records())
+    number = counts(StudyFolder(tmp_path / "study").trials.records())
     assert number == counts([]) | {"complete": 3, "running": 2}
 
 
@@ -454,10 +454,10 @@ def test_command_joins_nodes_started_as_processes_and_survives_the_loss_of_one(
              *settings, "--trials=12", "--address", address],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        while not folder.exists() or counts(folder.records())["complete"] < 3:
+        while not folder.exists() or counts(folder.trials.records())["complete"] < 3:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.2)
-        before = counts(folder.records())
+        before = counts(folder.trials.records())
         os.killpg(nodes[1].pid, signal.SIGKILL)
         output = process.communicate()[0]
         assert process.returncode == 0, output
@@ -465,7 +465,7 @@ def test_command_joins_nodes_started_as_processes_and_survives_the_loss_of_one(
         for node in nodes:
             os.killpg(node.pid, signal.SIGTERM)
             node.wait()
-    told = folder.records()
+    told = folder.trials.records()
     assert 3 <= before["complete"] < 12
     assert [record.number for record in told] == list(range(12))
     assert counts(told)["running"] == counts(told)["failed"] == 0

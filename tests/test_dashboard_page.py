@@ -30,7 +30,7 @@ def written(
     return make_study(tmp_path_factory.mktemp("written") / "first", 20)
 
 
-START = "import typer; from autosearch.cli.dashboard import dashboard; typer.run(dashboard)"
+START = "import typer; from autosearch.cli.pages import dashboard; typer.run(dashboard)"
 
 
 def start(directory: Path, log: Path, *options: str) -> tuple["subprocess.Popen[bytes]", int]:
@@ -134,7 +134,9 @@ class Page:
 
 def rounded(folder: StudyFolder) -> set[float]:
     """GFLOPs of all trials that have a value; the page gets six digits of each."""
-    return {round(record.values["gflops"], 3) for record in folder.records() if record.values}
+    return {
+        round(record.values["gflops"], 3) for record in folder.trials.records() if record.values
+    }
 
 
 class TestPage:

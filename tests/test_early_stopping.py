@@ -97,7 +97,7 @@ def run(spec: StudySpec, folder: Path) -> tuple[list[TrialRecord], Training]:
     evaluator = Training(spec)
     LocalExecutor().run(driver, evaluator)
     driver.close()
-    return StudyFolder(folder).records(), evaluator
+    return StudyFolder(folder).trials.records(), evaluator
 
 
 @pytest.mark.parametrize("objectives", [["rwap"], ["gflops", "rwap"]])

@@ -371,7 +371,7 @@ class TestCard:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         copied = StudyFolder(Path(shutil.copytree(study.path, tmp_path / "study")))
-        copied.write_test(0, {"metrics": {"rwap": 0.4321, "image_auroc": None}})
+        copied.files.write_test(0, {"metrics": {"rwap": 0.4321, "image_auroc": None}})
         quick(monkeypatch)
         exported = export_trial(copied, ExportOptions(0), force=True)
         card = (exported.path / "README.md").read_text()
@@ -411,7 +411,7 @@ class TestRefusals:
         self, make_study: Callable[..., StudyFolder], tmp_path: Path
     ) -> None:
         folder = make_study(tmp_path / "fake", 60)
-        number = next(r.number for r in folder.records() if r.status == "failed")
+        number = next(r.number for r in folder.trials.records() if r.status == "failed")
         with pytest.raises(StudyError, match=f"trial {number} is failed: failed on purpose"):
             export_trial(folder, ExportOptions(number))
 
@@ -469,7 +469,7 @@ class TestRefusals:
 
         data = reopen(study).data
         detector = detector_of(
-            Exported(tmp_path, {"configuration": {"search": study.records()[0].canonical},
+            Exported(tmp_path, {"configuration": {"search": study.trials.records()[0].canonical},
                                 "study": {"trial_seed": 0}}),
             study, all_normal(data),
         )  # fmt: skip

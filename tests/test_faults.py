@@ -330,7 +330,7 @@ def test_clock_that_jumps_by_hours_disturbs_no_search(
     told = check_met(place.faulty, 12)
     assert counts(told) == counts([]) | {"complete": 12} and not attempts(place.faulty)
     # It did jump, there and back.
-    study = optuna.load_study(study_name=STUDY, storage=place.faulty.storage())
+    study = optuna.load_study(study_name=STUDY, storage=place.faulty.trials.storage())
     starts = [trial.datetime_start for trial in study.get_trials()]
     spread = max(starts) - min(starts)
     assert spread.total_seconds() > 10 * hour

@@ -113,4 +113,4 @@ class TestClocks:
                 hours = {0: "1999-01-01T00:00:00.000000", 1: "2199-01-01T00:00:00.000000"}
                 line["datetime_complete"] = hours[line["trial_id"]]
         journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        assert all(0 <= record.duration < 600 for record in StudyFolder(tmp_path).records())
+        assert all(0 <= record.duration < 600 for record in StudyFolder(tmp_path).trials.records())

@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
-from autosearch.cli.app import show
 from autosearch.cli.evaluate import evaluate
+from autosearch.cli.show import show
 from autosearch.contracts.detector import Detector
 from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.data import load_test_set
@@ -73,7 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs, folder = load_inputs(spec), StudyFolder(base / "study")
     driver = session.open_driver(inputs, folder)
     session.run(inputs, folder, driver, LocalExecutor())
-    statuses = [record.status for record in folder.records()]
+    statuses = [record.status for record in folder.trials.records()]
     assert set(statuses) == {Status.COMPLETE, Status.CACHED}
     return folder.path
 
@@ -90,7 +90,7 @@ def figures(made: Path) -> dict:
     folder = StudyFolder(made)
     inputs = reopen(folder)
     evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=200)
-    found = evaluator(folder.records()[0])
+    found = evaluator(folder.trials.records()[0])
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -98,7 +98,7 @@ def figures(made: Path) -> dict:
 def maps(made: Path) -> dict[str, np.ndarray]:
     """Validation and test maps of trial 0, made here without the evaluator."""
     inputs = reopen(StudyFolder(made))
-    detector = rebuild(inputs, StudyFolder(made).records()[0])
+    detector = rebuild(inputs, StudyFolder(made).trials.records()[0])
     detector.fit(inputs.data.train)
     test, _ = load_test_set(inputs.spec.dataset)
     images = {"val": inputs.data.val.pixels, "test": test.pixels}
@@ -209,9 +209,9 @@ class TestFigures:
         assert figures["bootstrap"]["resamples"] == 200
 
     def test_prove_that_the_search_can_be_repeated(self, made: Path, figures: dict) -> None:
-        record = StudyFolder(made).records()[0]
+        record = StudyFolder(made).trials.records()[0]
         checked = figures["validation"]
-        assert {r.threads for r in StudyFolder(made).records()} == {torch.get_num_threads()}
+        assert {r.threads for r in StudyFolder(made).trials.records()} == {torch.get_num_threads()}
         assert checked["reproduced"] and checked["largest_difference"] < 1e-6
         assert checked["stored"]["rwap"] == record.values["rwap"]
         assert {"ap", "pixel_auroc", "image_auroc"} < set(checked["stored"])
@@ -227,7 +227,7 @@ class TestFigures:
             raise InterruptedError
 
         inputs = reopen(folder)
-        record = replace(folder.records()[0], threads=threads)
+        record = replace(folder.trials.records()[0], threads=threads)
         monkeypatch.setattr(type(rebuild(inputs, record)), "fit", stopped)
         evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
         before = torch.get_num_threads()
@@ -242,7 +242,7 @@ class TestFigures:
     def test_say_where_the_search_was_not_repeated(self, made: Path) -> None:
         folder = StudyFolder(made)
         inputs = reopen(folder)
-        record = folder.records()[0]
+        record = folder.trials.records()[0]
         other = replace(record, values={**record.values, "rwap": record.values["rwap"] + 0.01})
         evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
         checked = evaluator(other)["validation"]
@@ -254,12 +254,12 @@ class TestCommand:
     def test_shares_equal_configurations(
         self, command: Callable[..., Result], folder: StudyFolder, fits: list[int]
     ) -> None:
-        records = folder.records()
+        records = folder.trials.records()
         wanted = [part for record in records for part in ("--trial", record.number)]
         out = command("evaluate", folder.path, *wanted, "--resamples", 100).output
         distinct = {json.dumps(record.canonical) for record in records}
         assert len(fits) == len(distinct) < len(records)
-        tests = folder.load_tests()
+        tests = folder.files.load_tests()
         assert list(tests) == [0, 1, 2, 3] and "rwap" in out
         for record in records:
             kept = tests[record.number]
@@ -272,10 +272,10 @@ class TestCommand:
     ) -> None:
         again = ("evaluate", folder.path, "--trial", 0, "--resamples", 100)
         command(*again)
-        first = folder.load_tests()[0]
+        first = folder.files.load_tests()[0]
         assert "1 evaluated before" in command(*again).output and fits == [0]
         command(*again, "--force")
-        second = folder.load_tests()[0]
+        second = folder.files.load_tests()[0]
         assert fits == [0, 0]
         for part in ("metrics", "intervals", "types", "thresholds", "bootstrap"):
             assert second[part] == first[part]
@@ -284,10 +284,10 @@ class TestCommand:
         self, command: Callable[..., Result], folder: StudyFolder, fits: list[int]
     ) -> None:
         command("evaluate", folder.path, "--trial", 0, "--resamples", 100)
-        kept = folder.load_tests()[0]
-        folder.write_test(0, {**kept, "data": {**kept["data"], "sha256": "0" * 64}})
+        kept = folder.files.load_tests()[0]
+        folder.files.write_test(0, {**kept, "data": {**kept["data"], "sha256": "0" * 64}})
         command("evaluate", folder.path, "--trial", 0, "--resamples", 100)
-        assert fits == [0, 0] and folder.load_tests()[0]["data"] == kept["data"]
+        assert fits == [0, 0] and folder.files.load_tests()[0]["data"] == kept["data"]
 
     def test_interrupted_keeps_what_is_finished(
         self,
@@ -295,7 +295,7 @@ class TestCommand:
         folder: StudyFolder,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        records = folder.records()
+        records = folder.trials.records()
         other = next(r for r in records if r.canonical != records[0].canonical)
 
         def stopped(inputs: Inputs, record: TrialRecord) -> Detector:
@@ -307,7 +307,7 @@ class TestCommand:
         wanted = ("--trial", 0, "--trial", other.number, "--resamples", 100)
         out = command("evaluate", folder.path, *wanted, code=130).output
         assert "1 of 2 trials have figures; the same command goes on" in out and list(
-            folder.load_tests()
+            folder.files.load_tests()
         ) == [0]
 
     def test_front_is_evaluated_and_nothing_else(
@@ -315,7 +315,7 @@ class TestCommand:
     ) -> None:
         out = command("evaluate", folder.path, "--front", "--resamples", 100).output
         shown = json.loads(command("show", folder.path, "--json").output)["front"]
-        assert list(folder.load_tests()) == sorted(trial["number"] for trial in shown)
+        assert list(folder.files.load_tests()) == sorted(trial["number"] for trial in shown)
         assert "RANDOM WEIGHTS" in out
 
     @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ class TestCommand:
         self, command: Callable[..., Result], tmp_path: Path, make_study: Callable
     ) -> None:
         folder = make_study(tmp_path / "fake", 30)
-        failed = next(r for r in folder.records() if r.status == Status.FAILED)
+        failed = next(r for r in folder.trials.records() if r.status == Status.FAILED)
         with pytest.raises(StudyError, match=f"trial {failed.number} is failed"):
             command("evaluate", folder.path, "--trial", failed.number)
 
@@ -343,8 +343,8 @@ class TestCommand:
 class TestShow:
     @pytest.fixture
     def shown(self, folder: StudyFolder, figures: dict) -> StudyFolder:
-        for record in folder.records():
-            folder.write_test(record.number, {**figures, "trial": record.number})
+        for record in folder.trials.records():
+            folder.files.write_test(record.number, {**figures, "trial": record.number})
         return folder
 
     def test_front_has_test_columns(
@@ -352,7 +352,7 @@ class TestShow:
     ) -> None:
         out = command("show", shown.path).output
         assert "test rwap [95 %]" in out and "0." in out
-        assert f"{shown.load_tests()[0]['metrics']['rwap']:.4f} [0." in out
+        assert f"{shown.files.load_tests()[0]['metrics']['rwap']:.4f} [0." in out
 
     def test_without_test_figures_there_are_none(
         self, command: Callable[..., Result], folder: StudyFolder
@@ -377,7 +377,7 @@ class TestShow:
         self, command: Callable[..., Result], folder: StudyFolder, figures: dict
     ) -> None:
         doubtful = {**figures["validation"], "reproduced": False, "largest_difference": 0.25}
-        folder.write_test(0, {**figures, "validation": doubtful})
+        folder.files.write_test(0, {**figures, "validation": doubtful})
         for arguments in ((), ("--trial", 0)):
             out = command("show", folder.path, *arguments).output
             assert "Trial 0 was not reproduced" in out and "0.25" in out
@@ -425,8 +425,8 @@ class TestSelection:
         self, made: Path, folder: StudyFolder, tmp_path: Path
     ) -> None:
         plain = StudyFolder(Path(shutil.copytree(made, tmp_path / "plain")))
-        for record in folder.records():
-            path = folder.trial_path(record.number) / "test.json"
+        for record in folder.trials.records():
+            path = folder.files.path(record.number) / "test.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("not even JSON")
         ends = []
@@ -436,7 +436,7 @@ class TestSelection:
             inputs = load_inputs(spec.model_copy(update={"study": more}))
             driver = session.open_driver(inputs, study)
             session.run(inputs, study, driver, LocalExecutor())
-            ends.append([(r.params, r.values) for r in study.records()])
+            ends.append([(r.params, r.values) for r in study.trials.records()])
         assert ends[0] == ends[1] and len(ends[0]) == 6
 
 

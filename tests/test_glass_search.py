@@ -50,7 +50,7 @@ def on_trial(folder: StudyFolder, trial: int = 0, *overrides: str) -> StudySpec:
 def run(spec: StudySpec, folder: StudyFolder) -> None:
     inputs = load_inputs(spec)
     session.run(inputs, folder, open_driver(inputs, folder), LocalExecutor())
-    assert {record.status for record in folder.records()} == {Status.COMPLETE}
+    assert {record.status for record in folder.trials.records()} == {Status.COMPLETE}
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,10 @@ def study(subnets, tmp_path_factory) -> StudyFolder:
 
 def test_trials_train_on_the_subnet_that_was_found(subnets, study) -> None:
     inputs = reopen(study)
-    found = subnets.records()[0].canonical
+    found = subnets.trials.records()[0].canonical
     assert inputs.spec.backbone.architecture.params == found
     assert inputs.runner.weights() == subnets.load_meta()["weights"]
-    records = study.records()
+    records = study.trials.records()
     assert len(records) == 2
     assert all(not {"backbone", "layers"} & set(r.canonical) for r in records)
     assert all(set(r.values) == {"gflops", "rwap"} for r in records)
@@ -97,7 +97,7 @@ def test_trials_train_on_the_subnet_that_was_found(subnets, study) -> None:
 
 
 def test_a_resumed_study_refuses_another_architecture(subnets, study, tmp_path) -> None:
-    first, second = (record.canonical for record in subnets.records())
+    first, second = (record.canonical for record in subnets.trials.records())
     assert first != second
     copy = StudyFolder(shutil.copytree(study.path, tmp_path / "glass"))
     open_driver(load_inputs(on_trial(subnets)), copy).close()
@@ -124,7 +124,7 @@ def test_what_cannot_be_built_upon(subnets, study, make_study, tmp_path) -> None
     with pytest.raises(ConfigError, match=r"backbone\.study: .* autopatch, not glass"):
         load_inputs(on_trial(study))
     made_up = make_study(tmp_path / "made_up", 40)
-    unfinished = [r for r in made_up.records() if r.status not in SCORED]
+    unfinished = [r for r in made_up.trials.records() if r.status not in SCORED]
     assert len({record.status for record in unfinished}) >= 2
     for record in unfinished:
         with pytest.raises(StudyError, match=f"trial {record.number} is {record.status}"):

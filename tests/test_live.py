@@ -50,7 +50,7 @@ def library(results: Path) -> Library:
 def add_trial(path: Path, gflops: float = 0.01, rwap: float = 0.99) -> int:
     """Ask for and tell one trial of a study on disk, as a search does."""
     folder = StudyFolder(path)
-    study = optuna.load_study(study_name=STUDY, storage=folder.storage())
+    study = optuna.load_study(study_name=STUDY, storage=folder.trials.storage())
     trial = study.ask()
     folder.load_spec().parsed_space.suggest(trial)
     trial.set_user_attr("status", "complete")
@@ -84,9 +84,9 @@ class TestReading:
         for cut in sorted(cuts):
             path.write_bytes(content[: max(start, round(cut * len(content)))])
             assert folder.reader.continues()
-            assert len(folder.records()) <= 20
+            assert len(folder.trials.records()) <= 20
         path.write_bytes(content)
-        assert folder.records() == written.records()
+        assert folder.trials.records() == written.trials.records()
 
     def test_a_line_is_read_once(self, written: StudyFolder) -> None:
         reader = JournalReader(written.journal_path)
@@ -97,7 +97,7 @@ class TestReading:
     def test_nothing_can_be_written_through_it(self, results: Path) -> None:
         folder = FollowedFolder(results / "first")
         with pytest.raises(PermissionError):
-            optuna.load_study(study_name=STUDY, storage=folder.storage()).ask()
+            optuna.load_study(study_name=STUDY, storage=folder.trials.storage()).ask()
 
     def test_an_unchanged_study_is_not_read_again(self, library: Library) -> None:
         before = look(library)
@@ -114,7 +114,7 @@ class TestReading:
     def test_new_test_figures_are_seen(self, library: Library, results: Path) -> None:
         before = look(library)
         assert before.info is not None and not before.info["tests"]
-        StudyFolder(results / "first").write_test(0, {"rwap": {"value": 0.5}})
+        StudyFolder(results / "first").files.write_test(0, {"rwap": {"value": 0.5}})
         after = look(library, lambda reading: reading.version > before.version)
         assert after.info is not None and set(after.info["tests"]) == {"0"}
 
@@ -165,7 +165,7 @@ class TestReading:
             (path / "spec.yaml").read_text().replace("trials: 20", "trials: 40")
         )
         assert look(library, lambda reading: reading.budget == 40).state == "stopped"
-        optuna.load_study(study_name=STUDY, storage=StudyFolder(path).storage()).ask()
+        optuna.load_study(study_name=STUDY, storage=StudyFolder(path).trials.storage()).ask()
         assert look(library, lambda r: r.counts["running"] == 1).state == "running"
         aged = (path / "study.journal").stat().st_mtime - LEASE_SECONDS - 1
         os.utime(path / "study.journal", (aged, aged))

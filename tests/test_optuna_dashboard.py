@@ -25,7 +25,7 @@ def folder(
 ) -> StudyFolder:
     """A study with trials of every status, the last of them still running."""
     made = make_study(tmp_path_factory.mktemp("results") / "opened", 25)
-    running = optuna.load_study(study_name=STUDY, storage=made.storage()).ask()
+    running = optuna.load_study(study_name=STUDY, storage=made.trials.storage()).ask()
     running.suggest_categorical("width", [1.0, 1.2])
     return made
 
@@ -62,7 +62,7 @@ def test_values_parameters_and_attributes_of_every_trial_are_shown(
     api: str, folder: StudyFolder
 ) -> None:
     shown = _ask(f"{api}/studies/0?after=0")
-    records = folder.records()
+    records = folder.trials.records()
     assert {record.status for record in records} == set(Status)
     assert [trial["number"] for trial in shown["trials"]] == list(range(len(records)))
     for trial, record in zip(shown["trials"], records, strict=True):
@@ -78,8 +78,8 @@ def test_values_parameters_and_attributes_of_every_trial_are_shown(
 def test_objectives_have_names_and_the_front_is_the_same(api: str, folder: StudyFolder) -> None:
     shown = _ask(f"{api}/studies/0?after=0")
     assert shown["objective_names"] == ["gflops", "rwap"]
-    ours = front(folder.records(), {"gflops": "minimize", "rwap": "maximize"})
-    copies = {r.number for r in folder.records() if r.status in SCORED - {Status.COMPLETE}}
+    ours = front(folder.trials.records(), {"gflops": "minimize", "rwap": "maximize"})
+    copies = {r.number for r in folder.trials.records() if r.status in SCORED - {Status.COMPLETE}}
     best = {trial["number"] for trial in shown["best_trials"]}
     assert best - copies == {record.number for record in ours} - copies
 

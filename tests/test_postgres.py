@@ -52,7 +52,7 @@ def in_threads(*tasks: Callable[[], object]) -> None:
 
 def check(path: Path, url: str, budget: int) -> None:
     """Every trial below the budget is there once, complete, and with its own value."""
-    found = StudyFolder(path, Database(url, NAME)).records()
+    found = StudyFolder(path, Database(url, NAME)).trials.records()
     assert [record.number for record in found] == list(range(budget))
     assert counts(found) == counts([]) | {"complete": budget}
     assert all(record.values == {"gflops": record.params["x"]} for record in found)
@@ -239,7 +239,7 @@ class TestHeads:
         child = start_child(tmp_path / "killed", url, spec, "die", lease=3.0)
         told, out = json.loads(child.communicate("go\n", timeout=100)[0].splitlines()[1])
         assert child.returncode == -signal.SIGKILL
-        before = counts(StudyFolder(tmp_path / "alive", Database(url, NAME)).records())
+        before = counts(StudyFolder(tmp_path / "alive", Database(url, NAME)).trials.records())
         assert (before["complete"], before["running"]) == (3, 2)
         assert len(told) == 3 and len(out) == 2
         mine = work(driver)
@@ -379,10 +379,10 @@ class TestLostConnection:
         driver.close()
         postgres.start()
         again = open_driver(tmp_path / "a", url)
-        done = StudyFolder(tmp_path / "a", Database(url, NAME)).records()
+        done = StudyFolder(tmp_path / "a", Database(url, NAME)).trials.records()
         assert counts(done)["complete"] == 3
         assert done[assignment.number].values == {"gflops": assignment.params["x"]}
-        maps = StudyFolder(tmp_path / "a").trial_path(assignment.number) / "maps.jpg"
+        maps = StudyFolder(tmp_path / "a").files.path(assignment.number) / "maps.jpg"
         assert maps.read_bytes() == b"\xff\x00"
         told = work(again)
         again.close()
@@ -398,7 +398,7 @@ class TestLostConnection:
         assignment = first.ask()
         first.close()
         for number in (assignment.number, 99):
-            folder.outbox.put(number, "of another study", complete(assignment))
+            folder.trials.outbox.put(number, "of another study", complete(assignment))
         open_driver(tmp_path / "a", url).close()
-        assert counts(folder.records())["complete"] == 0
-        assert list(folder.outbox.items()) == []
+        assert counts(folder.trials.records())["complete"] == 0
+        assert list(folder.trials.outbox.items()) == []

@@ -136,7 +136,7 @@ class TestCommands:
         for process in running:
             output = process.communicate()[0]
             assert process.returncode == 0 and "Traceback" not in output, output
-        found = StudyFolder(heads[0], reader).records()
+        found = StudyFolder(heads[0], reader).trials.records()
         assert [record.number for record in found] == list(range(budget))
         after = counts(found)
         assert after["complete"] + after["cached"] + after["infeasible"] == budget, after
@@ -226,9 +226,11 @@ def stop_in_a_trial(process: subprocess.Popen[str], folder: StudyFolder) -> list
         events = logged(folder.log_path)[start:]
         told = [event for event in events if event["event"] == "trial told"]
         if len(told) > 1 and events[-1]["event"] == "trial handed out":
-            found = folder.records()
+            found = folder.trials.records()
             # It may just be storing the trial, without having said so.
-            if found[events[-1]["trial"]].status == "running" and not [*folder.outbox.items()]:
+            if found[events[-1]["trial"]].status == "running" and not [
+                *folder.trials.outbox.items()
+            ]:
                 return found
         process.send_signal(signal.SIGCONT)
         time.sleep(0.1)

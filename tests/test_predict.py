@@ -16,7 +16,7 @@ import typer
 from onnx import TensorProto, helper
 from PIL import Image
 
-from autosearch.cli import export as export_cli
+from autosearch.cli import predict as predict_cli
 from autosearch.data.images import read_image, resize
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.export import predict
@@ -89,7 +89,7 @@ def save(path: Path, size: tuple[int, int] = (20, 12), seed: int = 0, **options:
 def run(model: Path, *images: Path | str, out: Path, batch: int = 8) -> int:
     """Exit code of the command."""
     try:
-        export_cli.predict(model, [str(image) for image in images], out, batch)
+        predict_cli.predict(model, [str(image) for image in images], out, batch)
     except typer.Exit as end:
         return end.exit_code
     return 0
@@ -399,7 +399,7 @@ class TestCommand:
     def test_needs_no_torch(self, model: Path, tmp_path: Path) -> None:
         save(tmp_path / "a.png")
         script = (
-            "import sys, pathlib; from autosearch.cli.export import predict\n"
+            "import sys, pathlib; from autosearch.cli.predict import predict\n"
             f"predict(pathlib.Path({str(model)!r}), [{str(tmp_path / 'a.png')!r}],"
             f" pathlib.Path({str(tmp_path / 'out')!r}), 8)\n"
             "print(*sys.modules)"

@@ -130,7 +130,7 @@ def run_fake(spec: StudySpec, folder: Path, evaluator: object) -> list[TrialReco
     RayTuneExecutor().run(driver, evaluator)
     assert driver.finished and not driver.stopped
     driver.close()
-    return StudyFolder(folder).records()
+    return StudyFolder(folder).trials.records()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ class TestMisbehaviour:
     ) -> None:
         assert told[2].status == Status.FAILED
         assert told[2].reason == "ValueError: a trial that raises"
-        trace = StudyFolder(misbehaved / "study").trial_path(2) / "traceback.txt"
+        trace = StudyFolder(misbehaved / "study").files.path(2) / "traceback.txt"
         assert 'raise ValueError("a trial that raises")' in trace.read_text()
         assert self.tries(misbehaved, 2) == 1
 
@@ -219,7 +219,7 @@ def test_interrupt_before_tune_listens_stops_without_a_trial(
         signal.signal(signal.SIGUSR1, before)
     driver.close()
     assert driver.stopped and not loose
-    assert StudyFolder(tmp_path).records() == []
+    assert StudyFolder(tmp_path).trials.records() == []
 
 
 @pytest.mark.usefixtures("cluster")
@@ -229,13 +229,13 @@ def test_real_trials_come_out_as_in_this_process(tmp_path: Path) -> None:
     )
     inputs, folder = load_inputs(spec), StudyFolder(tmp_path)
     session.run(inputs, folder, session.open_driver(inputs, folder), RayTuneExecutor())
-    told = folder.records()
+    told = folder.trials.records()
     assert [record.number for record in told] == list(range(6))
     assert sum(counts(told).values()) - counts(told)["running"] == 6
     assert all(record.status in ("complete", "infeasible") for record in told)
     done = [record for record in told if record.status == Status.COMPLETE]
     assert len(done) >= 3
-    assert (folder.trial_path(done[-1].number) / "maps.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert (folder.files.path(done[-1].number) / "maps.jpg").read_bytes()[:2] == b"\xff\xd8"
     here = TrialEvaluator(inputs.spec, inputs.runner, inputs.data)
     for record in done[-2:]:
         seed = derived_seed(spec.study.seed, canonical_key(record.canonical))
@@ -263,7 +263,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 def finished(folder: StudyFolder) -> dict[int, TrialRecord]:
     if not folder.exists():
         return {}
-    return {r.number: r for r in folder.records() if r.status != Status.RUNNING}
+    return {r.number: r for r in folder.trials.records() if r.status != Status.RUNNING}
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_search_that_was_stopped_is_resumed_to_its_budget(tmp_path: Path, number
     process = start("resume", folder.path, "--executor", "local")
     output = process.communicate(timeout=100)[0]
     assert process.returncode == 0, output
-    after = folder.records()
+    after = folder.trials.records()
     assert [record.number for record in after] == list(range(20))
     assert counts(after)["running"] == counts(after)["failed"] == 0
     assert sum(counts(after).values()) == 20

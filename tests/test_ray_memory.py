@@ -60,7 +60,7 @@ def test_short_memory_costs_retries_and_no_finished_trial(
     RayTuneExecutor().run(driver, Hungry(spec, tmp_path / "marks"))  # type: ignore[arg-type]
     assert driver.finished and not driver.stopped
     driver.close()
-    told = StudyFolder(tmp_path / "study").records()
+    told = StudyFolder(tmp_path / "study").trials.records()
     assert [record.number for record in told] == list(range(6))
     assert told[3].status == Status.FAILED and "memory" in str(told[3].reason)
     statuses = [record.status for record in told if record.number != 3]

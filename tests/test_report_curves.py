@@ -121,7 +121,7 @@ def test_whatever_stands_in_a_file_is_curves_that_can_be_drawn_or_none(
 def leave(folder: StudyFolder, number: int, content: bytes) -> None:
     """Put curves into a trial's folder."""
     artifacts = {"curves.json": content}
-    folder.write_outcome(number, Outcome(Status.COMPLETE, artifacts=artifacts))
+    folder.files.write_outcome(number, Outcome(Status.COMPLETE, artifacts=artifacts))
 
 
 def test_a_page_holds_curves_of_the_fronts_first(
@@ -143,7 +143,7 @@ def test_a_page_holds_curves_of_the_fronts_first(
 
     assert kept() == {"a": set(range(30)), "b": set(range(30))}
     fronts = {info["name"]: set(info["front"]) for info in infos}
-    size = len(report_page._json(read_curves(folders[0].trial_path(0) / "curves.json")))
+    size = len(report_page._json(read_curves(folders[0].files.path(0) / "curves.json")))
     expected = sum(map(len, fronts.values())) + 10
     monkeypatch.setattr(report_page, "_CURVES", expected * size)
     found = kept()

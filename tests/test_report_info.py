@@ -21,6 +21,7 @@ from autosearch.report.analysis import (
 from autosearch.report.info import artifact_path, study_info, view_data
 from autosearch.spec.space import Space
 from autosearch.storage.folder import StudyFolder
+from autosearch.storage.trial_store import TrialStore
 
 MakeStudy = Callable[..., StudyFolder]
 BOTH = {"cost": "minimize", "quality": "maximize"}
@@ -38,7 +39,7 @@ def folder(make_study: MakeStudy, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 def test_columns_say_what_the_records_say(folder: StudyFolder) -> None:
-    info, records = study_info(folder), folder.records()
+    info, records = study_info(folder), folder.trials.records()
     trials = info["trials"]
     assert len(records) == 60
     for i, record in enumerate(records):
@@ -76,11 +77,11 @@ def test_what_must_not_be_overlooked_is_said(folder: StudyFolder) -> None:
 def test_a_study_without_trials_and_one_without_results(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StudyFolder, "records", lambda self: [])
+    monkeypatch.setattr(TrialStore, "records", lambda self: [])
     empty = study_info(folder)
     assert empty["front"] == [] and empty["hypervolume"] == [] and empty["importance"] == {}
     failed = [TrialRecord(0, Status.FAILED, {"width": 1.0}, reason="no")]
-    monkeypatch.setattr(StudyFolder, "records", lambda self: failed)
+    monkeypatch.setattr(TrialStore, "records", lambda self: failed)
     info = study_info(folder)
     assert info["hypervolume"] == [None] and info["trials"]["figures"]["rwap"] == [None]
     data = view_data([info, {**info, "name": "other"}])
@@ -91,7 +92,7 @@ def test_values_that_are_not_finite_are_missing(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = TrialRecord(0, Status.INFEASIBLE, {}, measured={"gflops": math.nan, "ap": math.inf})
-    monkeypatch.setattr(StudyFolder, "records", lambda self: [record])
+    monkeypatch.setattr(TrialStore, "records", lambda self: [record])
     figures = study_info(folder)["trials"]["figures"]
     assert figures["gflops"] == [None] and figures["ap"] == [None]
 
@@ -102,8 +103,10 @@ def test_test_figures_are_taken_over(make_study: MakeStudy, tmp_path: Path) -> N
     short = {"metrics": {"rwap": 0.123457, "aupro": None}, "intervals": {"rwap": [0.1, 0.2]}}
     others = {"data": {"images": 9, "sha256": "x"}, "bootstrap": {"level": 0.95, "seed": 1}}
     types = {"crack": {"images": 2, **part, "intervals": {"rwap": None}}}
-    folder.write_test(0, {**part, **others, "types": types, "validation": {"reproduced": False}})
-    folder.write_test(1, {"metrics": {}})
+    folder.files.write_test(
+        0, {**part, **others, "types": types, "validation": {"reproduced": False}}
+    )
+    folder.files.write_test(1, {"metrics": {}})
     told = study_info(folder)["tests"]
     crack = {"images": 2, "metrics": short["metrics"], "intervals": {}}
     whole = {"types": {"crack": crack}, "images": 9, "level": 0.95, "reproduced": False}
@@ -198,7 +201,7 @@ def test_studies_of_one_space_are_compared(
     assert group["studies"] == [0, 1]
     bands, volume = group["attainment"], group["hypervolume"]
     assert bands["names"] == ["gflops", "rwap"]
-    rows = [r for one in (folder, others[0]) for r in one.records() if r.status in SCORED]
+    rows = [r for one in (folder, others[0]) for r in one.trials.records() if r.status in SCORED]
     assert bands["best"][-1] == pytest.approx(max(r.values["rwap"] for r in rows), rel=1e-5)
     assert len(volume["mean"]) == 40 and [len(c) for c in volume["curves"]] == [60, 40]
     both = [curve[39] for curve in volume["curves"]]
@@ -210,7 +213,7 @@ def test_only_known_files_of_a_trial_are_found(make_study: MakeStudy, tmp_path: 
     folder = make_study(tmp_path / "mine", 8)
     secret = tmp_path / "maps.jpg"
     secret.write_text("secret")
-    best = folder.trial_path(study_info(folder)["front"][0])
+    best = folder.files.path(study_info(folder)["front"][0])
     number = int(best.name)
     assert artifact_path(folder, number, "maps.jpg") == best / "maps.jpg"
     (best / "test.json").write_text("{}")

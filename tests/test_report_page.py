@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autosearch.cli.report import report
+from autosearch.cli.pages import report
 from autosearch.contracts.trials import SCORED, Outcome, Status, TrialRecord
 from autosearch.errors import ConfigError, StudyError
 from autosearch.report import page as report_page
 from autosearch.report.info import study_info, view_data
 from autosearch.report.page import write_report
 from autosearch.storage.folder import StudyFolder
+from autosearch.storage.trial_store import TrialStore
 
 MakeStudy = Callable[..., StudyFolder]
 
@@ -76,11 +77,11 @@ return [...document.querySelectorAll(".trials tbody tr")]
 def folder(make_study: MakeStudy, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     made = make_study(tmp_path_factory.mktemp("page") / ODD, 80)
     last = study_info(made)["front"][-1]
-    made.write_test(last, TEST_FIGURES)
+    made.files.write_test(last, TEST_FIGURES)
     places = io.BytesIO()
     Image.new("RGB", (600, 300)).save(places, "JPEG")
     files = {"curves.json": json.dumps(CURVES).encode(), "locations.jpg": places.getvalue()}
-    made.write_outcome(last, Outcome(Status.COMPLETE, artifacts=files))
+    made.files.write_outcome(last, Outcome(Status.COMPLETE, artifacts=files))
     return made
 
 
@@ -100,7 +101,7 @@ def shown(browser: Any, file: Path) -> Iterator[Any]:
 def test_every_scored_trial_is_a_point_and_the_front_a_line(
     shown: Any, folder: StudyFolder
 ) -> None:
-    records = folder.records()
+    records = folder.trials.records()
     drawn = "return document.querySelectorAll('.scatter .scatterlayer .point').length"
     assert shown.execute_script(drawn) == sum(r.status in SCORED for r in records)
     traces = shown.execute_script(
@@ -121,7 +122,7 @@ def test_hover_tells_everything_and_a_click_shows_the_trial(
 ) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
-    record = folder.records()[study_info(folder)["front"][0]]
+    record = folder.trials.records()[study_info(folder)["front"][0]]
     x, y = shown.execute_script(PLACE, record.values["gflops"], record.values["rwap"])
     pointer = ActionChains(shown)
     pointer.w3c_actions.pointer_action.move_to_location(round(x), round(y))
@@ -150,7 +151,7 @@ def test_test_figures_and_tracebacks_stand_in_the_details(shown: Any, folder: St
     shown.find_element("css selector", ".trials tbody button").click()
     text = details.get_attribute("textContent")
     assert "12 images" in text and "0.2345" in text and "0.1 to 0.4" in text and "0.1234" in text
-    failed = next(r for r in folder.records() if r.status == Status.FAILED)
+    failed = next(r for r in folder.trials.records() if r.status == Status.FAILED)
     _filter(shown, f"trial={failed.number}")
     shown.find_element("css selector", ".trials tbody button").click()
     _wait(lambda: "recent call last): <script>" in details.text)
@@ -182,7 +183,7 @@ def test_curves_and_places_of_defects_stand_in_the_details(shown: Any) -> None:
 def test_the_slider_recommends_the_best_trial_within_the_budget(
     shown: Any, folder: StudyFolder
 ) -> None:
-    scored = [r for r in folder.records() if r.status in SCORED]
+    scored = [r for r in folder.trials.records() if r.status in SCORED]
     costs = [r.values["gflops"] for r in scored]
     answers = set()
     for place in (0, 150, 400, 700, 1000):
@@ -200,7 +201,7 @@ def test_the_slider_recommends_the_best_trial_within_the_budget(
 
 
 def test_the_table_sorts_filters_and_turns_pages(shown: Any, folder: StudyFolder) -> None:
-    records = folder.records()
+    records = folder.trials.records()
     scored = sorted((r for r in records if r.status in SCORED), key=lambda r: -r.values["rwap"])
     _table(shown)
     column = [one.text for one in shown.find_elements("css selector", ".trials thead th")]
@@ -256,7 +257,7 @@ def test_axes_can_be_changed_and_test_figures_choose_nothing(
     });
     """
     best = int(shown.find_element("css selector", ".budget button").get_attribute("data-trial"))
-    record = folder.records()[best]
+    record = folder.trials.records()[best]
     place = shown.execute_script(PLACE, record.values["gflops"], record.measured["ap"])
     near = [np.hypot(*np.subtract(place, one)) < 2 for one in shown.execute_script(ring)]
     assert any(near), "the recommended trial is ringed on a logarithmic axis too"
@@ -318,7 +319,7 @@ def test_studies_can_be_taken_away_begin_empty_and_come_back(
     text = "return document.querySelector('#view').textContent"
     shown.execute_script(update, view_data([]))
     assert "No study is chosen" in shown.execute_script(text)
-    monkeypatch.setattr(StudyFolder, "records", lambda self: [TrialRecord(0, Status.RUNNING, {})])
+    monkeypatch.setattr(TrialStore, "records", lambda self: [TrialRecord(0, Status.RUNNING, {})])
     shown.execute_script(update, view_data([study_info(folder)]))
     assert "0 of 80 trials (0 %): 1 running" in shown.execute_script(text)
     assert "No trial to recommend yet" in shown.execute_script(text)
@@ -444,7 +445,7 @@ def test_ten_thousand_trials(
     browser: Any, make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_study(tmp_path / "large", 20)
-    pattern = folder.records()
+    pattern = folder.trials.records()
     draw = np.random.default_rng(0)
     records = []
     for number in range(10_000):
@@ -454,12 +455,12 @@ def test_ten_thousand_trials(
         values = found if like.status in SCORED else {}
         records.append(TrialRecord(number, like.status, like.params, like.canonical, values,
                                    like.measured, reason=like.reason))  # fmt: skip
-    monkeypatch.setattr(StudyFolder, "records", lambda self: records)
+    monkeypatch.setattr(TrialStore, "records", lambda self: records)
     noise = io.BytesIO()
     Image.fromarray(draw.integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(noise, "JPEG")
     outcome = Outcome(Status.COMPLETE, artifacts={"maps.jpg": noise.getvalue()})
     for number in study_info(folder)["front"]:
-        folder.write_outcome(number, outcome)
+        folder.files.write_outcome(number, outcome)
     file = write_report([folder], tmp_path / "report.html")
     assert file.stat().st_size < 12_000_000
     browser.get(file.as_uri())

@@ -40,7 +40,7 @@ def searched(path: Path, spec: StudySpec, limit: int = 99) -> list[dict[str, obj
         driver.tell(assignment.number, Outcome(Status.COMPLETE, {"cost": x, "score": -x * x}))
         limit -= 1
     driver.close()
-    return [dict(record.params) for record in StudyFolder(path).records()]
+    return [dict(record.params) for record in StudyFolder(path).trials.records()]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "nsga3", "gp"])

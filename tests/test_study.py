@@ -152,7 +152,7 @@ class TestStatuses:
         driver.tell(number, Outcome(Status.FAILED, reason="E: x", traceback="line 1\nline 2",
                                     artifacts={"maps.jpg": b"\xff\x00"}))  # fmt: skip
         driver.close()
-        folder = StudyFolder(tmp_path).trial_path(number)
+        folder = StudyFolder(tmp_path).files.path(number)
         assert (folder / "traceback.txt").read_text() == "line 1\nline 2"
         assert (folder / "maps.jpg").read_bytes() == b"\xff\x00"
         assert load_study(tmp_path).get_trials()[0].user_attrs["traceback"] == "line 1\nline 2"
@@ -249,7 +249,7 @@ class TestFollowers:
         assert driver.finished
         driver.close()
         assert [(r.status, r.reason) for r in records(tmp_path)] == [("failed", "E: x")] * 4
-        assert not (StudyFolder(tmp_path).trial_path(1) / "a").exists()
+        assert not (StudyFolder(tmp_path).files.path(1) / "a").exists()
 
     def test_share_a_value_that_is_not_finite(self, tmp_path: Path) -> None:
         driver, leader = self.start(tmp_path)

@@ -22,6 +22,7 @@ from autosearch.spec.space import Params
 from autosearch.storage import log as study_log
 from autosearch.storage.folder import StudyFolder
 from autosearch.storage.log import StudyLog
+from autosearch.storage.trial_store import TrialStore
 from autosearch.study import leases
 from autosearch.study.driver import StudyDriver
 
@@ -114,7 +115,7 @@ class TestEvents:
         told = [line for line in lines(path) if line["event"] == "trial told"]
         assert sorted(line["trial"] for line in told) == list(range(30))
         assert {line["status"] for line in told} == {"complete", "infeasible"}
-        recorded = {record.number: record for record in StudyFolder(tmp_path).records()}
+        recorded = {record.number: record for record in StudyFolder(tmp_path).trials.records()}
         for line in told:
             assert line["status"] == recorded[line["trial"]].status
             assert line["reason"] == recorded[line["trial"]].reason
@@ -226,7 +227,7 @@ class TestThatCannotBeWritten:
             driver = open_driver(folder, log)
             work(driver)
             driver.close()
-        assert len(StudyFolder(folder).records()) == 8
+        assert len(StudyFolder(folder).trials.records()) == 8
 
     @pytest.mark.parametrize(
         "make",
@@ -394,7 +395,7 @@ class TestCommand:
         assert told["reason"] == "ValueError: the reason why" and told["level"] == "error"
         # The objective of these tests is none that can be looked up.
         monkeypatch.setattr(StudyFolder, "load_spec", lambda self: spec)
-        monkeypatch.setattr(StudyFolder, "_check_spec", lambda self, made: None)
+        monkeypatch.setattr(TrialStore, "_check_spec", lambda self, made: None)
         folder.write_spec(spec)
         assert self.run(monkeypatch, "show", tmp_path, "--trial", "0") == 0
         out = capsys.readouterr().out

@@ -270,7 +270,7 @@ class TestCtrlC:
             "complete", "failed", "failed", "infeasible", "complete",
         ]  # fmt: skip
         assert told[1].reason == "ValueError: first line"
-        trace = StudyFolder(tmp_path).trial_path(1) / "traceback.txt"
+        trace = StudyFolder(tmp_path).files.path(1) / "traceback.txt"
         assert 'raise ValueError("first line' in trace.read_text()
         assert told[2].reason == "ran longer than its limit of 0.2 s"
         assert told[3].reason == "too small"
@@ -411,7 +411,7 @@ class TestTwoDrivers:
         slow.close()
         quick.close()
         assert [(r.status, r.values) for r in records(tmp_path)] == [("complete", values)]
-        assert not StudyFolder(tmp_path).trial_path(0).exists()
+        assert not StudyFolder(tmp_path).files.path(0).exists()
 
     def test_leases_of_running_trials_are_renewed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from autosearch.api.study import Study
 from autosearch.api.update import Progress, quiet
 from autosearch.contracts import registry
-from autosearch.errors import ConfigError
-from autosearch.spec import StudySpec, load_spec
-from autosearch.study import new_folder
+from autosearch.spec import StudySpec, load_spec, study_name
+from autosearch.storage import StudyFolder
 
 if TYPE_CHECKING:
     from autosearch.contracts import Objective, Runner
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def search(
     space: str | Path | Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
     *,
     trials: int | None = None,
     timeout: float | str | None = None,
@@ -38,7 +37,8 @@ def search(
 
     Args:
         space: Name of an installed space, path of a YAML file, or a whole spec as a mapping.
-        overrides: Values of the spec to replace, by dotted key, such as ``dataset.root``.
+        overrides: Values of the spec to replace, by dotted key, such as ``dataset.root``; or
+            texts ``key=value``, values in YAML, as ``--set`` takes them.
         trials: Trials in all, replacing ``study.trials``.
         timeout: Seconds, or text such as ``2h``, after which nothing more is handed out.
         name: Of the study and its folder, replacing ``study.name``.
@@ -63,8 +63,8 @@ def search(
         StudyError: There is such a study already, and it was not asked to continue it.
         AutosearchError: Data, weights or a cluster cannot be used.
     """
-    spec = build_spec(space, overrides or {}, runner, trials, timeout, name)
-    folder = new_folder(Path(results), spec, resume, storage)
+    spec = build_spec(space, overrides, runner, trials, timeout, name)
+    folder = StudyFolder.begin(Path(results), spec, resume, storage)
     study = Study(folder, runner, objectives)
     study.search(spec, executor, address, log_level, progress)
     return study
@@ -103,15 +103,17 @@ def build_spec(
 
     Args:
         space: See `search`.
-        overrides: See `search`; or texts ``key=value`` with values in YAML, as of ``--set``.
+        overrides: See `search`.
         runner: See `search`.
         trials: See `search`.
         timeout: See `search`.
         name: See `search`.
     """
     source = space if isinstance(space, Mapping) else registry.find_space(str(space))
-    given = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
-    short = {"study.trials": trials, "study.timeout": timeout, "study.name": name}
+    given: list[str | tuple[str, object]] = []
+    given += overrides.items() if isinstance(overrides, Mapping) else overrides
+    short: dict[str, object] = {"study.trials": trials, "study.timeout": timeout}
+    short["study.name"] = study_name(name) if name else None
     if runner is not None:
         short["study.runner"] = runner.__name__
     return load_spec(source, [*given, *((k, v) for k, v in short.items() if v is not None)])

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosearch.api.update import Progress, Update, quiet, reading
-from autosearch.contracts import TrialRecord, registry
+from autosearch.contracts import SCORED, TrialRecord, registry
 from autosearch.errors import ConfigError, StudyError
-from autosearch.spec import StudySpec, load_spec
+from autosearch.spec import Constraint, StudySpec, load_spec
 from autosearch.storage import StudyFolder
 from autosearch.study import Recommendation, compare, counts, front, recommend
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects
 
     from autosearch.contracts import Objective, Runner
-    from autosearch.metrics import RankCorrelation
+    from autosearch.metrics import RankCorrelation, Rule
 
 
 class Study:
@@ -71,6 +71,11 @@ class Study:
         """The study's objectives by name, in its order."""
         known = registry.objectives(self._others, self.meta)
         return registry.resolve_objectives(self.spec, known)
+
+    @property
+    def budget(self) -> int:
+        """Trials wanted in all."""
+        return self.spec.study.trials
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -140,13 +145,14 @@ class Study:
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("number")
 
     def recommend(
-        self, budget: Mapping[str, float] | None = None, prefer: str | None = None
+        self, budget: Mapping[str, float] | Iterable[str] = (), prefer: str | None = None
     ) -> Recommendation:
         """The trial to take: of those within a budget the best by one objective.
 
         Args:
             budget: Bounds by name of an objective or a measured value, at most for what is
-                minimised (``{"gflops": 0.5}``), at least for what is maximised.
+                minimised (``{"gflops": 0.5}``), at least for what is maximised; or texts such as
+                ``gflops <= 0.5``.
             prefer: The objective that decides; by default the first that is maximised.
 
         Raises:
@@ -154,7 +160,13 @@ class Study:
             StudyError: No trial keeps to the budget.
         """
         known = registry.objectives(self._others, self.meta)
-        return recommend(self.trials, self.objectives, known, budget or {}, prefer)
+        if isinstance(budget, Mapping):
+            budget = [
+                f"{name} {'>=' if _maximised(name, known) else '<='} {bound}"
+                for name, bound in budget.items()
+            ]
+        bounds = [Constraint.parse(text, "budget") for text in budget]
+        return recommend(self.trials, self.objectives, known, bounds, prefer)
 
     def resume(
         self,
@@ -278,7 +290,9 @@ class Study:
         Returns:
             The file.
         """
-        return report([self], out or self.path / "report.html")
+        from autosearch.report import write_report
+
+        return write_report([self._folder], Path(out or self.path / "report.html"))
 
     def figure(self, kind: str = "pareto", **options: Any) -> plotly.graph_objects.Figure:
         """Draw the study.
@@ -295,7 +309,7 @@ class Study:
         """
         from autosearch.report import draw, study_info
 
-        return draw(study_info(self._folder, self._others), kind, self._folder, **options)
+        return draw(study_info(self._folder), kind, self._folder, **options)
 
     def export(
         self,
@@ -304,7 +318,7 @@ class Study:
         formats: Sequence[str] = ("onnx", "torch"),
         coreset: float | None = None,
         half: bool = False,
-        threshold: str = "f1",
+        threshold: Rule = "f1",
         max_fpr: float | None = None,
         out: str | Path | None = None,
         force: bool = False,
@@ -333,17 +347,14 @@ class Study:
         from autosearch.export import ExportOptions, export_trial
 
         options = ExportOptions(trial, tuple(formats), coreset, half, threshold, max_fpr)
-        (record,) = self._scored([trial])
-        target = Path(out) if out is not None else self.path / "exports" / f"trial-{trial}"
         return export_trial(
             self._folder,
-            record,
-            lambda: self._reopened(progress),
             options,
-            target,
+            Path(out) if out is not None else None,
             force,
-            lambda text: progress(Update("exporting", 0, None, text, trial=record)),
-        )
+            lambda text: progress(Update("exporting", 0, None, text, study=self)),
+            lambda: self._reopened(progress),
+        ).path
 
     def _directions(self) -> dict[str, str]:
         return {name: objective.direction for name, objective in self.objectives.items()}
@@ -353,6 +364,12 @@ class Study:
 
         return reopen(self._folder, reading(progress), self._runner, self._others)
 
+    def _scored_one(self, number: int) -> TrialRecord:
+        record = self.trial(number)
+        if record.status not in SCORED:
+            raise StudyError(f"{self.path}: trial {number} is {record.status}")
+        return record
+
     def _scored(self, numbers: Iterable[int] | None) -> list[TrialRecord]:
         """Trials with values, each once: those of some numbers, or the front."""
         if numbers is None:
@@ -360,5 +377,8 @@ class Study:
             if not chosen:
                 raise StudyError(f"{self.path}: no complete trial, so no front to evaluate")
             return chosen
-        records = self.trials
-        return [scored(self.path, records, number) for number in dict.fromkeys(numbers)]
+        return [self._scored_one(number) for number in dict.fromkeys(numbers)]
+
+
+def _maximised(name: str, known: Mapping[str, Objective]) -> bool:
+    return name in known and known[name].direction == "maximize"

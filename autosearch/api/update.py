@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from autosearch.contracts import Summary, TrialRecord
+from autosearch.contracts import Objective, Summary, TrialRecord
 
-if TYPE_CHECKING:
-    from autosearch.api.study import Study
+
+class Searched(Protocol):
+    """What a callback may ask a study that is being searched; it is a `Study`."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, seeds, hashes of data and weights, the machine."""
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The study's objectives by name, in its order."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Update:
     text: str = ""
     trial: TrialRecord | None = None
     summary: Summary | None = None
-    study: Study | None = None
+    study: Searched | None = None
 
 
 Progress = Callable[[Update], None]

@@ -119,6 +119,7 @@ def front_table(
     objectives: Mapping[str, Objective],
     limit: int = 20,
     tests: Tests = MappingProxyType({}),
+    title: str | None = None,
 ) -> RenderableType:
     """The Pareto front: trial number, objectives with unit, and the configuration in short.
 
@@ -127,12 +128,13 @@ def front_table(
         objectives: The study's, in its order.
         limit: Largest number of rows.
         tests: Test figures by trial number; a column more where there are any.
+        title: Of other trials than a front.
     """
     if not front:
         return "No complete trial, so no Pareto front."
     plural = "" if len(front) == 1 else "s"
-    title = f"Pareto front, {len(front)} trial{plural}"
-    table = Table(title=title, title_justify="left", box=None)
+    usual = f"Pareto front, {len(front)} trial{plural}"
+    table = Table(title=title or usual, title_justify="left", box=None)
     table.add_column("trial", justify="right", style="bold")
     for name, objective in objectives.items():
         unit = f" ({objective.unit})" if objective.unit else ""
@@ -276,6 +278,13 @@ def next_commands(
     if failed:
         yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
     yield f"autosearch resume {folder} --trials N   # more trials"
+
+
+def commands_for(path: Path, number: int) -> Iterable[str]:
+    """What to type next about one trial."""
+    folder = escape(str(path))
+    yield f"autosearch evaluate {folder} --trial {number}   # figures on the test split"
+    yield f"autosearch export {folder} --trial {number}"
 
 
 def _thinned(front: Sequence[TrialRecord], limit: int) -> Sequence[TrialRecord]:

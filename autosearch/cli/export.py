@@ -1,29 +1,21 @@
-"""Arguments of ``autosearch export`` and ``autosearch predict``."""
+"""``autosearch export``: a trial as a folder that can be carried away."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autosearch.errors import one_line
+from autosearch.cli.screen import console, reading_bar
 
-if TYPE_CHECKING:  # Imported where they are used: --help answers at once, predict needs no torch.
-    from autosearch.export import Exported, Prediction, Skipped
+if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from autosearch.api import Update
 
-console = Console()
-
-INTERRUPTED = 130
-"""Exit code where not all images were looked at."""
 _TOLERABLE = 1e-4
 
 
@@ -41,14 +33,6 @@ class ThresholdRule(StrEnum):
     F1 = "f1"
     YOUDEN = "youden"
     FPR = "fpr"
-
-
-class Provider(StrEnum):
-    """What runs a model."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-    OPENVINO = "openvino"
 
 
 def export(
@@ -84,80 +68,37 @@ def export(
     Thresholds are chosen on validation with the detector of the search; the exported one is
     fitted on all normal images but test ones. Runs with `autosearch predict`.
     """
-    from autosearch.export import ExportOptions, export_trial
-    from autosearch.storage import StudyFolder
+    from autosearch.api import open_study
+    from autosearch.export import read_manifest
 
     chosen = tuple(dict.fromkeys(name.value for name in formats or (Format.ONNX, Format.TORCH)))
-    options = ExportOptions(trial, chosen, coreset, half, threshold.value, max_fpr)
-    folder = StudyFolder.open(directory)
-    with _reading() as progress:
-        exported = export_trial(folder, options, out, force, _say, progress)
-    console.print(_export_table(exported))
-    for line in _export_notes(exported):
+    study = open_study(directory)
+    with reading_bar() as bar:
+
+        def show(update: Update) -> None:
+            bar(update)
+            if update.stage == "exporting":
+                console.print(f"{update.text} …", highlight=False)
+
+        path = study.export(
+            trial,
+            formats=chosen,
+            coreset=coreset,
+            half=half,
+            threshold=threshold.value,
+            max_fpr=max_fpr,
+            out=out,
+            force=force,
+            progress=show,
+        )
+    found = read_manifest(path)
+    console.print(_export_table(path, found))
+    for line in _export_notes(path, found):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def predict(
-    model: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an exported model.")],
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")] = 8,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")
-    ] = None,
-    provider: Annotated[
-        Provider, typer.Option("--provider", help="What runs the model.")
-    ] = Provider.CPU,
-) -> None:
-    """Look at images with an exported model: heatmaps, masks, scores.csv and scores.json.
-
-    Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
-    what is written.
-    """
-    from autosearch.export import Prediction, find_images, load_model, predict_images, write_report
-
-    found = find_images(images, out)
-    ready = load_model(model, provider.value, threads)
-    answers: list[Prediction | Skipped] = []
-    start, stopped = time.perf_counter(), False
-    with _progress() as bar:
-        task = bar.add_task("images", total=len(found))
-        try:
-            for answer in predict_images(ready, found, out, batch):
-                answers.append(answer)
-                bar.advance(task)
-                if not isinstance(answer, Prediction):
-                    line = escape(one_line(f"{answer.path}: {answer.problem}"))
-                    line = f"[yellow]skipped[/] {line}"
-                    bar.console.print(line, highlight=False, soft_wrap=True)
-        except KeyboardInterrupt:
-            stopped = True
-    write_report(out, ready, answers)
-    done = [answer for answer in answers if isinstance(answer, Prediction)]
-    console.print(_summary(done, len(found), time.perf_counter() - start), highlight=False)
-    console.print(f"results in [bold]{escape(str(out))}[/]", highlight=False)
-    if stopped:
-        console.print("Stopped; what was written so far is complete.")
-        raise typer.Exit(INTERRUPTED)
-    if len(done) < len(answers):
-        raise typer.Exit(1)
-
-
-def _summary(done: list[Prediction], total: int, seconds: float) -> str:
-    anomalous = sum(answer.anomalous for answer in done)
-    model = sum(answer.seconds for answer in done)
-    line = f"{len(done)} of {total} images, {anomalous} anomalous"
-    if done:
-        pace = f"{len(done) / seconds:.1f} images/s with reading and writing"
-        line += f"; {1e3 * model / len(done):.1f} ms per image in the model, {pace}"
-    return line
-
-
-def _export_table(exported: Exported) -> Table:
-    found = exported.manifest
-    table = Table(box=None, title=str(exported.path), title_justify="left")
+def _export_table(path: Path, found: Mapping[str, Any]) -> Table:
+    table = Table(box=None, title=str(path), title_justify="left")
     for title in ("runtime", "latency ms", "difference, batch 1", "batch 3"):
         table.add_column(title, justify="left" if title == "runtime" else "right")
     for name, value in found["latency_ms"].items():
@@ -173,8 +114,7 @@ def _export_table(exported: Exported) -> Table:
     return table
 
 
-def _export_notes(exported: Exported) -> Iterator[str]:
-    found = exported.manifest
+def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
     sizes = ", ".join(f"{name} {_size(entry['bytes'])}"
                       for name, entry in found["files"].items())  # fmt: skip
     yield f"files      {sizes}"
@@ -200,24 +140,8 @@ def _export_notes(exported: Exported) -> Iterator[str]:
             f"fitted on  {fit['images']} normal images: {fit['train']} train, "
             f"{fit['validation_normal']} validation"
         )
-    yield f"next       autosearch predict {escape(str(exported.path))} IMAGES --out predictions"
+    yield f"next       autosearch predict {escape(str(path))} IMAGES --out predictions"
 
 
 def _size(number: int) -> str:
     return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
-
-
-def _say(text: str) -> None:
-    console.print(f"{text} …", highlight=False)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("images"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-@contextmanager
-def _reading() -> Iterator[Callable[[int, int], None]]:
-    with _progress() as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Arguments of ``autosearch spaces``, ``runners`` and ``objectives``: what there is."""
+"""``autosearch spaces``, ``runners``, ``objectives`` and ``data check``: what there is."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
+from autosearch.cli.options import Overrides
+from autosearch.cli.screen import console, print_all
+from autosearch.errors import ConfigError, did_you_mean
 
 
 def spaces() -> None:
     """List search spaces that can be run by name."""
     from rich.table import Table
 
-    from autosearch.contracts import registry
+    from autosearch import api
     from autosearch.spec import load_spec
 
     table = Table(box=None)
     for title in ("name", "runner", "parameters", "configurations", "objectives"):
         table.add_column(title, justify="right" if title[0] in "pc" else "left", no_wrap=True)
     table.add_column("file", overflow="fold")
-    for name, path in registry.spaces().items():
+    for name, path in api.spaces().items():
         spec = load_spec(path)
         space = spec.parsed_space
         size = space.size()
@@ -38,20 +39,23 @@ def runners(
     """List runners: the systems that can be searched."""
     from rich.table import Table
 
-    from autosearch.contracts import registry
+    from autosearch import api
 
     table = Table(box=None)
     if name is None:
         table.add_column("name", no_wrap=True)
         table.add_column("what it searches")
-        for known in registry.runner_names():
-            table.add_row(known, registry.load_runner(known).description)
+        for known, runner in api.runners().items():
+            table.add_row(known, runner.description)
     else:
         for title in ("parameter", "default"):
             table.add_column(title, no_wrap=True)
         table.add_column("allowed", overflow="fold", ratio=2)
         table.add_column("what it does", ratio=3)
-        for parameter, info in registry.load_runner(name).parameters.items():
+        there = api.runners()
+        if name not in there:
+            raise ConfigError("NAME", name, f"a runner; {did_you_mean(name, there)}")
+        for parameter, info in there[name].parameters.items():
             table.add_row(parameter, json.dumps(info.default), info.allowed(), info.help)
     console.print(table)
 
@@ -60,13 +64,31 @@ def objectives() -> None:
     """List everything that can be an objective, a measure or a constraint."""
     from rich.table import Table
 
-    from autosearch.contracts import registry
+    from autosearch import api
 
     table = Table(box=None)
     for title in ("name", "better", "unit"):
         table.add_column(title, no_wrap=True)
     table.add_column("what it says")
-    for objective in registry.objectives().values():
+    for objective in api.objectives().values():
         better = "lower" if objective.direction == "minimize" else "higher"
         table.add_row(objective.name, better, objective.unit, objective.help)
     console.print(table)
+
+
+def check(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Folder of the dataset, or a CSV.")],
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="One product or texture.")],
+    overrides: Overrides = None,
+) -> None:
+    """Count images, masks and regions, and name every problem found; exit code 1 on errors.
+
+    With --set, how a study would split it: --set dataset.validation.real_per_type=2.
+    """
+    from autosearch.api import check_data
+    from autosearch.cli.console import check_report
+
+    report = check_data(root, category, overrides or ())
+    print_all(check_report(report))
+    if not report.usable:
+        raise typer.Exit(1)

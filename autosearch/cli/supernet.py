@@ -7,20 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from autosearch.cli.screen import INTERRUPTED, console, reading_bar
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from autosearch.backbones import Distillation, DistillationProgress, Teacher
+    from autosearch.api import Update
+    from autosearch.backbones import DistillationProgress
 
 supernet_app = typer.Typer(help="Make supernets without a network.", no_args_is_help=True)
-console = Console()
-
-INTERRUPTED = 130
-"""Exit code of a training that was stopped before its budget was met."""
-
 _LINE_SECONDS = 30.0
 _STAGES = ("block 0", *(f"stage {stage}" for stage in range(5)))
 
@@ -74,31 +71,38 @@ def distill(
     backbone.weights of a study. Ctrl-C stops after the step at hand; --resume goes on exactly
     there. A larger budget continues a finished run; --batch and --crop may change between pieces.
     """
-    from autosearch.backbones import Distillation, DistillationSettings, save_supernet
+    from autosearch.api import distill_supernet
+    from autosearch.files import sha256
 
     _use_threads(threads)
-    settings = DistillationSettings(width, seed, batch, crop, steps, minutes)
-    model, identity = _teacher(teacher, teacher_weights, seed)
-    with _reading() as progress:
-        from autosearch.backbones import pack_images
+    with reading_bar() as bar, _asked_to_stop() as stop:
 
-        pack = pack_images(images, progress)
-    skipped = ", ".join(f"{number} {reason}" for reason, number in pack.skipped.items())
-    console.print(
-        f"{len(pack.crops)} crops of {pack.images} images, {len(pack.held_out)} held out"
-        + (f"; skipped: {skipped}" if skipped else "")
-    )
-    run = Distillation(model, identity, pack, settings, out, resume)
-    if run.step:
-        console.print(f"continuing at step {run.step}")
-    else:
-        console.print(f"{run.copied_blocks} blocks start as the teacher's")
-    if not _train(run):
+        def show(update: Update) -> None:
+            bar(update)
+            if update.stage == "distilling":
+                console.print(update.text)
+
+        path = distill_supernet(
+            images,
+            out,
+            minutes=minutes,
+            steps=steps,
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            width=width,
+            batch=batch,
+            crop=crop,
+            seed=seed,
+            resume=resume,
+            half=half,
+            progress=show,
+            told=_Lines(),
+            stop=stop,
+        )
+    if path is None:
         console.print("stopped before the budget was met; go on with --resume")
         raise typer.Exit(INTERRUPTED)
-    path = out / "supernet.safetensors"
-    card = save_supernet(path, run.finished().released_state(), _card(run), half)
-    console.print(f"{path}: {card['bytes'] / 1e6:.1f} MB, sha256 {card['sha256']}")
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256(path)}")
 
 
 @supernet_app.command()
@@ -119,26 +123,19 @@ def verify(
     perfect. It is shown with the stored batch-norm statistics and with recalibrated ones.
     """
     import json
-    from dataclasses import asdict
 
-    from autosearch.backbones import read_tensors, verify_state
-    from autosearch.errors import WeightsError
-    from autosearch.files import sha256
+    from autosearch.api import verify_supernet
 
     _use_threads(threads)
-    state = read_tensors(file)
-    crops, model = None, None
-    if images is not None:
-        from autosearch.backbones import pack_images
-
-        with _reading() as progress:
-            pack = pack_images(images, progress)
-        crops, (model, _) = pack.crops[pack.held_out], _teacher(teacher, teacher_weights, 0)
-    try:
-        found = asdict(verify_state(state, model, crops, crop))
-    except WeightsError as error:
-        raise WeightsError(f"{file}: {error}") from error
-    record: dict[str, Any] = {"file": str(file), "sha256": sha256(file), **found}
+    with reading_bar() as bar:
+        record = verify_supernet(
+            file,
+            images,
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            crop=crop,
+            progress=bar,
+        )
     if as_json:
         print(json.dumps(record, indent=2))
         return
@@ -149,23 +146,16 @@ def verify(
         console.print(f"{kind:30} {_numbers(values)}", highlight=False)
 
 
-def _teacher(name: str, request: str, seed: int) -> tuple[Teacher, dict[str, str]]:
-    from autosearch.backbones import Teacher, resolve
-
-    weights = resolve(name, request, seed)
-    identity = {"teacher": name, "teacher_sha256": weights.sha256}
-    return Teacher(name, weights.state), identity
-
-
-def _train(run: Distillation) -> bool:
-    """Train with progress shown; signals end it after the step at hand."""
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came; training ends after the step at hand."""
     asked: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: asked.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        return run.run(_Lines(), lambda: bool(asked))
+        yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -196,36 +186,6 @@ def _numbers(values: list[float | None]) -> str:
     names = _STAGES[-len(values) :]
     pairs = zip(names, values, strict=True)
     return "  ".join(f"{name} {value:.3f}" for name, value in pairs if value is not None)
-
-
-def _card(run: Distillation) -> dict[str, Any]:
-    from autosearch import __version__
-
-    return {
-        **run.identity,
-        "autosearch": __version__,
-        "images": run.pack.images,
-        "crops": len(run.pack.crops),
-        "sources": run.pack.sources,
-        "skipped": run.pack.skipped,
-        "steps": run.step,
-        "minutes": round(run.elapsed / 60, 1),
-        "pieces": run.pieces,
-        "held_out": {kind: _rounded(v) for kind, v in run.history[-1]["held_out"].items()},
-    }
-
-
-def _rounded(values: list[float | None]) -> list[float | None]:
-    return [None if value is None else round(value, 4) for value in values]
-
-
-@contextmanager
-def _reading() -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import Progress as Bar
-
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _use_threads(threads: int | None) -> None:

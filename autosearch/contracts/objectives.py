@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autosearch.errors import ConfigError
 from autosearch.metrics import Ranking, Truth, auroc, image_scores, mean_image_iou
 
 if TYPE_CHECKING:  # Listing objectives must not load torch.
@@ -70,6 +71,19 @@ class Objective:
     help: str
     default: bool = False
     probabilities: bool = False
+
+    @classmethod
+    def recorded(cls, name: str, direction: Direction, unit: str, help: str) -> Objective:
+        """One that a study has measured and that is not installed here: it has no measure."""
+
+        def unknown(detector: Detector, scored: Scored | None) -> float:
+            raise ConfigError("objectives", name, "an objective that is installed here")
+
+        return cls(name, direction, unit, "score", unknown, help)
+
+    def described(self) -> dict[str, str]:
+        """What `recorded` needs to know."""
+        return {"direction": self.direction, "unit": self.unit, "help": self.help}
 
 
 def _cost(read: Callable[[Cost], float]) -> Callable[[Detector, Scored | None], float]:

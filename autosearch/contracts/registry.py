@@ -6,6 +6,7 @@ Other packages add theirs through entry points: ``autosearch.runners`` names `Ru
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -38,19 +39,35 @@ def load_runner(name: str) -> type[Runner]:
     return runner
 
 
-def objectives() -> dict[str, Objective]:
-    """All objectives by name."""
-    others = [_load(entry) for entry in entry_points(group="autosearch.objectives")]
-    return TABLE | {objective.name: objective for objective in others}
+def objectives(
+    others: Iterable[Objective] = (), meta: Mapping[str, Any] | None = None
+) -> dict[str, Objective]:
+    """All objectives by name.
+
+    Args:
+        others: Some that are installed under no name.
+        meta: What a study's ``meta.json`` says. Objectives that were measured there and are not
+            known here can still be named and compared, if not measured.
+    """
+    installed = [_load(entry) for entry in entry_points(group="autosearch.objectives")]
+    stored = (meta or {}).get("objectives", {})
+    recorded = {name: Objective.recorded(name, **said) for name, said in stored.items()}
+    return recorded | TABLE | {objective.name: objective for objective in (*installed, *others)}
 
 
-def resolve_objectives(spec: StudySpec) -> dict[str, Objective]:
+def resolve_objectives(
+    spec: StudySpec, known: Mapping[str, Objective] | None = None
+) -> dict[str, Objective]:
     """The objectives of a study in its order.
+
+    Args:
+        spec: The study.
+        known: What `objectives` gives; by default those that are installed.
 
     Raises:
         ConfigError: An objective, a measure or a constraint names nothing that can be measured.
     """
-    known = objectives()
+    known = objectives() if known is None else known
     named = [("objectives", name) for name in spec.objectives]
     named += [("measures", name) for name in spec.measures]
     named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]

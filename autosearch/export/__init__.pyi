@@ -18,6 +18,7 @@ from .predict import (
     predict_images as predict_images,
     write_report as write_report,
 )
+from .predictor import Answer as Answer, Predictor as Predictor
 from .trial import (
     Exported as Exported,
     ExportOptions as ExportOptions,

@@ -87,7 +87,9 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """An image as the graph wants it, and as a person sees it."""
+
     photo: NDArray[np.uint8]
     pixels: Pixels
 
@@ -154,7 +156,7 @@ def predict_images(
             whole = [
                 (found, entry)
                 for found, entry in zip(part, loaded, strict=True)
-                if isinstance(entry, _Loaded)
+                if isinstance(entry, Loaded)
             ]
             if whole:
                 before = time.perf_counter()
@@ -219,6 +221,19 @@ def blend(photo: NDArray[np.uint8], values: Pixels) -> NDArray[np.uint8]:
     return mixed
 
 
+def prepared(image: Pixels, size: int) -> Loaded:
+    """An image ``(3, H, W)`` as a photograph, and as the graph wants it."""
+    photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    return Loaded(np.ascontiguousarray(photo), resize(image, size))
+
+
+def enlarged_to(values: Pixels, photo: NDArray[np.uint8]) -> Pixels:
+    """A map at the size of its photograph."""
+    height, width = photo.shape[:2]
+    whole = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(whole)
+
+
 def _members(folder: Path, out: Path) -> list[tuple[Path, str]]:
     """Images below a folder, each with the name that its place in the folder gives it."""
     inside, results = folder.resolve(), out.resolve()
@@ -247,7 +262,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return wanted
 
 
-def _load(found: Found, size: int) -> _Loaded | Skipped:
+def _load(found: Found, size: int) -> Loaded | Skipped:
     try:
         str(found.path).encode()
         if not found.path.is_file():
@@ -257,23 +272,20 @@ def _load(found: Found, size: int) -> _Loaded | Skipped:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
-    photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    return _Loaded(np.ascontiguousarray(photo), resize(image, size))
+    return prepared(image, size)
 
 
 def _write(
     model: ExportedModel,
     found: Found,
-    loaded: _Loaded,
+    loaded: Loaded,
     values: Pixels,
     score: float,
     seconds: float,
     out: Path,
 ) -> Prediction:
     height, width = loaded.photo.shape[:2]
-    enlarged = np.asarray(
-        Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
-    )
+    enlarged = enlarged_to(values, loaded.photo)
     mask = decide(enlarged, model.pixel_threshold)
     suffix = ".jpg" if max(width, height) <= _LONGEST_JPEG else ".png"
     heatmap, drawn = f"{HEATMAPS}/{found.name}{suffix}", f"{MASKS}/{found.name}.png"

@@ -89,7 +89,7 @@ def export_trial(
     out: Path | None = None,
     force: bool = False,
     say: Say = lambda text: None,
-    progress: Callable[[int, int], None] | None = None,
+    reopened: Callable[[], Inputs] | None = None,
 ) -> Exported:
     """Export a trial of a study.
 
@@ -99,7 +99,7 @@ def export_trial(
         out: Where to; by default ``exports/trial-N`` of the study.
         force: Replace an export that is there already.
         say: Told what is being done.
-        progress: Told of images read, and their total.
+        reopened: Loads what the study was made from, if that takes more than its folder.
 
     Raises:
         ConfigError: An option does not fit the study, or a package is missing.
@@ -112,7 +112,7 @@ def export_trial(
     check_formats(options.formats)
     # Refused now rather than after everything was fitted.
     choose_threshold([0.0, 1.0], np.array([False, True]), options.rule, options.max_fpr)
-    inputs = reopen(folder, progress)
+    inputs = reopened() if reopened else reopen(folder)
     canonical = exported_configuration(inputs, record, options.coreset)
     seed = trial_seed(inputs.spec.study.seed, record.canonical)
 
@@ -241,7 +241,7 @@ def _origin(
         "opset": OPSET,
         "weights": inputs.runner.weights(),
         "dataset": dataset,
-        "test": folder.load_tests().get(record.number),
+        "test": folder.files.load_tests().get(record.number),
     }
 
 
@@ -308,7 +308,7 @@ def _check_target(target: Path, force: bool) -> None:
 
 
 def _record(folder: StudyFolder, number: int) -> TrialRecord:
-    records = folder.records()
+    records = folder.trials.records()
     if not number < len(records):
         raise StudyError(f"{folder.path}: no trial {number}; there are {len(records)}")
     record = records[number]

@@ -1,6 +1,7 @@
 from .dashboard import (
     serve as serve,
 )
+from .figures import draw as draw
 from .info import (
     study_info as study_info,
 )

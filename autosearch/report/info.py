@@ -63,9 +63,9 @@ def study_info(folder: StudyFolder) -> Info:
         StudyError: The folder cannot be read.
         ConfigError: The spec names an objective that is not installed here.
     """
-    spec, records, meta = folder.load_spec(), folder.records(), folder.load_meta()
-    known = registry.objectives()
-    objectives = registry.resolve_objectives(spec)
+    spec, records, meta = folder.load_spec(), folder.trials.records(), folder.load_meta()
+    known = registry.objectives(meta=meta)
+    objectives = registry.resolve_objectives(spec, known)
     directions: dict[str, str] = {name: o.direction for name, o in objectives.items()}
     trials = _trials(records, list(objectives), list(spec.parsed_space.to_plain()))
     return {
@@ -96,7 +96,9 @@ def study_info(folder: StudyFolder) -> Info:
             ).items()
         },
         "files": _files(folder),
-        "tests": {str(number): _tested(kept) for number, kept in folder.load_tests().items()},
+        "tests": {
+            str(number): _tested(kept) for number, kept in folder.files.load_tests().items()
+        },
     }
 
 
@@ -136,7 +138,7 @@ def artifact_path(folder: StudyFolder, number: int, name: str) -> Path | None:
     """
     if name not in ARTIFACTS or isinstance(number, bool) or number < 0:
         return None
-    path = folder.trial_path(number) / name
+    path = folder.files.path(number) / name
     try:
         inside = folder.path.resolve(strict=True) / "trials" / str(number) / name
         return path if path.is_file() and path.resolve(strict=True) == inside else None

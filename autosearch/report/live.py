@@ -176,7 +176,7 @@ class LiveStudy:
         try:
             folder = self._follow()
             changed = _last_sign(folder)
-            budget, found = folder.load_spec().study.trials, counts(folder.records())
+            budget, found = folder.load_spec().study.trials, counts(folder.trials.records())
             last = replace(
                 last, state="stopped", counts=found, budget=budget, problem=None, changed=changed
             )
@@ -282,7 +282,7 @@ def _last_sign(folder: StudyFolder) -> float:
     """When somebody who works on a study was last heard of."""
     if isinstance(folder, FollowedFolder):
         return folder.journal_path.stat().st_mtime
-    return max(folder.leases(), default=0.0) - LEASE_SECONDS
+    return max(folder.trials.leases(), default=0.0) - LEASE_SECONDS
 
 
 def _state(reading: Reading) -> str:

@@ -1,3 +1,4 @@
+from .constraint import Constraint as Constraint
 from .reading import (
     dataset_spec as dataset_spec,
     load_spec as load_spec,

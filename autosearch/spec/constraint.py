@@ -22,8 +22,8 @@ class Constraint(BaseModel):
     bound: float = Field(allow_inf_nan=False)
 
     @classmethod
-    def parse(cls, text: object) -> Constraint:
-        """Read ``name <= number`` or ``name >= number``."""
+    def parse(cls, text: object, key: str = "constraints") -> Constraint:
+        """Read ``name <= number`` or ``name >= number``; errors name the key."""
         found = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
         try:
             if found is None:
@@ -32,7 +32,7 @@ class Constraint(BaseModel):
                 {"name": found[1], "relation": found[2], "bound": float(found[3])}
             )
         except ValueError:
-            raise ConfigError("constraints", text, 'text such as "gflops <= 0.31"') from None
+            raise ConfigError(key, text, 'text such as "gflops <= 0.31"') from None
 
     def violation(self, value: float) -> float:
         """By how much a value breaks the bound: positive if it does, else zero or less."""

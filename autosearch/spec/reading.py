@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -13,27 +13,31 @@ from autosearch.spec.sections import NAME, DatasetSpec, StudySpec, ValidationSpe
 from autosearch.spec.space import Space
 from autosearch.spec.strict_yaml import read_yaml, yaml_value
 
+Override = str | tuple[str, object]
 
-def load_spec(path: Path, overrides: Iterable[str] = ()) -> StudySpec:
-    """Read and validate a spec file.
+
+def load_spec(source: Path | Mapping[str, Any], overrides: Iterable[Override] = ()) -> StudySpec:
+    """Read and validate a spec.
 
     Args:
-        path: A YAML file.
-        overrides: ``key=value`` texts with dotted keys, values in YAML.
+        source: A YAML file, or what would stand in one.
+        overrides: ``key=value`` texts with dotted keys, values in YAML; or pairs of dotted key
+            and value.
 
     Raises:
         ConfigError: The file cannot be read, is no mapping, or a key or value is not allowed.
     """
-    content = read_yaml(path)
+    path = source if isinstance(source, Path) else Path("study")
+    content = read_yaml(source) if isinstance(source, Path) else plain_copy(source)
     if not isinstance(content, dict):
         raise ConfigError(str(path), content, "a mapping with study, space, objectives, …")
     content.setdefault("study", {})
     if isinstance(content["study"], dict):
         content["study"].setdefault("name", path.stem)
     narrowed = False
-    for override in overrides:
-        _apply(content, override)
-        narrowed |= override.startswith(("space.", "space="))
+    for key, value in map(_pair, overrides):
+        _apply(content, key, value)
+        narrowed |= key == "space" or key.startswith("space.")
     if narrowed:
         content |= _fitting_start(content)
     return parse_spec(content)
@@ -114,15 +118,15 @@ def _check_labelled(dataset: DatasetSpec) -> None:
         raise ConfigError("dataset.validation.real_per_type", k, allowed)
 
 
-def dataset_spec(overrides: Iterable[str]) -> DatasetSpec:
-    """A dataset section from ``key=value`` texts, with or without ``dataset.`` before the key.
+def dataset_spec(overrides: Iterable[Override]) -> DatasetSpec:
+    """A dataset section from overrides, with or without ``dataset.`` before the key.
 
     Raises:
         ConfigError: A key or value is not allowed.
     """
     content: dict[str, Any] = {}
-    for override in overrides:
-        _apply(content, "dataset." + override.removeprefix("dataset."))
+    for key, value in map(_pair, overrides):
+        _apply(content, "dataset." + key.removeprefix("dataset."), value)
     try:
         return DatasetSpec.model_validate(content.get("dataset", {}))
     except ValidationError as error:
@@ -140,11 +144,27 @@ def study_name(text: str) -> str:
     return text
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _pair(override: Override) -> tuple[str, object]:
+    """Key and value of an override."""
+    if not isinstance(override, str):
+        key, value = override
+        return key, plain_copy(value)
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError("--set", override, "key=value, such as dataset.category=screw")
-    value = yaml_value(text, f"--set {key}")
+    return key, yaml_value(text, f"--set {key}")
+
+
+def plain_copy(value: object) -> Any:
+    """A copy that shares nothing, of what could stand in YAML; paths become text."""
+    if isinstance(value, Mapping):
+        return {name: plain_copy(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_copy(part) for part in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _apply(content: dict[str, Any], key: str, value: object) -> None:
     # Parameter names hold dots themselves, so everything after `space.` is one name.
     *sections, last = key.split(".", 1) if key.startswith("space.") else key.split(".")
     target: Any = content
@@ -154,7 +174,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         target = target[section]
         if not isinstance(target, dict):
             place = ".".join(sections[: depth + 1])
-            raise ConfigError(f"--set {key}", value, f"a whole value: {place} is no mapping")
+            raise ConfigError(key, value, f"a whole value: {place} is no mapping")
     target[last] = value
 
 

@@ -3,7 +3,6 @@ from .database import (
     Database as Database,
 )
 from .folder import (
-    TEST as TEST,
     StudyFolder as StudyFolder,
 )
 from .journal import (
@@ -20,3 +19,4 @@ from .optuna_study import (
     open_study as open_study,
     record_of as record_of,
 )
+from .trial_files import TEST as TEST

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +44,14 @@ class _Weights(_Object):
     note: str
 
 
+class _Objective(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    direction: Literal["minimize", "maximize"]
+    unit: str
+    help: str
+
+
 class _Meta(_Object):
     autosearch: str = ""
     written: str = ""
@@ -51,6 +59,7 @@ class _Meta(_Object):
     weights: list[_Weights] = []
     packages: dict[str, str] = {}
     textures: str | None = None
+    objectives: dict[str, _Objective] = {}
 
 
 class _Figures(_Object):

@@ -4,6 +4,7 @@ from .correlation import (
 from .driver import (
     StudyDriver as StudyDriver,
 )
+from .evaluate import evaluate_trials as evaluate_trials
 from .evaluation import (
     TrialEvaluator as TrialEvaluator,
     build as build,
@@ -22,12 +23,12 @@ from .inputs import (
 from .leases import (
     LEASE_SECONDS as LEASE_SECONDS,
 )
+from .recommendation import Recommendation as Recommendation, recommend as recommend
 from .sampling import (
     ReproducibleSampler as ReproducibleSampler,
 )
 from .session import (
     Executor as Executor,
-    new_folder as new_folder,
     open_driver as open_driver,
     run as run,
 )

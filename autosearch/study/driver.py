@@ -73,9 +73,11 @@ class StudyDriver:
         self.note = note
         self._folder, self._spec, self._canonical = folder, spec, canonical
         self._space = spec.parsed_space
-        storage = folder.storage(repair=True)
-        study = folder.exclusively(
-            lambda: open_study(storage, directions, {**spec.identity(), **guard}, folder.study)
+        storage = folder.trials.storage(repair=True)
+        study = folder.trials.exclusively(
+            lambda: open_study(
+                storage, directions, {**spec.identity(), **guard}, folder.trials.study
+            )
         )
         study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, spec.start)
         self._stopping = EarlyStopping(spec.pruner, directions)
@@ -98,7 +100,7 @@ class StudyDriver:
         self._deadline = time.monotonic() + timeout if timeout else math.inf
         self._refresh()
         self._teller.tell_kept()
-        folder.exclusively(self._claims.reap)
+        folder.trials.exclusively(self._claims.reap)
         # A listener may well use the driver, which its maker does not have before now.
         if listener is not None:
             self._ledger.listener = listener
@@ -130,7 +132,7 @@ class StudyDriver:
         with self._lock:
             while not self._over():
                 self._refresh()
-                trial = self._folder.exclusively(self._claims.next)
+                trial = self._folder.trials.exclusively(self._claims.next)
                 if trial is None:
                     return None
                 self._teller.asked(trial.number)

@@ -45,10 +45,17 @@ class TrialEvaluator:
         spec: The study.
         runner: Its runner, weights loaded.
         data: Train and validation images.
+        others: Objectives that are installed under no name.
     """
 
-    def __init__(self, spec: StudySpec, runner: Runner, data: SearchData) -> None:
-        self.spec, self._runner, self._data = spec, runner, data
+    def __init__(
+        self,
+        spec: StudySpec,
+        runner: Runner,
+        data: SearchData,
+        others: tuple[Objective, ...] = (),
+    ) -> None:
+        self.spec, self._runner, self._data, self._others = spec, runner, data, others
         self._truth = Truth.from_masks(data.val.masks, data.val.types)
         self._parts = _parts(data.val)
 
@@ -113,7 +120,7 @@ class TrialEvaluator:
 
     @cached_property
     def _objectives(self) -> list[Objective]:
-        known = registry.objectives()
+        known = registry.objectives(self._others)
         named = [*self.spec.objectives, *self.spec.measures]
         named += [constraint.name for constraint in self.spec.parsed_constraints]
         named += [name for name, objective in known.items() if objective.default]

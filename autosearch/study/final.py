@@ -33,7 +33,6 @@ from autosearch.contracts import (
     Scored,
     TrialRecord,
     derived_seed,
-    registry,
     shared_tensor,
 )
 from autosearch.data import NORMAL, ImageSet
@@ -193,7 +192,7 @@ class FinalEvaluator:
     ) -> dict[str, Any]:
         """Hold what the detector reaches on validation against what the search recorded of it."""
         scored = Scored(maps, self._val_truth, {})
-        recorded, known = {**record.measured, **record.values}, registry.objectives()
+        recorded, known = {**record.measured, **record.values}, self._inputs.known
         # A ratio of scores is the same every time; a latency is not.
         stored = {
             name: recorded[name]

@@ -24,7 +24,10 @@ class Handout:
 
     def numbers(self) -> list[int]:
         """Trials that are out, and those that wait for one that is."""
-        return [*self._out, *(number for waiting in self._followers.values() for number in waiting)]
+        return [
+            *self._out,
+            *(number for waiting in self._followers.values() for number in waiting),
+        ]
 
     def works_on(self, number: int) -> bool:
         """Whether a trial is out, and does not wait for another."""

@@ -47,6 +47,7 @@ class Inputs:
         runner: With its weights.
         data: Train and validation.
         textures: SHA-256 over the folder of textures, if the spec names one.
+        others: Objectives that are installed under no name.
     """
 
     spec: StudySpec
@@ -54,6 +55,12 @@ class Inputs:
     runner: Runner
     data: SearchData
     textures: str | None = None
+    others: tuple[Objective, ...] = ()
+
+    @property
+    def known(self) -> dict[str, Objective]:
+        """All that can be measured, by name."""
+        return registry.objectives(self.others)
 
     @property
     def directions(self) -> dict[str, str]:
@@ -76,6 +83,9 @@ class Inputs:
             "data": self.data.info,
             "weights": self.runner.weights(),
             "textures": self.textures,
+            "objectives": {
+                o.name: o.described() for o in (*self.objectives.values(), *self.others)
+            },
             "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
             "python": platform.python_version(),
             "machine": {
@@ -86,47 +96,62 @@ class Inputs:
         }
 
 
-def load_inputs(spec: StudySpec, progress: Callable[[int, int], None] | None = None) -> Inputs:
+def load_inputs(
+    spec: StudySpec,
+    progress: Callable[[int, int], None] | None = None,
+    runner: type[Runner] | None = None,
+    others: tuple[Objective, ...] = (),
+) -> Inputs:
     """Load and check everything, so that nothing but a trial itself can fail later.
 
     Args:
         spec: What to search.
         progress: Called with images read so far and images in all.
+        runner: What stands for the spec's runner where it is installed under no name.
+        others: Objectives that are installed under no name.
 
     Raises:
         AutosearchError: The first thing that is wrong, naming it and what is allowed.
     """
     spec = _absolute(spec)
-    objectives = registry.resolve_objectives(spec)
-    runner_class = registry.load_runner(spec.study.runner)
+    known = registry.objectives(others)
+    objectives = registry.resolve_objectives(spec, known)
+    runner_class = runner or registry.load_runner(spec.study.runner)
     _check_read(spec, runner_class)
     spec = _with_architecture(spec)
     textures = _textures_sha256(spec)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
-    _check_probabilities(spec, runner_class)
-    runner = runner_class(spec)
+    _check_probabilities(spec, runner_class, known)
+    made = runner_class(spec)
     data = load_search_data(spec.dataset, progress)
-    if runner.supervised:
+    if made.supervised:
         _check_learnable(data)
     else:
         data = _without_anomalies(data)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     _check_scorable(data, spec)
-    return Inputs(spec, objectives, runner, data, textures)
+    return Inputs(spec, objectives, made, data, textures, others)
 
 
-def reopen(folder: StudyFolder, progress: Callable[[int, int], None] | None = None) -> Inputs:
+def reopen(
+    folder: StudyFolder,
+    progress: Callable[[int, int], None] | None = None,
+    runner: type[Runner] | None = None,
+    others: tuple[Objective, ...] = (),
+) -> Inputs:
     """Load what a study was made from, to go on with its trials after the search.
 
     Args:
         folder: The study's folder.
         progress: Called with images read so far and images in all.
+        runner: See `load_inputs`.
+        others: See `load_inputs`.
 
     Raises:
         StudyError: Data or weights have changed since; both hashes are shown.
         AutosearchError: Anything that `load_inputs` finds wrong.
     """
-    inputs = load_inputs(folder.load_spec(), progress)
+    inputs = load_inputs(folder.load_spec(), progress, runner, others)
     meta, guard = folder.load_meta(), inputs.guard()
     before = {
         "data": meta.get("data", {}).get("sha256"),
@@ -169,12 +194,13 @@ def _without_anomalies(data: SearchData) -> SearchData:
     return replace(data, train=train, info={**data.info, "counts": counts})
 
 
-def _check_probabilities(spec: StudySpec, runner: type[Runner]) -> None:
+def _check_probabilities(
+    spec: StudySpec, runner: type[Runner], known: Mapping[str, Objective]
+) -> None:
     """Refuse to cut at one half maps whose scale is the detector's own."""
     named = [("objectives", name) for name in spec.objectives]
     named += [("measures", name) for name in spec.measures]
     named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]
-    known = registry.objectives()
     for key, name in named:
         if known[name].probabilities and not runner.probabilities:
             allowed = f"iou, since maps of {spec.study.runner} are no probabilities"
@@ -211,7 +237,7 @@ def _with_architecture(spec: StudySpec) -> StudySpec:
     if backbone.study is None or backbone.trial is None:
         return spec
     folder = StudyFolder.open(user_path(backbone.study, "backbone.study").resolve())
-    records, other = folder.records(), folder.load_spec()
+    records, other = folder.trials.records(), folder.load_spec()
     if backbone.trial >= len(records):
         allowed = f"a trial of {folder.path}, which has {len(records)}, the first being 0"
         raise ConfigError("backbone.trial", backbone.trial, allowed)

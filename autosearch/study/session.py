@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from autosearch.contracts import TrialRecord
-from autosearch.errors import StudyError
 from autosearch.files import write_atomic
-from autosearch.spec import StudySpec
-from autosearch.storage import VARIABLE, Database, StudyFolder, StudyLog, silent
+from autosearch.storage import StudyFolder, StudyLog, silent
 from autosearch.study.driver import StudyDriver
 from autosearch.study.evaluation import TrialEvaluator
 from autosearch.study.inputs import Inputs
@@ -66,7 +62,9 @@ def open_driver(
 def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Executor) -> None:
     """Search until the budget is met or somebody stops it; give back what is unfinished."""
     try:
-        executor.run(driver, TrialEvaluator(inputs.spec, inputs.runner, inputs.data))
+        executor.run(
+            driver, TrialEvaluator(inputs.spec, inputs.runner, inputs.data, inputs.others)
+        )
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         driver.note("search failed", logging.ERROR, reason=reason)
@@ -78,35 +76,4 @@ def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Exec
 
 def write_front(folder: StudyFolder, directions: Mapping[str, str]) -> None:
     """Write ``pareto.csv``."""
-    write_atomic(folder.path / "pareto.csv", front_csv(front(folder.records(), directions)))
-
-
-def new_folder(
-    results: Path, spec: StudySpec, resume: bool, url: str | None = None
-) -> StudyFolder:
-    """The folder of a study about to be run.
-
-    Args:
-        results: The folder that holds it.
-        spec: The study.
-        resume: Whether it may be there already.
-        url: Of the database that shall have its trials; by default the environment variable's.
-
-    Raises:
-        StudyError: There is one already, and it was not asked to continue it.
-    """
-    path = results / spec.study.name
-    if not StudyFolder(path).exists():
-        given = url or os.environ.get(VARIABLE)
-        return StudyFolder(path, Database(given, spec.study.name) if given else None)
-    folder = StudyFolder.open(path, url)
-    if not resume:
-        if not folder.records():
-            # Left by a run that ended before its first trial, on an error perhaps.
-            folder.journal_path.unlink(missing_ok=True)
-            return folder
-        raise StudyError(
-            f"{folder.path}: this study exists; continue it with `autosearch resume "
-            f"{folder.path}`, or start another with --name"
-        )
-    return folder
+    write_atomic(folder.path / "pareto.csv", front_csv(front(folder.trials.records(), directions)))

@@ -38,7 +38,7 @@ class Teller:
 
     def keep(self, number: int, key: str, outcome: Outcome) -> TrialRecord:
         """Store what came back, on disk first where the study is in a database."""
-        outbox = self._folder.outbox
+        outbox = self._folder.trials.outbox
         if outbox:
             outbox.put(number, key, outcome)
         record = self.store(number, outcome)
@@ -50,7 +50,7 @@ class Teller:
         """Store an outcome, unless the trial is told."""
         if (told := self._trials.frozen(number)).state.is_finished():
             return self._ledger.remember(told)
-        self._folder.write_outcome(number, outcome)
+        self._folder.files.write_outcome(number, outcome)
         return self._finish(number, outcome, attributes_of(outcome))
 
     def cached(self, number: int, source: FrozenTrial) -> TrialRecord:
@@ -65,7 +65,7 @@ class Teller:
 
     def tell_kept(self) -> None:
         """Store what a run of this folder had found when it lost its database, or was killed."""
-        if (outbox := self._folder.outbox) is None:
+        if (outbox := self._folder.trials.outbox) is None:
             return
         for number, key, outcome in outbox.items():
             if number < len(self._trials):

@@ -1,15 +1,51 @@
-"""The options of what a search runs on, and a password that is seen by nobody else."""
+"""Arguments that several commands have, and a password that is seen by nobody else."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+class ExecutorName(StrEnum):
+    """Where trials run."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+class LogLevel(StrEnum):
+    """What is written into a study's log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")]
+Trials = Annotated[
+    int | None, typer.Option("--trials", min=1, help="Trials in all, replacing the spec's.")
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", help="Stop handing out trials after 90, 90s, 15m or 2h."),
+]
+ExecutorOption = Annotated[
+    ExecutorName, typer.Option("--executor", help="Ray Tune workers, or this process alone.")
+]
+LevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", help="Least level that goes into study.log.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the spec; repeatable."),
+]
 StorageOption = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,17 @@
+from .api import (
+    Study as Study,
+    Update as Update,
+    check_data as check_data,
+    distill_supernet as distill_supernet,
+    objectives as objectives,
+    open_study as open_study,
+    runners as runners,
+    search as search,
+    serve_dashboard as serve_dashboard,
+    spaces as spaces,
+    verify_supernet as verify_supernet,
+    write_report as write_report,
+)
+from .export import Predictor as Predictor
+
+__version__: str

@@ -1,0 +1,14 @@
+from .listings import (
+    check_data as check_data,
+    objectives as objectives,
+    runners as runners,
+    spaces as spaces,
+)
+from .pages import serve_dashboard as serve_dashboard, write_report as write_report
+from .searching import build_spec as build_spec, open_study as open_study, search as search
+from .study import Study as Study
+from .supernets import (
+    distill_supernet as distill_supernet,
+    verify_supernet as verify_supernet,
+)
+from .update import Progress as Progress, Searched as Searched, Update as Update

@@ -1,0 +1,92 @@
+"""``autosearch predict``: an exported model looks at images. Needs no torch."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from autosearch.cli.screen import INTERRUPTED, console
+from autosearch.errors import one_line
+
+if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from autosearch.export import Prediction, Skipped
+
+
+class Provider(StrEnum):
+    """What runs a model."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    OPENVINO = "openvino"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an exported model.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")] = 8,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")
+    ] = None,
+    provider: Annotated[
+        Provider, typer.Option("--provider", help="What runs the model.")
+    ] = Provider.CPU,
+) -> None:
+    """Look at images with an exported model: heatmaps, masks, scores.csv and scores.json.
+
+    Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
+    what is written.
+    """
+    from autosearch.export import Prediction, Predictor
+
+    answers: list[Prediction | Skipped] = []
+    start, stopped, wanted = time.perf_counter(), False, 0
+    ready = Predictor(model, provider, threads)
+    with _progress() as bar:
+        task = bar.add_task("images", total=None)
+
+        def told(answer: Prediction | Skipped, done: int, total: int) -> None:
+            nonlocal wanted
+            answers.append(answer)
+            wanted = total
+            bar.update(task, completed=done, total=total)
+            if not isinstance(answer, Prediction):
+                line = escape(one_line(f"{answer.path}: {answer.problem}"))
+                line = f"[yellow]skipped[/] {line}"
+                bar.console.print(line, highlight=False, soft_wrap=True)
+
+        try:
+            ready.write(images, out, batch, told)
+        except KeyboardInterrupt:
+            stopped = True
+    done = [answer for answer in answers if isinstance(answer, Prediction)]
+    console.print(_summary(done, wanted, time.perf_counter() - start), highlight=False)
+    console.print(f"results in [bold]{escape(str(out))}[/]", highlight=False)
+    if stopped:
+        console.print("Stopped; what was written so far is complete.")
+        raise typer.Exit(INTERRUPTED)
+    if len(done) < len(answers):
+        raise typer.Exit(1)
+
+
+def _summary(done: list[Prediction], total: int, seconds: float) -> str:
+    anomalous = sum(answer.anomalous for answer in done)
+    model = sum(answer.seconds for answer in done)
+    line = f"{len(done)} of {total} images, {anomalous} anomalous"
+    if done:
+        pace = f"{len(done) / seconds:.1f} images/s with reading and writing"
+        line += f"; {1e3 * model / len(done):.1f} ms per image in the model, {pace}"
+    return line
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("images"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,153 @@
+"""``autosearch run`` and ``autosearch resume``: a search with its progress in the terminal."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from autosearch.cli.options import (
+    AddressOption,
+    Directory,
+    ExecutorName,
+    ExecutorOption,
+    LevelOption,
+    LogLevel,
+    Overrides,
+    StorageOption,
+    Timeout,
+    Trials,
+    hidden,
+)
+from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
+
+if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from autosearch.api import Searched, Study, Update
+    from autosearch.cli.console import SearchProgress
+
+
+def run(
+    space: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A YAML file, or a name: `autosearch spaces`.")
+    ],
+    overrides: Overrides = None,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the study and of its folder.")
+    ] = None,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder that holds the studies.")
+    ] = Path("results"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the study if it exists.")
+    ] = False,
+    address: AddressOption = None,
+    storage: StorageOption = None,
+    log_level: LevelOption = LogLevel.INFO,
+) -> None:
+    """Search a space: trials, progress, and the Pareto front at the end.
+
+    Ctrl-C stops at once and loses no finished trial.
+    """
+    from autosearch.api import search
+
+    with _View() as view:
+        study = search(
+            space,
+            overrides or (),
+            trials=trials,
+            timeout=timeout,
+            name=name,
+            results=results,
+            resume=resume,
+            executor=executor,
+            address=address,
+            storage=hidden(storage),
+            log_level=log_level,
+            progress=view,
+        )
+    _conclude(study)
+
+
+def resume(
+    directory: Directory,
+    trials: Trials = None,
+    timeout: Timeout = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    address: AddressOption = None,
+    storage: StorageOption = None,
+    log_level: LevelOption = LogLevel.INFO,
+) -> None:
+    """Continue a study that was stopped, or give a finished one more trials."""
+    from autosearch.api import open_study
+
+    study = open_study(directory, storage=hidden(storage))
+    with _View() as view:
+        study.resume(
+            trials,
+            timeout,
+            executor=executor,
+            address=address,
+            log_level=log_level,
+            progress=view,
+        )
+    _conclude(study)
+
+
+class _View:
+    """Shows images being read, then where the data come from, then trials."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._trials: SearchProgress | None = None
+
+    def __enter__(self) -> _View:
+        self._reading = self._stack.enter_context(reading_bar())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, update: Update) -> None:
+        """Show an update."""
+        if update.stage == "trials" and update.study and update.summary:
+            if self._trials is None:
+                self._trials = self._begin(update.study, update.summary.budget)
+                self._trials.update(update.summary)
+                self._stack.enter_context(self._trials.shown())
+            else:
+                self._trials.update(update.summary, update.trial)
+        else:
+            self._reading(update)
+
+    def _begin(self, study: Searched, budget: int) -> SearchProgress:
+        from autosearch.cli import console as view
+
+        self._stack.close()
+        meta = study.meta
+        print_all(view.provenance(meta), view.warnings(meta))
+        return view.SearchProgress(console, study.objectives, budget)
+
+
+def _conclude(study: Study) -> None:
+    """The front, and what to do next."""
+    from autosearch.cli import console as view
+
+    records, best = study.trials, study.front
+    console.print(view.front_table(best, study.objectives))
+    print_all(view.warnings(study.meta))
+    number = study.counts
+    place = escape(str(study.path))
+    console.print(f"{view.counts_line(number)}; results in [bold]{place}[/]")
+    if sum(number.values()) - number["running"] < study.budget:
+        why = "Stopped" if study.stopped else "Time is up"
+        console.print(f"{why}. Continue with: autosearch resume {place}")
+        raise typer.Exit(INTERRUPTED if study.stopped else 0)
+    console.print("Next:")
+    for command in view.next_commands(study.path, records, best):
+        console.print(f"  {command}")

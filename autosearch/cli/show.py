@@ -1,0 +1,150 @@
+"""``autosearch show``, ``recommend`` and ``correlate``: what a study has found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from autosearch.cli.options import Directory
+from autosearch.cli.screen import console, print_all
+from autosearch.errors import one_line
+
+if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from autosearch.api import Study
+    from autosearch.contracts import TrialRecord
+
+
+def show(
+    directory: Directory,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One object: study, counts, front or trial.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The front as CSV, or the trial.")] = False,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, help="One trial: values, test, traceback.")
+    ] = None,
+) -> None:
+    """Show a study's Pareto front. Counts of trials add up: each trial has one status.
+
+    Figures of the test split stand beside those of validation where `autosearch evaluate` has
+    measured them.
+    """
+    from autosearch.api import open_study
+    from autosearch.cli import console as view
+    from autosearch.cli.final_view import final_warnings, tested_record
+    from autosearch.study import front_csv
+
+    study = open_study(directory)
+    objectives, tests = study.objectives, study.tests
+    listed = study.front if trial is None else [study.trial(trial)]
+    if as_csv:
+        sys.stdout.write(front_csv([tested_record(record, tests) for record in listed]))
+    elif as_json:
+        plain = [_plain(record, tests.get(record.number), trial is not None) for record in listed]
+        shown = {"front": plain} if trial is None else {"trial": plain[0]}
+        print(json.dumps({"study": _about(study), "counts": study.counts, **shown}, indent=2))
+    elif trial is not None:
+        _show_trial(study, listed[0])
+    else:
+        meta = study.meta
+        console.print(f"[bold]{study.spec.study.name}[/]: {view.counts_line(study.counts)}"
+                      f" of {study.budget}")  # fmt: skip
+        print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
+        console.print(view.front_table(listed, objectives, tests=tests))
+
+
+def recommend(
+    directory: Directory,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", metavar="BOUND", help="Such as 'gflops <= 0.5'; repeatable."),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        typer.Option(
+            "--prefer",
+            metavar="OBJECTIVE",
+            show_default="the first that is maximised",
+            help="The objective that decides.",
+        ),
+    ] = None,
+) -> None:
+    """Name the trial to take: of those within a budget the best by validation."""
+    from autosearch.api import open_study
+    from autosearch.cli import console as view
+
+    study = open_study(directory)
+    found = study.recommend(budget or (), prefer)
+    listed = [found.trial, *found.runners_up]
+    title = "with its runners-up" if found.runners_up else "the only one"
+    console.print(f"trial [bold]{found.trial.number}[/]", highlight=False)
+    print_all(f"  {escape(reason)}" for reason in found.reasons)
+    console.print(view.front_table(listed, study.objectives, tests=study.tests, title=title))
+    console.print("Next:")
+    for command in view.commands_for(study.path, found.trial.number):
+        console.print(f"  {command}", highlight=False)
+
+
+def correlate(
+    directory: Directory,
+    first: Annotated[str, typer.Argument(metavar="FIGURE", help="Such as rwap_synthetic.")],
+    second: Annotated[
+        str, typer.Argument(metavar="OTHER", help="Such as rwap_real, gflops or test.rwap.")
+    ],
+) -> None:
+    """Ask whether one figure ranks the trials of a study as another does.
+
+    Figures are objectives, measured values, and those of the test split as test.NAME. With
+    synthetic and real anomalies in validation, rwap_synthetic and rwap_real are measured apart.
+    """
+    from autosearch.api import open_study
+
+    found = open_study(directory).correlate(first, second)
+    low, high = found.interval
+    console.print(f"{first} and {second} over {found.trials} different configurations")
+    console.print(f"Spearman {found.spearman:+.3f}, 95 % from {low:+.3f} to {high:+.3f}")
+    console.print(f"Kendall  {found.kendall:+.3f}")
+
+
+def _about(study: Study) -> dict[str, Any]:
+    spec, meta, number = study.spec, study.meta, study.counts
+    return {
+        "name": spec.study.name,
+        "runner": spec.study.runner,
+        "objectives": {name: o.direction for name, o in study.objectives.items()},
+        "budget": study.budget,
+        "finished": sum(number.values()) - number["running"],
+        "data": meta.get("data", {}),
+        "weights": meta.get("weights", []),
+    }
+
+
+def _show_trial(study: Study, record: TrialRecord) -> None:
+    from autosearch.cli.console import trial_table
+    from autosearch.cli.final_view import final_tables, final_warnings
+
+    console.print(trial_table(record))
+    if (figures := study.tests.get(record.number)) is not None:
+        print_all(final_tables(figures), final_warnings({record.number: figures}))
+    for path in study.files(record.number):
+        console.print(f"file {escape(one_line(str(path)))}")
+        if path.suffix == ".txt":
+            text = path.read_text(encoding="utf-8", errors="replace").expandtabs()
+            for line in text.splitlines():
+                console.print(one_line(line), markup=False, highlight=False)
+
+
+def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> dict[str, Any]:
+    """A trial for JSON: as listed in the front, or all of it; its test figures if it has any."""
+    if whole:
+        return {**asdict(record), "test": figures}
+    plain: dict[str, Any] = {"number": record.number, "values": record.values}
+    plain["params"] = record.params
+    if figures is not None:
+        plain["test"] = {part: figures[part] for part in ("metrics", "intervals")}
+    return plain

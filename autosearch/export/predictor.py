@@ -1,0 +1,144 @@
+"""An exported model in Python: images in, maps and decisions out. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.data import read_image
+from autosearch.errors import ConfigError
+from autosearch.export.folder import ExportedModel, load_model
+from autosearch.export.predict import (
+    Loaded,
+    Pixels,
+    Prediction,
+    Skipped,
+    enlarged_to,
+    find_images,
+    predict_images,
+    prepared,
+    write_report,
+)
+from autosearch.metrics import decide
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one image that was handed over in Python.
+
+    Attributes:
+        score: Maximum of the anomaly map that the graph gives.
+        anomalous: Whether the score reaches the image threshold.
+        map: ``(H, W)`` float32 of the image's own size; higher is more anomalous.
+        mask: ``(H, W)`` bool: where the map reaches the pixel threshold.
+    """
+
+    score: float
+    anomalous: bool
+    map: Pixels
+    mask: NDArray[np.bool_]
+
+
+class Predictor:
+    """An exported model, ready to look at images. Free of torch.
+
+    Args:
+        model: Folder of the export; all its files are checked.
+        provider: What runs it: ``cpu``, ``cuda`` or ``openvino``.
+        threads: CPU threads; by default the runtime's own choice.
+
+    Attributes:
+        model: Thresholds and the graph.
+
+    Raises:
+        ModelError: A file is missing or not as it was written.
+        ConfigError: The provider is unknown or not installed.
+    """
+
+    def __init__(
+        self, model: str | Path, provider: str = "cpu", threads: int | None = None
+    ) -> None:
+        self.model: ExportedModel = load_model(Path(model), provider, threads)
+
+    def __call__(
+        self, images: Iterable[str | Path | NDArray[np.uint8]], batch: int = 8
+    ) -> list[Answer]:
+        """Look at images.
+
+        Args:
+            images: Files, or RGB pictures ``(H, W, 3)`` and grey ones ``(H, W)`` as uint8.
+            batch: Images per pass.
+
+        Returns:
+            One answer an image, in order.
+
+        Raises:
+            DataError: A file cannot be read.
+            ConfigError: Something is no image.
+        """
+        if isinstance(images, (str, Path)):
+            raise ConfigError("images", str(images), "a list of images, or of their paths")
+        answers: list[Answer] = []
+        every = iter(images)
+        while part := [_loaded(image, self.model.image_size) for image in islice(every, batch)]:
+            maps, scores = self.model.run(np.stack([entry.pixels for entry in part]))
+            for entry, values, score in zip(part, maps, scores, strict=True):
+                enlarged = enlarged_to(values, entry.photo)
+                answers.append(
+                    Answer(
+                        float(score),
+                        bool(decide(float(score), self.model.image_threshold)),
+                        enlarged,
+                        decide(enlarged, self.model.pixel_threshold),
+                    )
+                )
+        return answers
+
+    def write(
+        self,
+        images: Sequence[str],
+        out: str | Path,
+        batch: int = 8,
+        told: Callable[[Prediction | Skipped, int, int], None] = lambda answer, done, total: None,
+    ) -> list[Prediction | Skipped]:
+        """Look at files and write heatmaps, masks, ``scores.csv`` and ``scores.json``.
+
+        Args:
+            images: Files, folders or patterns.
+            out: Folder of the results.
+            batch: Images per pass.
+            told: Told of each image after its files are written, with the number of images done
+                and their total. Whatever ends the work, the tables hold what it was told.
+
+        Returns:
+            What is said of each image; those that cannot be read are skipped.
+
+        Raises:
+            ConfigError: An argument names no image, or the folder cannot be made.
+        """
+        found, answers = find_images(images, Path(out)), []
+        try:
+            for answer in predict_images(self.model, found, Path(out), batch):
+                answers.append(answer)
+                told(answer, len(answers), len(found))
+        finally:
+            write_report(Path(out), self.model, answers)
+        return answers
+
+
+def _loaded(image: str | Path | NDArray[np.uint8], size: int) -> Loaded:
+    """An image by path or as it is."""
+    if isinstance(image, (str, Path)):
+        return prepared(read_image(Path(image)), size)
+    array = np.asarray(image)
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[-1] == 3)):
+        found = f"{array.dtype} of shape {array.shape}"
+        raise ConfigError("images", found, "uint8 pictures (H, W, 3) or (H, W), or paths")
+    whole = np.repeat(array[..., None], 3, -1) if grey else array
+    return prepared(whole.transpose(2, 0, 1).astype(np.float32) / np.float32(255), size)

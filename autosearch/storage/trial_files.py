@@ -1,0 +1,82 @@
+"""Files of single trials: artifacts and tracebacks, and figures of the test split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autosearch.contracts import Outcome
+from autosearch.errors import StudyError
+from autosearch.files import write_atomic
+from autosearch.storage.stored import read_test
+
+TEST = "test.json"
+"""What a trial reached on the test split, written by ``autosearch evaluate`` alone."""
+
+
+class TrialFiles:
+    """The folders ``trials/<number>/`` of a study.
+
+    Args:
+        study: The study's folder.
+    """
+
+    def __init__(self, study: Path) -> None:
+        self._study = study
+
+    def path(self, number: int) -> Path:
+        """Folder of one trial."""
+        return self._study / "trials" / str(number)
+
+    def check(self) -> None:
+        """Refuse links in the place of folders.
+
+        Raises:
+            StudyError: Somebody put one there.
+        """
+        for place in (self._study / "trials", *self._study.glob("trials/*")):
+            if place.is_symlink():
+                raise StudyError(f"{place}: is a link, which leads out of the study's folder")
+
+    def write_outcome(self, number: int, outcome: Outcome) -> None:
+        """Keep a trial's artifacts and traceback.
+
+        Raises:
+            StudyError: The trial's folder is a link, or an artifact's name leads out of it; or the
+                disk is full or broken.
+        """
+        for name, content in outcome.artifacts.items():
+            self._write(number, name, content)
+        if outcome.traceback:
+            self._write(number, "traceback.txt", outcome.traceback)
+
+    def write_test(self, number: int, figures: Mapping[str, Any]) -> None:
+        """Keep what a trial reached on the test split."""
+        text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        self._write(number, TEST, text)
+
+    def load_tests(self) -> dict[int, dict[str, Any]]:
+        """What `write_test` wrote, by trial number; few trials have it.
+
+        Raises:
+            StudyError: A file cannot be read.
+        """
+        found = {}
+        for path in self._study.glob(f"trials/*/{TEST}"):
+            linked = path.is_symlink() or path.parent.is_symlink()
+            if path.parent.name.isdecimal() and not linked:
+                found[int(path.parent.name)] = read_test(path)
+        return dict(sorted(found.items()))
+
+    def _write(self, number: int, name: str, content: bytes | str) -> None:
+        """Write a file of a trial, into the trial's own folder and no other."""
+        folder = self.path(number)
+        own = Path(name).name == name != ".."
+        if not own or folder.is_symlink() or folder.parent.is_symlink():
+            raise StudyError(f"{folder / name}: lies outside of the study's folder")
+        try:
+            write_atomic(folder / name, content)
+        except OSError as error:
+            raise StudyError(f"{folder / name}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,84 @@
+"""Which trials still need figures of the test split, and giving them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from autosearch.contracts import TrialRecord, canonical_key
+from autosearch.data import load_test_set
+from autosearch.storage import StudyFolder
+from autosearch.study.final import FinalEvaluator
+from autosearch.study.inputs import Inputs
+
+Part = Callable[[TrialRecord, str, float, float], None]
+"""Told of the trial at hand, the part of its evaluation that begins, work done and all work."""
+
+
+def evaluate_trials(
+    folder: StudyFolder,
+    chosen: Sequence[TrialRecord],
+    reopened: Callable[[], Inputs],
+    resamples: int = 1000,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    part: Part = lambda record, name, done, total: None,
+) -> None:
+    """Measure and store what trials reach on the test split; each configuration once.
+
+    Args:
+        folder: The study's.
+        chosen: Trials with values.
+        reopened: Loads what the study was made from; asked only if something is to be measured.
+        resamples: Bootstrap resamples of an interval.
+        force: Measure again what was measured on the same test split before.
+        progress: Told of images of the test split read, and their total.
+        part: Told how the evaluations come along, in images; ``known`` for what is taken as it
+            is, ``kept`` when a trial's figures are stored.
+    """
+    records = folder.trials.records()
+    test, info = load_test_set(folder.load_spec().dataset, progress)
+    known = {
+        number: figures
+        for number, figures in ({} if force else folder.files.load_tests()).items()
+        if figures.get("data", {}).get("sha256") == info["sha256"] and number < len(records)
+    }
+    pending = [record for record in chosen if record.number not in known]
+    for record in chosen:
+        if record.number in known:
+            part(record, "known", 0, 0)
+    if not pending:
+        return
+    inputs = reopened()
+    by_key = {canonical_key(records[number].canonical): known[number] for number in known}
+    work = {"fit": len(inputs.data.train), "validation": len(inputs.data.val)}
+    work |= {"test": len(test), "intervals": len(test)}
+    missing = {canonical_key(record.canonical) for record in pending} - by_key.keys()
+    total, done = len(missing) * sum(work.values()), 0
+    evaluator = FinalEvaluator(inputs, test, info, resamples)
+    for record in pending:
+        key = canonical_key(record.canonical)
+        if key not in by_key:
+            by_key[key] = evaluator(record, _stages(record, work, done, total, part))
+            done += sum(work.values())
+        folder.files.write_test(record.number, _own(record, by_key[key]))
+        part(record, "kept", done, total)
+
+
+def _stages(
+    record: TrialRecord, work: Mapping[str, int], done: int, total: int, part: Part
+) -> Callable[[str], None]:
+    """A callback for the parts of one evaluation."""
+
+    def begin(name: str) -> None:
+        names = list(work)
+        part(record, name, done + sum(work[n] for n in names[: names.index(name)]), total)
+
+    return begin
+
+
+def _own(record: TrialRecord, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures under a trial's own number, naming the equal trial that was evaluated."""
+    source = figures["trial"] if figures["same_as"] is None else figures["same_as"]
+    same_as = None if source == record.number else source
+    return {**figures, "trial": record.number, "same_as": same_as}

@@ -1,0 +1,114 @@
+"""Which trial to take: the best by one objective of those that keep to a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autosearch.contracts import SCORED, Objective, TrialRecord, canonical_key
+from autosearch.errors import ConfigError, StudyError, did_you_mean
+from autosearch.spec import Constraint
+
+_RUNNERS_UP = 3
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A trial, and why.
+
+    Attributes:
+        trial: The trial to take.
+        reasons: In plain words, one line each.
+        runners_up: The next best within the budget, of other configurations.
+    """
+
+    trial: TrialRecord
+    reasons: tuple[str, ...]
+    runners_up: tuple[TrialRecord, ...]
+
+
+def recommend(
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, Objective],
+    known: Mapping[str, Objective],
+    bounds: Sequence[Constraint],
+    prefer: str | None = None,
+) -> Recommendation:
+    """Choose by validation: what the report's budget slider marks.
+
+    Args:
+        records: Trials of a study.
+        objectives: The study's, in its order.
+        known: All that can be measured.
+        bounds: The budget, on objectives and measured values.
+        prefer: The objective that decides; by default the first that is maximised, else the
+            first. Of equal trials the one that is better by the others is taken, then the
+            earlier.
+
+    Raises:
+        ConfigError: A name stands for nothing that the trials have.
+        StudyError: No trial has values, or none keeps to the budget.
+    """
+    scored = [record for record in records if record.status in SCORED]
+    if not scored:
+        raise StudyError("no complete trial, so none to recommend")
+    first = next((n for n, o in objectives.items() if o.direction == "maximize"), None)
+    chosen = prefer or first or next(iter(objectives))
+    if chosen not in objectives:
+        raise ConfigError("prefer", chosen, f"an objective; {did_you_mean(chosen, objectives)}")
+    _check_names(bounds, scored, known)
+    within = [record for record in scored if all(_keeps(record, bound) for bound in bounds)]
+    limits = " and ".join(f"{bound.name} {bound.relation} {bound.bound:g}" for bound in bounds)
+    if not within:
+        ends = ", ".join(_end(scored, bound) for bound in bounds)
+        raise StudyError(f"no trial keeps to {limits}; the {ends}")
+    order = [chosen, *(name for name in objectives if name != chosen)]
+    ranked = sorted(within, key=lambda record: [_cost(record, objectives[n]) for n in order])
+    best, others = ranked[0], _others(ranked)
+    where = f"{len(within)} trials within {limits}" if limits else f"all {len(within)} trials"
+    reasons = [f"best validation {chosen} of {where}: {best.values[chosen]:.4g}"]
+    reasons += [f"{name} {best.values[name]:.4g}" for name in order[1:]]
+    if others:
+        after = others[0]
+        reasons.append(f"next is trial {after.number} with {chosen} {after.values[chosen]:.4g}")
+    return Recommendation(best, tuple(reasons), tuple(others[:_RUNNERS_UP]))
+
+
+def _figure(record: TrialRecord, name: str) -> float | None:
+    found = record.values.get(name, record.measured.get(name))
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def _check_names(
+    bounds: Sequence[Constraint], records: Sequence[TrialRecord], known: Mapping[str, Objective]
+) -> None:
+    """Refuse a bound on what was not measured."""
+    measured = {name for record in records for name in (*record.values, *record.measured)}
+    for bound in bounds:
+        if bound.name not in measured:
+            nearest = did_you_mean(bound.name, measured & known.keys())
+            raise ConfigError("budget", bound.name, f"a measured value; {nearest}")
+
+
+def _keeps(record: TrialRecord, bound: Constraint) -> bool:
+    value = _figure(record, bound.name)
+    return value is not None and bound.violation(value) <= 0
+
+
+def _end(records: Sequence[TrialRecord], bound: Constraint) -> str:
+    """The value that comes nearest to keeping a bound that none keeps, or one of several."""
+    values = [v for record in records if (v := _figure(record, bound.name)) is not None]
+    upper = bound.relation == "<="
+    kind, value = ("least", min(values)) if upper else ("largest", max(values))
+    return f"{kind} {bound.name} is {value:g}"
+
+
+def _cost(record: TrialRecord, objective: Objective) -> float:
+    value = record.values[objective.name]
+    return value if objective.direction == "minimize" else -value
+
+
+def _others(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """All but the first and those of equal configuration, each configuration once."""
+    unique = {canonical_key(record.canonical): record for record in reversed(ranked)}
+    return [record for record in ranked[1:] if unique[canonical_key(record.canonical)] is record]
