@@ -19,7 +19,6 @@ A series that is cut short takes less time, so the share of such steps stands be
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import time
 import warnings
@@ -42,6 +41,7 @@ from autosearch_runners.synth4seg.sources import SOURCES, Batch, Location
 from autosearch_runners.synth4seg.training import BilevelSettings, BilevelTrainer, Epoch
 from autosearch_runners.synth4seg.validation import validate
 from numpy.typing import NDArray
+from parts import circumstances, parse_options
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -183,7 +183,20 @@ def _train(
 
 def main() -> None:
     """Print the table."""
-    options = _options()
+    options = parse_options(
+        "Time an outer step of Synth4Seg's training.",
+        encoder="tf_efficientnet_lite0",
+        width=(256, "of the decoder's deepest block"),
+        size=(64, "side of the images"),
+        batch=(2, "images of each source in a step"),
+        outer_batch=4,
+        terms=[0, 3, 10],
+        scale=2.5e-4,
+        damping=(10.0, "for conjugate_gradient"),
+        warmup=(20, "inner steps before"),
+        steps=(1, "inner ones, each with an outer one"),
+        repeats=2,
+    )
     cases = [("one_step", 0)]
     cases += [(name, k) for name in METHODS if name != "one_step" for k in options.terms]
     cases += [(KEPT, max(options.terms))]
@@ -210,27 +223,11 @@ def main() -> None:
     console = Console(soft_wrap=True)
     console.print(
         f"{options.encoder}, {len(SOURCES)} sources of {options.batch} images of {options.size} "
-        f"pixels a step, {options.outer_batch} for validation, {options.steps} steps. One thread, "
-        f"torch {torch.__version__}, load of the machine {os.getloadavg()[0]:.1f}, best of "
-        f"{options.repeats}. Freed or not, hypergradients differ by {differ:.0e}."
+        f"pixels a step, {options.outer_batch} for validation, {options.steps} steps. "
+        f"{circumstances(options.repeats)} "
+        f"Freed or not, hypergradients differ by {differ:.0e}."
     )
     console.print(table)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time an outer step of Synth4Seg's training.")
-    parser.add_argument("--encoder", default="tf_efficientnet_lite0")
-    parser.add_argument("--width", type=int, default=256, help="of the decoder's deepest block")
-    parser.add_argument("--size", type=int, default=64, help="side of the images")
-    parser.add_argument("--batch", type=int, default=2, help="images of each source in a step")
-    parser.add_argument("--outer-batch", type=int, default=4)
-    parser.add_argument("--terms", type=int, nargs="+", default=[0, 3, 10])
-    parser.add_argument("--scale", type=float, default=2.5e-4)
-    parser.add_argument("--damping", type=float, default=10.0, help="for conjugate_gradient")
-    parser.add_argument("--warmup", type=int, default=20, help="inner steps before")
-    parser.add_argument("--steps", type=int, default=1, help="inner ones, each with an outer one")
-    parser.add_argument("--repeats", type=int, default=2)
-    return parser.parse_args()
 
 
 def _memory(field: str) -> int:

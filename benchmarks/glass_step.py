@@ -17,7 +17,6 @@ remains; the rows without them show the rest alone.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from autosearch_runners.glass.training import (
     TrainingSettings,
 )
 from numpy.typing import NDArray
+from parts import circumstances, parse_options
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -56,6 +56,33 @@ ROWS: tuple[tuple[Hypothesis, bool], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Task:
+    """What both sides train.
+
+    Attributes:
+        options: Of the script; they say how large networks are.
+        hypothesis: Where normal vectors lie.
+        settings: Of the training.
+        pixels: ``(N, 3, S, S)`` normal images.
+        embed: ``(B, 3, S, S)`` images to ``(B, L, C)`` vectors.
+        anomalies: Makes them in image space, if they are wanted.
+    """
+
+    options: argparse.Namespace
+    hypothesis: Hypothesis
+    settings: TrainingSettings
+    pixels: NDArray[np.float32]
+    embed: Callable[[Tensor], Tensor]
+    anomalies: Synthesiser | None
+
+    def networks(self) -> tuple[nn.Sequential, Discriminator]:
+        """An adaptor and a discriminator, the same ones at every call."""
+        generator = torch.Generator().manual_seed(0)
+        channels, hidden = self.options.embed_dim, self.options.hidden
+        return make_adaptor(channels, 1, generator), Discriminator(channels, hidden, generator)
+
+
 @dataclass
 class Side:
     """What a training took.
@@ -73,7 +100,16 @@ class Side:
 
 def main() -> None:
     """Print the table."""
-    options = _options()
+    options = parse_options(
+        "Time a step of GLASS's training.",
+        size=(128, "side of the images"),
+        images=16,
+        levels=[2, 3],
+        embed_dim=256,
+        hidden=256,
+        epochs=2,
+        repeats=2,
+    )
     torch.set_num_threads(1)
     pixels = _images(options)
     embed, cell = _backbone(options)
@@ -84,9 +120,9 @@ def main() -> None:
     per_epoch = -(-len(pixels) // settings.batch)
     table = Table("hypothesis", "image space", "plain", "ours", "once", "ratio", "losses differ")
     for hypothesis, in_image_space in ROWS:
-        chosen = anomalies if in_image_space else None
-        common = (options, hypothesis, settings, pixels, embed, chosen)
-        sides = [(_plain(*common), _ours(*common)) for _ in range(options.repeats)]
+        made = anomalies if in_image_space else None
+        task = Task(options, hypothesis, settings, pixels, embed, made)
+        sides = [(_plain(task), _ours(task)) for _ in range(options.repeats)]
         differ = max(_difference(plain.losses, ours.losses) for plain, ours in sides)
         if differ > TOLERANCE:
             raise SystemExit(f"{hypothesis}: the losses differ by {differ:.1e}")
@@ -105,22 +141,9 @@ def main() -> None:
     console.print(
         f"{len(pixels)} images of {options.size} pixels, {PACKAGED}, levels {options.levels}, "
         f"vectors of {options.embed_dim}, {options.hidden} hidden, batches of {settings.batch}, "
-        f"{settings.ascent.steps} ascents. One thread, torch {torch.__version__}, "
-        f"load of the machine {os.getloadavg()[0]:.1f}, best of {options.repeats}."
+        f"{settings.ascent.steps} ascents. {circumstances(options.repeats)}"
     )
     console.print(table)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time a step of GLASS's training.")
-    parser.add_argument("--size", type=int, default=128, help="side of the images")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--levels", type=int, nargs="+", default=[2, 3])
-    parser.add_argument("--embed-dim", type=int, default=256)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
-    return parser.parse_args()
 
 
 def _images(options: argparse.Namespace) -> NDArray[np.float32]:
@@ -156,49 +179,30 @@ def _synthesiser(pixels: NDArray[np.float32], cell: int) -> Synthesiser:
     return anomalous
 
 
-def _networks(options: argparse.Namespace) -> tuple[nn.Sequential, Discriminator]:
-    generator = torch.Generator().manual_seed(0)
-    channels = options.embed_dim
-    return make_adaptor(channels, 1, generator), Discriminator(channels, options.hidden, generator)
-
-
-def _ours(
-    options: argparse.Namespace,
-    hypothesis: Hypothesis,
-    settings: TrainingSettings,
-    pixels: NDArray[np.float32],
-    embed: Callable[[Tensor], Tensor],
-    anomalies: Synthesiser | None,
-) -> Side:
-    trainer = Trainer(*_networks(options), hypothesis, settings, seed=0)
-    vectors = NormalVectors(embed, torch.from_numpy(pixels), 2 << 30)
+def _ours(task: Task) -> Side:
+    trainer = Trainer(*task.networks(), task.hypothesis, task.settings, seed=0)
+    vectors = NormalVectors(task.embed, torch.from_numpy(task.pixels), 2 << 30)
     start = time.process_time()
     vectors.mean("location")
     filled = time.process_time()
-    for _ in trainer.run(vectors, embed, anomalies):
+    for _ in trainer.run(vectors, task.embed, task.anomalies):
         pass
     end = time.process_time()
     return Side([losses.total for losses in trainer.curve], end - filled, filled - start)
 
 
-def _plain(
-    options: argparse.Namespace,
-    hypothesis: Hypothesis,
-    settings: TrainingSettings,
-    pixels: NDArray[np.float32],
-    embed: Callable[[Tensor], Tensor],
-    anomalies: Synthesiser | None,
-) -> Side:
-    adaptor, discriminator = _networks(options)
+def _plain(task: Task) -> Side:
+    settings, embed = task.settings, task.embed
+    adaptor, discriminator = task.networks()
     optimisers = [
         torch.optim.Adam(adaptor.parameters(), lr=settings.lr, weight_decay=1e-5),
         torch.optim.AdamW(discriminator.parameters(), lr=2 * settings.lr, weight_decay=0.01),
     ]
     step = _PlainStep(adaptor, discriminator, settings)
-    images, curve, start = torch.from_numpy(pixels), [], time.process_time()
+    images, curve, start = torch.from_numpy(task.pixels), [], time.process_time()
     for epoch in range(settings.epochs):
         centres = None
-        if hypothesis == "hypersphere":
+        if task.hypothesis == "hypersphere":
             with torch.no_grad():
                 centres = adaptor(embed(images)).mean(dim=0)
         losses = []
@@ -207,9 +211,10 @@ def _plain(
             range(settings.batch, len(images), settings.batch),
         ):
             made = None
-            if anomalies is not None:
+            if task.anomalies is not None:
                 drawn = [
-                    anomalies(int(i), np.random.default_rng((0, epoch, int(i) + 1))) for i in batch
+                    task.anomalies(int(i), np.random.default_rng((0, epoch, int(i) + 1)))
+                    for i in batch
                 ]
                 synthetic = embed(torch.from_numpy(np.stack([image for image, _ in drawn])))
                 made = synthetic, torch.from_numpy(np.stack([cells for _, cells in drawn]))

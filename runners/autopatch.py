@@ -18,9 +18,8 @@ from autosearch.backbones import (
     OFAArchitecture,
     OFAMobileNetV3,
     kernel_transform_flops,
-    resolve,
 )
-from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
@@ -31,12 +30,15 @@ from .memory_bank import (
     canonical_bank,
     check_backend,
 )
+from .parameters import PATCH_SIZE, drawn, switch
+from .pretrained import PretrainedRunner
 
+_WIDTH = ParameterInfo(1.0, "width of all stages", choices=WIDTHS)
 _DEFAULT_BLOCKS = {1: 6, 3: 14}
 
 
 def _parameters() -> dict[str, ParameterInfo]:
-    known = {"width": ParameterInfo(1.0, "width of all stages", choices=WIDTHS)}
+    known = {"width": _WIDTH}
     for s in range(STAGES):
         blocks = (None, *STAGE_BLOCKS[s])
         known |= {
@@ -49,17 +51,13 @@ def _parameters() -> dict[str, ParameterInfo]:
             f"stage{s}.extraction_block": ParameterInfo(
                 _DEFAULT_BLOCKS.get(s), "block whose output becomes features", choices=blocks
             ),
-            f"stage{s}.patch_size": ParameterInfo(
-                3, "side of the neighbourhood that is averaged", low=1, high=16
-            ),
+            f"stage{s}.patch_size": PATCH_SIZE,
         }
-    known["bn_recalibration"] = ParameterInfo(
-        False, "batch-norm statistics from the training images", choices=(True, False)
-    )
+    known["bn_recalibration"] = switch(False, "batch-norm statistics from the training images")
     return known | PARAMETERS
 
 
-class AutoPatchRunner(Runner):
+class AutoPatchRunner(PretrainedRunner):
     """Searches subnets of a supernet without training any."""
 
     description = "Once-for-All MobileNetV3 subnets, extraction blocks, patch sizes; memory bank"
@@ -69,22 +67,13 @@ class AutoPatchRunner(Runner):
         """Load one supernet for every width that the space may draw."""
         super().__init__(spec)
         check_backend(spec.memory.backend)
-        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
-        drawn = (
-            space["width"].values() if "width" in space else (self.parameters["width"].default,)
-        )
-        names = {MODEL_NAMES[name]: name for name in MODEL_NAMES if MODEL_NAMES[name] in drawn}
-        self._weights = {
-            width: resolve(name, spec.backbone.weights, spec.study.seed)
+        widths = drawn(spec, "width", _WIDTH.default)
+        names = {width: name for name, width in MODEL_NAMES.items() if width in widths}
+        self._load(names.values())
+        self._supernets = {
+            width: OFAMobileNetV3(width, self._weights[name].state)
             for width, name in names.items()
         }
-        self._supernets = {
-            width: OFAMobileNetV3(width, weights.state) for width, weights in self._weights.items()
-        }
-
-    def weights(self) -> list[dict[str, str]]:
-        """See `Runner.weights`."""
-        return [weights.provenance() for weights in self._weights.values()]
 
     def canonical(self, params: Params) -> Params:
         """See `Runner.canonical`.

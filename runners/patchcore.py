@@ -6,8 +6,8 @@ compares itself with the levels of 1/8 and 1/16 resolution and neighbourhoods of
 
 from __future__ import annotations
 
-from autosearch.backbones import PACKAGED, TimmBackbone, resolve, timm_feature_info
-from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.backbones import TimmBackbone, timm_feature_info
+from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
@@ -18,28 +18,24 @@ from .memory_bank import (
     canonical_bank,
     check_backend,
 )
+from .parameters import BACKBONE, PATCH_SIZE, drawn, switch
+from .pretrained import PretrainedRunner
 
 _LEVELS = 6
 _DEFAULT_LEVELS = (2, 3)
 
 
 def _parameters() -> dict[str, ParameterInfo]:
-    known = {"backbone": ParameterInfo(PACKAGED, "name of a timm model", text=True)}
+    known = {"backbone": BACKBONE}
     for level in range(_LEVELS):
-        known |= {
-            f"level{level}.extract": ParameterInfo(
-                level in _DEFAULT_LEVELS,
-                "whether the level's output becomes features",
-                choices=(True, False),
-            ),
-            f"level{level}.patch_size": ParameterInfo(
-                3, "side of the neighbourhood that is averaged", low=1, high=16
-            ),
-        }
+        known[f"level{level}.extract"] = switch(
+            level in _DEFAULT_LEVELS, "whether the level's output becomes features"
+        )
+        known[f"level{level}.patch_size"] = PATCH_SIZE
     return known | PARAMETERS
 
 
-class PatchCoreRunner(Runner):
+class PatchCoreRunner(PretrainedRunner):
     """Searches levels, neighbourhoods and bank of backbones that stay as they are."""
 
     description = "fixed timm backbones: levels, patch sizes, coreset; memory bank"
@@ -49,18 +45,8 @@ class PatchCoreRunner(Runner):
         """Load every backbone that the space may draw."""
         super().__init__(spec)
         check_backend(spec.memory.backend)
-        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
-        default = (self.parameters["backbone"].default,)
-        drawn = space["backbone"].values() if "backbone" in space else default
-        names = [str(name) for name in drawn]
-        self._weights = {
-            name: resolve(name, spec.backbone.weights, spec.study.seed) for name in names
-        }
-        self._levels = {name: len(timm_feature_info(name)) for name in names}
-
-    def weights(self) -> list[dict[str, str]]:
-        """See `Runner.weights`."""
-        return [weights.provenance() for weights in self._weights.values()]
+        self._load(drawn(spec, "backbone", BACKBONE.default))
+        self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
 
     def canonical(self, params: Params) -> Params:
         """See `Runner.canonical`. No patch size remains where nothing is extracted."""

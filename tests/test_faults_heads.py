@@ -21,14 +21,14 @@ def test_head_that_dies_before_it_hands_a_trial_out_again_costs_no_attempt(
     monkeypatch.setattr(leases, "_alive", lambda pid: False)
     first = open_driver(tmp_path, make_spec(trials=3, retries=1))
     held = first.ask()
-    first._closing.set()
+    first._claims._closing.set()
     for _ in range(4):
         # Ray takes seconds to start, and any of them may be the last.
-        open_driver(tmp_path, make_spec(trials=3, retries=1))._closing.set()
+        open_driver(tmp_path, make_spec(trials=3, retries=1))._claims._closing.set()
     assert attempts(StudyFolder(tmp_path)) == {0: 1}
     last = open_driver(tmp_path, make_spec(trials=3, retries=1))
     assert last.ask() == held
-    last._closing.set()
+    last._claims._closing.set()
     after = open_driver(tmp_path, make_spec(trials=3, retries=1))
     work(after)
     after.close()
@@ -88,7 +88,7 @@ class TestClocks:
             first = open_driver(tmp_path, make_spec(trials=1))
             held = first.ask()
             # Its power fails.
-            first._closing.set()
+            first._claims._closing.set()
         self.set_clock(monkeypatch, -9 * 3600)
         second = open_driver(tmp_path, make_spec(trials=1))
         assert second.ask() is None and not second.finished

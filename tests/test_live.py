@@ -83,7 +83,7 @@ class TestReading:
         folder = FollowedFolder(tmp_path)
         for cut in sorted(cuts):
             path.write_bytes(content[: max(start, round(cut * len(content)))])
-            assert folder.reader.continues()
+            assert folder.trials.reader.continues()
             assert len(folder.trials.records()) <= 20
         path.write_bytes(content)
         assert folder.trials.records() == written.trials.records()

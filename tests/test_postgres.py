@@ -254,7 +254,7 @@ class TestHeads:
         monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
         silent = open_driver(tmp_path / "a", url, make_spec(trials=1, retries=0))
         out = silent.ask()
-        silent._closing.set()  # It renews nothing more, as if it could not.
+        silent._claims._closing.set()  # It renews nothing more, as if it could not.
         time.sleep(1.2)
         monkeypatch.setattr(leases, "_place", lambda: "elsewhere")
         monkeypatch.setattr(leases, "LEASE_SECONDS", 1000.0)

@@ -26,6 +26,7 @@ from autosearch.export.predict import (
     Skipped,
     blend,
     find_images,
+    make_folders,
     predict_images,
     shade,
 )
@@ -391,6 +392,7 @@ class TestCommand:
         save(tmp_path / "in" / "a.png")
         (tmp_path / "in" / "b.png").touch()
         found = find_images([str(tmp_path / "in")], tmp_path / "out")
+        make_folders(tmp_path / "out")
         answers = predict_images(load_model(model), found, tmp_path / "out", 1)
         first = next(answers)
         assert isinstance(first, Prediction) and (tmp_path / "out" / first.mask).is_file()

@@ -105,7 +105,7 @@ class TestErrors:
             ("study.trials=[", "--set study.trials", "[", "YAML"),
             ("study.trials={a: 1, a: 2}", "--set study.trials", "{a: 1, a: 2}", "YAML"),
             ("study.name=2024-13-45", "--set study.name", "2024-13-45", "YAML"),
-            ("objectives.x=1", "--set objectives.x", 1, "no mapping"),
+            ("objectives.x=1", "objectives.x", 1, "no mapping"),
         ],
     )
     def test_message_names_key_value_and_what_is_allowed(

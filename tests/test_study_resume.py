@@ -305,7 +305,7 @@ class TestReproducibility:
             if turn % 2:
                 driver.close()  # … by Ctrl-C, or else by the death of the process.
             else:
-                driver._closing.set()
+                driver._claims._closing.set()
             if driver.finished and driver.ask() is None:
                 break
         assert found == expected

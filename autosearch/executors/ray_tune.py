@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from autosearch.contracts import Outcome, Status
-from autosearch.errors import StudyError
+from autosearch.errors import ConfigError, StudyError
 from autosearch.executors.ray_cluster import (
     check_address,
     check_nodes,
@@ -225,7 +226,13 @@ class RayTuneExecutor:
         self._address = address
 
     def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
-        """See `Executor.run`."""
+        """See `Executor.run`.
+
+        Raises:
+            ConfigError: It is not the main thread, the only one that can be told to stop.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigError("executor", "ray", "local, outside of the main thread")
         os.environ.update(_SETTINGS)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         scratch = tempfile.TemporaryDirectory(prefix="autosearch-tune-")

@@ -132,6 +132,19 @@ def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
     return [Found(path, _unique(name, taken)) for path, name in found.items()]
 
 
+def make_folders(out: Path) -> None:
+    """Make the folders of the results.
+
+    Raises:
+        ConfigError: They cannot be made.
+    """
+    for folder in (out / HEATMAPS, out / MASKS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("--out", str(out), f"a folder ({error.strerror})") from None
+
+
 def predict_images(
     model: ExportedModel, images: Sequence[Found], out: Path, batch: int
 ) -> Iterator[Prediction | Skipped]:
@@ -140,14 +153,9 @@ def predict_images(
     Args:
         model: What to ask.
         images: What about.
-        out: Folder of the results, made if it is missing.
+        out: Folder of the results, as `make_folders` makes it.
         batch: Images per pass.
     """
-    for folder in (out / HEATMAPS, out / MASKS):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError("--out", str(out), f"a folder ({error.strerror})") from None
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), batch):
             part = images[start : start + batch]

@@ -20,6 +20,7 @@ from autosearch.export.predict import (
     Skipped,
     enlarged_to,
     find_images,
+    make_folders,
     predict_images,
     prepared,
     write_report,
@@ -122,6 +123,7 @@ class Predictor:
             ConfigError: An argument names no image, or the folder cannot be made.
         """
         found, answers = find_images(images, Path(out)), []
+        make_folders(Path(out))
         try:
             for answer in predict_images(self.model, found, Path(out), batch):
                 answers.append(answer)

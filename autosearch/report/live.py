@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from autosearch.errors import AutosearchError
 from autosearch.report.info import Info, study_info
-from autosearch.storage import TEST, StudyFolder
+from autosearch.storage import TEST, StudyFolder, TrialStore
 from autosearch.study import LEASE_SECONDS, counts
 
 _PATIENCE_SECONDS = 1.0
@@ -100,17 +101,26 @@ class JournalReader(BaseJournalBackend):
         raise PermissionError(f"{self._path} is only read")
 
 
-class FollowedFolder(StudyFolder):
-    """A study's folder whose journal is replayed once and followed from then on."""
+class _FollowedTrials(TrialStore):
+    """Trials of a journal that is replayed once and followed from then on."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.reader = JournalReader(self.journal_path)
+    def __init__(self, journal: Path, spec: Path) -> None:
+        super().__init__(journal, spec, None)
+        self.reader = JournalReader(journal)
         self._storage = optuna.storages.JournalStorage(self.reader)
 
     def storage(self, *, repair: bool = False) -> optuna.storages.JournalStorage:
         """The storage that follows the journal; it cannot be written to."""
         return self._storage
+
+
+class FollowedFolder(StudyFolder):
+    """A study's folder whose journal is replayed once and followed from then on."""
+
+    @cached_property
+    def trials(self) -> _FollowedTrials:
+        """All trials."""
+        return _FollowedTrials(self.journal_path, self.spec_path)
 
 
 class LiveStudy:
@@ -198,7 +208,7 @@ class LiveStudy:
     def _follow(self) -> StudyFolder:
         known, in_database = self._folder, StudyFolder(self.path).storage_path.is_file()
         if isinstance(known, FollowedFolder) == in_database or (
-            isinstance(known, FollowedFolder) and not known.reader.continues()
+            isinstance(known, FollowedFolder) and not known.trials.reader.continues()
         ):
             known = None
         if known is None:

@@ -20,3 +20,4 @@ from .optuna_study import (
     record_of as record_of,
 )
 from .trial_files import TEST as TEST
+from .trial_store import TrialStore as TrialStore

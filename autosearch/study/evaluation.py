@@ -134,7 +134,9 @@ class TrialEvaluator:
         scored = Scored(maps, self._truth, seconds)
         known = {objective.name: objective for objective in self._objectives}
         return {
-            name: measured[name] if name in measured else known[name].measure(detector, scored)
+            name: float(
+                measured[name] if name in measured else known[name].measure(detector, scored)
+            )
             for name in self.spec.objectives
         }
 
@@ -143,7 +145,8 @@ class TrialEvaluator:
     ) -> None:
         for objective in self._objectives:
             if objective.moment == moment:
-                out[objective.name] = objective.measure(detector, scored)
+                # Somebody's own objective may give a number of numpy, which is no JSON.
+                out[objective.name] = float(objective.measure(detector, scored))
 
     def _violations(self, measured: dict[str, float]) -> dict[str, float]:
         return {

@@ -26,6 +26,9 @@ class Recommendation:
     reasons: tuple[str, ...]
     runners_up: tuple[TrialRecord, ...]
 
+    def __str__(self) -> str:
+        return f"trial {self.trial.number}: " + "; ".join(self.reasons)
+
 
 def recommend(
     records: Sequence[TrialRecord],

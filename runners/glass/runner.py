@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from autosearch.backbones import (
     MODEL_NAMES,
-    PACKAGED,
     FeatureExtractor,
     OFAMobileNetV3,
     TimmBackbone,
@@ -15,21 +14,30 @@ from autosearch.backbones import (
     resolve,
     timm_feature_info,
 )
-from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, WeightsError
-from autosearch.spec import ArchitectureSpec, Params, StudySpec, choice, integer, number
+from autosearch.spec import ArchitectureSpec, Params, StudySpec, integer, number
 from autosearch.synthesis import SynthesisSettings
 
 from ..autopatch import architecture_of
+from ..parameters import (
+    BACKBONE,
+    drawn,
+    epochs,
+    images_per_epoch,
+    learning_rate,
+    settings,
+    switch,
+)
+from ..pretrained import PretrainedRunner
 from .detector import GlassDetector, GlassSettings
 from .feature_synthesis import AscentSettings
 from .training import TrainingSettings
 
-_SWITCH = (True, False)
 _LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
 
 _SHARED = {
-    "backbone": ParameterInfo(PACKAGED, "name of a timm model", text=True),
+    "backbone": BACKBONE,
     "layers": ParameterInfo(
         "2+3", "levels whose maps are used; the first fixes the grid", choices=_LAYERS
     ),
@@ -45,20 +53,14 @@ _SHARED = {
     ),
     "adaptor_layers": ParameterInfo(1, "linear layers of the adaptor", low=0, high=2),
     "disc_hidden": ParameterInfo(1024, "width of the discriminator", low=8, high=4096),
-    "lr": ParameterInfo(
-        1e-4, "learning rate; the discriminator's is twice it", low=1e-6, high=0.1
-    ),
+    "lr": learning_rate(1e-4, "learning rate; the discriminator's is twice it"),
     "batch": ParameterInfo(8, "normal images a step", low=1, high=128),
-    "epochs": ParameterInfo(640, "passes over the images", low=1, high=10_000),
-    "images_per_epoch": ParameterInfo(
-        392, "images seen after which a pass ends", low=1, high=1_000_000
-    ),
+    "epochs": epochs(640, "passes over the images"),
+    "images_per_epoch": images_per_epoch(392, "images seen after which a pass ends"),
     "smoothing_sigma": ParameterInfo(4.0, "Gaussian over the map, pixels", low=0, high=64),
-    "mixed_precision": ParameterInfo(
-        False, "backbone in half precision during training: faster on GPUs", choices=_SWITCH
-    ),
-    "use_gas": ParameterInfo(True, "anomalies made in feature space", choices=_SWITCH),
-    "use_las": ParameterInfo(True, "anomalies made in image space", choices=_SWITCH),
+    "mixed_precision": switch(False, "backbone in half precision during training: faster on GPUs"),
+    "use_gas": switch(True, "anomalies made in feature space"),
+    "use_las": switch(True, "anomalies made in image space"),
 }
 _GAS = {
     "noise_std": ParameterInfo(
@@ -104,12 +106,12 @@ _LAS = {
         "auto: the spec's folder if there is one, else procedural",
         choices=("auto", "folder", "self", "procedural"),
     ),
-    "use_foreground": ParameterInfo(True, "anomalies on the object only", choices=_SWITCH),
+    "use_foreground": switch(True, "anomalies on the object only"),
     "ohem_quantile": ParameterInfo(0.5, "share of easy patches not learnt from", low=0, high=0.99),
 }
 
 
-class GlassRunner(Runner):
+class GlassRunner(PretrainedRunner):
     """Searches how anomalies are made, and what learns to see them."""
 
     description = "GLASS: synthetic anomalies in feature and image space; discriminator"
@@ -119,27 +121,16 @@ class GlassRunner(Runner):
     def __init__(self, spec: StudySpec) -> None:
         """Load the backbone that the spec names, or every one that the space may draw."""
         super().__init__(spec)
-        space = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
         self._subnet: FeatureExtractor | None = None
-        self._weights: dict[str, Weights] = {}
-        self._levels: dict[str, int] = {}
         if spec.backbone.architecture is not None:
             self._subnet, weights = searched_subnet(spec, spec.backbone.architecture)
-            self._weights = {weights.name: weights}
+            self._weights[weights.name] = weights
         else:
-            default = (self.parameters["backbone"].default,)
-            drawn = space["backbone"].values() if "backbone" in space else default
-            for name in map(str, drawn):
-                self._weights[name] = resolve(name, spec.backbone.weights, spec.study.seed)
-                self._levels[name] = len(timm_feature_info(name))
-        sources = space["texture_source"].values() if "texture_source" in space else ()
-        if "folder" in sources and spec.synthesis.textures is None:
+            self._load(drawn(spec, "backbone", BACKBONE.default))
+            self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
+        if "folder" in drawn(spec, "texture_source") and spec.synthesis.textures is None:
             allowed = "auto, self or procedural, since synthesis.textures names no folder"
             raise ConfigError("space.texture_source", "folder", allowed)
-
-    def weights(self) -> list[dict[str, str]]:
-        """See `Runner.weights`."""
-        return [weights.provenance() for weights in self._weights.values()]
 
     def canonical(self, params: Params) -> Params:
         """See `Runner.canonical`. What a part that is not in use would read does not remain.
@@ -203,49 +194,26 @@ def searched_subnet(spec: StudySpec, found: ArchitectureSpec) -> tuple[FeatureEx
 
 def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
     """All but the backbone of a configuration that names every parameter."""
-    source = str(full["texture_source"])
     found = spec.backbone.architecture
-    return GlassSettings(
-        hypothesis=choice(full, "hypothesis"),
-        embedding=choice(full, "embedding"),
-        embed_dim=integer(full, "embed_dim"),
-        patch_size=integer(full, "patch_size"),
-        feature_scale=choice(full, "feature_scale"),
-        adaptor_layers=integer(full, "adaptor_layers"),
-        disc_hidden=integer(full, "disc_hidden"),
-        smoothing_sigma=number(full, "smoothing_sigma"),
-        training=TrainingSettings(
-            use_gas=bool(full["use_gas"]),
-            ascent=AscentSettings(
-                noise_std=number(full, "noise_std"),
-                steps=integer(full, "ascent_steps"),
-                rate=number(full, "ascent_lr"),
-                project_every=integer(full, "project_every"),
-                manifold_radius=number(full, "manifold_radius"),
-                radius_ratio=number(full, "radius_ratio"),
-                coverage_quantile=number(full, "coverage_quantile"),
-            ),
-            center=choice(full, "center"),
-            ohem_quantile=number(full, "ohem_quantile"),
-            lr=number(full, "lr"),
-            batch=integer(full, "batch"),
-            epochs=integer(full, "epochs"),
-            images_per_epoch=integer(full, "images_per_epoch"),
-        ),
-        use_las=bool(full["use_las"]),
-        synthesis=SynthesisSettings(
-            perlin_max_exp=integer(full, "perlin_max_exp"),
-            perlin_threshold=number(full, "perlin_threshold"),
-            n_texture_ops=integer(full, "n_texture_ops"),
-            blend_mean=number(full, "blend_mean"),
-            blend_std=number(full, "blend_std"),
-            blend_clip=(number(full, "blend_min"), number(full, "blend_max")),
-        ),
+    source = str(full["texture_source"])
+    ascent = settings(
+        AscentSettings, full, steps=integer(full, "ascent_steps"), rate=number(full, "ascent_lr")
+    )
+    synthesis = settings(
+        SynthesisSettings,
+        full,
+        blend_clip=(number(full, "blend_min"), number(full, "blend_max")),
+        cell=SynthesisSettings.cell,
+    )
+    return settings(
+        GlassSettings,
+        full,
+        training=settings(TrainingSettings, full, ascent=ascent),
+        synthesis=synthesis,
         textures=(spec.synthesis.textures or "") if source == "folder" else source,
-        use_foreground=bool(full["use_foreground"]),
         # Features are worth what they were in the trial only if they are made as in the trial.
-        mixed_precision=bool(full["mixed_precision"]),
         bn_recalibration=found is not None and bool(found.params.get("bn_recalibration")),
+        cache_bytes=GlassSettings.cache_bytes,
     )
 
 

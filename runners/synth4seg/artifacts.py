@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .training import Epoch, LocationMaps
+from .looks import LocationMaps
+from .training import Epoch
 
 _SIDE, _GAP, _LETTERS = 120, 4, 22
 

@@ -15,9 +15,10 @@ from autosearch.errors import ConfigError
 
 from ..trained import TrainedDetector
 from .artifacts import curves_json, locations_jpg
+from .looks import LocationMaps
 from .networks import ENCODERS, UNet, make_location_net, make_unet
 from .sources import Sources, SourceSettings
-from .training import BilevelSettings, BilevelTrainer, Epoch, LocationMaps
+from .training import BilevelSettings, BilevelTrainer, Epoch
 
 
 @dataclass(frozen=True)

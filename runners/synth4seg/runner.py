@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from autosearch.backbones import Weights, resolve
-from autosearch.contracts import ParameterInfo, Runner, TrialContext, with_defaults
+from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import ConfigError, Infeasible, did_you_mean
-from autosearch.spec import Params, StudySpec, choice, integer, number
+from autosearch.spec import Params, StudySpec, integer, number
 from autosearch.synthesis import CutPasteSettings
 
+from ..parameters import drawn, epochs, images_per_epoch, learning_rate, settings, switch
+from ..pretrained import PretrainedRunner
 from .detector import Synth4SegDetector, Synth4SegSettings
 from .hypergradients import METHODS
 from .networks import ENCODERS
@@ -15,7 +16,6 @@ from .poisson import load_opencv
 from .sources import COMBINED, NAMES, PASTING, SOURCES, SourceSettings
 from .training import BilevelSettings
 
-_SWITCH = (True, False)
 _SCALES = {"inner_lr": "lr", "value": "neumann_scale"}
 
 _SHARED = {
@@ -29,23 +29,19 @@ _SHARED = {
     "decoder_width": ParameterInfo(
         256, "channels of the deepest block on the way up", choices=(256, 128, 64, 32)
     ),
-    "lr": ParameterInfo(2.5e-4, "learning rate of the inner loop", low=1e-6, high=0.1),
+    "lr": learning_rate(2.5e-4, "learning rate of the inner loop"),
     "halve_every_fraction": ParameterInfo(
         0.2, "share of the epochs after which lr is halved", low=0.01, high=1
     ),
     "batch": ParameterInfo(2, "images of each source a step", low=2, high=128),
-    "epochs": ParameterInfo(150, "how many", low=1, high=10_000),
-    "images_per_epoch": ParameterInfo(
-        200, "images drawn an epoch, per source", low=1, high=1_000_000
-    ),
+    "epochs": epochs(150, "how many"),
+    "images_per_epoch": images_per_epoch(200, "images drawn an epoch, per source"),
     "checkpoint": ParameterInfo(
         "best", "the epoch of the best validation IoU, or the last", choices=("best", "last")
     ),
 }
 _NORMALS = {
-    "outer_normals": ParameterInfo(
-        False, "normal images of validation count for training, too", choices=_SWITCH
-    ),
+    "outer_normals": switch(False, "normal images of validation count for training, too"),
 }
 _FIXED = {
     "fixed_source": ParameterInfo(
@@ -96,9 +92,7 @@ _LOCATION = {
         1e-4, "learning rate of the location net", low=1e-7, high=0.1
     ),
     "location_threshold": ParameterInfo(0.6, "places must be above it", low=0, high=1),
-    "normalise_factors": ParameterInfo(
-        False, "divide losses by the sum of their factors", choices=_SWITCH
-    ),
+    "normalise_factors": switch(False, "divide losses by the sum of their factors"),
     "gamma": ParameterInfo(
         2.5e-8, "price of a place; as printed 1e-4, times the published scale", low=0, high=1
     ),
@@ -134,7 +128,7 @@ _VARIATIONS = {
 }
 
 
-class Synth4SegRunner(Runner):
+class Synth4SegRunner(PretrainedRunner):
     """Searches how training images are made, and how validation steers that."""
 
     description = "Synth4Seg: cut & paste for a U-Net, steered by hypergradients"
@@ -152,18 +146,11 @@ class Synth4SegRunner(Runner):
         if spec.dataset.labelled is None:
             allowed = "shares such as {train: 0.48, val: 0.28}, since defects are learnt from"
             raise ConfigError("dataset.labelled", None, allowed)
-        space = {parameter.name: parameter.values() for parameter in spec.parsed_space.parameters}
-        for text in space.get("sources", ()):
+        for text in drawn(spec, "sources"):
             parse_sources(str(text))
-        if "poisson" in space.get("blend", ()):
+        if "poisson" in drawn(spec, "blend"):
             load_opencv()
-        self._weights: dict[str, Weights] = {}
-        for name in map(str, space.get("encoder", ENCODERS[:1])):
-            self._weights[name] = resolve(name, spec.backbone.weights, spec.study.seed)
-
-    def weights(self) -> list[dict[str, str]]:
-        """See `Runner.weights`."""
-        return [weights.provenance() for weights in self._weights.values()]
+        self._load(drawn(spec, "encoder", ENCODERS[0]))
 
     def canonical(self, params: Params) -> Params:
         """See `Runner.canonical`. What a part that is not in use would read does not remain.
@@ -225,49 +212,26 @@ def settings_of(full: Params) -> Synth4SegSettings:
     given = tuple(1.0 if name == fixed else number(full, f"weight.{name}") for name in names)
     change = number(full, "photometric_range")
     rule = full["scale_rule"]
-    return Synth4SegSettings(
-        encoder=choice(full, "encoder"),
-        decoder_width=integer(full, "decoder_width"),
-        sources=SourceSettings(
-            names=names,
-            batch=integer(full, "batch"),
-            paste_per_image=integer(full, "paste_per_image"),
-            targets=choice(full, "targets"),
-            blend=choice(full, "blend"),
-            variation=CutPasteSettings(
-                photometric=(1 - change, 1 + change),
-                rotation=number(full, "rotation_range"),
-                shear=number(full, "shear_range"),
-                scale=(number(full, "scale_min"), number(full, "scale_max")),
-            ),
-        ),
-        training=BilevelSettings(
-            outer_task=choice(full, "outer_task"),
-            method=choice(full, "method"),
-            terms=integer(full, "neumann_terms"),
-            scale="auto" if rule == "auto" else number(full, _SCALES[str(rule)]),
-            damping=number(full, "damping"),
-            outer_interval=integer(full, "outer_interval"),
-            outer_lr_weights=number(full, "outer_lr_weights"),
-            outer_lr_location=number(full, "outer_lr_location"),
-            outer_grad_clip=number(full, "outer_grad_clip") or None,
-            outer_batch=integer(full, "outer_batch"),
-            warmup_fraction=number(full, "warmup_fraction"),
-            gamma=number(full, "gamma"),
-            l1_reduction=choice(full, "l1_reduction"),
-            location_threshold=number(full, "location_threshold"),
-            constraint=choice(full, "constraint"),
-            fixed_source=names.index(fixed),
-            initial_weights=None if _learnt(full) else given,
-            normalise_factors=bool(full["normalise_factors"]),
-            lr=number(full, "lr"),
-            halve_every_fraction=number(full, "halve_every_fraction"),
-            epochs=integer(full, "epochs"),
-            images_per_epoch=integer(full, "images_per_epoch"),
-            batch=integer(full, "batch"),
-            checkpoint=choice(full, "checkpoint"),
-        ),
-        outer_normals=bool(full["outer_normals"]),
+    variation = CutPasteSettings(
+        photometric=(1 - change, 1 + change),
+        rotation=number(full, "rotation_range"),
+        shear=number(full, "shear_range"),
+        scale=(number(full, "scale_min"), number(full, "scale_max")),
+    )
+    training = settings(
+        BilevelSettings,
+        full,
+        terms=integer(full, "neumann_terms"),
+        scale="auto" if rule == "auto" else number(full, _SCALES[str(rule)]),
+        outer_grad_clip=number(full, "outer_grad_clip") or None,
+        fixed_source=names.index(fixed),
+        initial_weights=None if _learnt(full) else given,
+    )
+    return settings(
+        Synth4SegSettings,
+        full,
+        sources=settings(SourceSettings, full, names=names, variation=variation),
+        training=training,
     )
 
 

@@ -23,6 +23,7 @@ from autosearch.errors import ConfigError
 
 from .hypergradients import METHODS, HypergradientSettings, Loss, Weights, largest_eigenvalue
 from .location import Reduction, allowed_areas, l1_penalty
+from .looks import LocationMaps, look, moments
 from .losses import segmentation_loss
 from .outer import Constraint, OuterParameters
 from .sources import Batch, Sources
@@ -30,8 +31,6 @@ from .validation import validate
 
 _PAUSES = 20
 """Parts of a training, at the ends of which it pauses."""
-_LOOKS, _LOOKED_AT, _LOOK_SIZE = 5, 4, 64
-"""Moments at which location maps are kept, of how many images, and their largest side."""
 _GAMMA_PIXELS = 256 * 256
 """At this size, the mean of a location map costs as much as its sum."""
 
@@ -128,21 +127,6 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class LocationMaps:
-    """What the location net said after so many epochs.
-
-    Attributes:
-        epoch: Epochs done, 0 for none.
-        images: Indices of the training images.
-        maps: ``(n, h, w)`` float32 probabilities, up to 64 pixels a side.
-    """
-
-    epoch: int
-    images: tuple[int, ...]
-    maps: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class _OuterStep:
     """Whether a series was cut short, the length of its result, and its scale."""
 
@@ -216,7 +200,7 @@ class BilevelTrainer:
         self._outer = self._outer_parameters(sources.names)
         self._train, self._val, self._masks = train_images, val_images, val_masks
         interval = -(-settings.epochs // _PAUSES)
-        looks = {round(part * settings.epochs / (_LOOKS - 1)) for part in range(_LOOKS)}
+        looks = moments(settings.epochs)
         best, state = -math.inf, dict[str, Tensor]()
         self._look(0)
         for done in range(1, settings.epochs + 1):
@@ -383,13 +367,8 @@ class BilevelTrainer:
 
     def _look(self, epoch: int) -> None:
         """Keep the location maps of a few training images."""
-        if self._location_net is None:
-            return
-        count = min(_LOOKED_AT, len(self._train))
-        indices = np.linspace(0, len(self._train) - 1, count).round().astype(int)
-        images = self._train[torch.from_numpy(indices)].to(self._device)
-        maps = self._outer.small_maps(images, _LOOK_SIZE)
-        self.locations.append(LocationMaps(epoch, tuple(indices.tolist()), maps))
+        if self._location_net is not None:
+            self.locations.append(look(self._outer, self._train, self._device, epoch))
 
 
 def _some(count: int, rng: np.random.Generator, *rows: Tensor) -> tuple[Tensor, ...]:

@@ -23,7 +23,6 @@ from autosearch.backbones.supernets.ofa_layout import (
     SQUEEZE_EXCITE,
     STAGE_BLOCKS,
     STAGES,
-    WIDTHS,
     Block,
     OFAArchitecture,
     elastic_block,
@@ -31,7 +30,6 @@ from autosearch.backbones.supernets.ofa_layout import (
     squeeze_width,
 )
 from autosearch.backbones.supernets.ofa_mobilenetv3 import transform_kernel
-from autosearch.errors import ConfigError
 
 DEPTHS = (2, 3, 4)
 HEAD = ("final_expand_layer.", "feature_mix_layer.", "classifier.")
@@ -94,8 +92,6 @@ class ElasticOFA:
     """
 
     def __init__(self, width: float, state: Mapping[str, Tensor]) -> None:
-        if width not in WIDTHS:
-            raise ConfigError("width", width, f"one of {WIDTHS}")
         self.width = width
         self.tensors = {name: t.clone() for name, t in plain_state(width, state).items()}
         for tensor in self.parameters().values():

@@ -33,6 +33,16 @@ NORM_VECTORS = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"
 
 
+def check_width(width: float) -> None:
+    """Refuse a width multiplier of which there is no supernet.
+
+    Raises:
+        ConfigError: Names those there are.
+    """
+    if width not in WIDTHS:
+        raise ConfigError("width", width, f"one of {WIDTHS}")
+
+
 def make_divisible(value: float, divisor: int = 8) -> int:
     """Round to a multiple of ``divisor``, never below it nor below 90 % of ``value``."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
@@ -65,8 +75,7 @@ class OFAArchitecture:
     extraction_blocks: tuple[int | None, ...]
 
     def __post_init__(self) -> None:
-        if self.width not in WIDTHS:
-            raise ConfigError("width", self.width, f"one of {WIDTHS}")
+        check_width(self.width)
         for name in ("kernel_sizes", "expand_ratios", "extraction_blocks"):
             if len(getattr(self, name)) != STAGES:
                 raise ConfigError(name, getattr(self, name), f"{STAGES} values, one per stage")
@@ -228,9 +237,11 @@ def plain_state(width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         Tensors named as in `shape_table`; weights and statistics as detached float32.
 
     Raises:
+        ConfigError: If there is no supernet of this width.
         WeightsError: If a key is missing, unknown or doubled, or a shape or a kind of number
             differs; names the first few. Counters of batches may be missing: nothing reads them.
     """
+    check_width(width)
     shapes = shape_table(width)
     plain: dict[str, Tensor] = {}
     problems: list[str] = []

@@ -66,8 +66,6 @@ class OFAMobileNetV3:
     """
 
     def __init__(self, width: float, state: Mapping[str, Tensor]) -> None:
-        if width not in WIDTHS:
-            raise ConfigError("width", width, f"one of {WIDTHS}")
         self.width = width
         self.state = plain_state(width, state)
 

@@ -10,17 +10,9 @@ import math
 
 import torch
 
-from .problem import (
-    Hypergradient,
-    HypergradientSettings,
-    InnerGradient,
-    Loss,
-    Weights,
-    add,
-    dot,
-    gradients,
-    norm,
-)
+from .derivatives import InnerGradient, gradients
+from .problem import Hypergradient, HypergradientSettings, Loss, Weights
+from .vectors import add, dot, norm
 
 _SOLVED = 1e-10
 """Residual, as a share of the first, at which the system counts as solved."""

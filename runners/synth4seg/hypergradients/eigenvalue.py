@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .problem import InnerGradient, Loss, Weights, norm
+from .derivatives import InnerGradient
+from .problem import Loss, Weights
+from .vectors import norm
 
 
 def largest_eigenvalue(

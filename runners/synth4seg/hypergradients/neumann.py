@@ -7,17 +7,9 @@ by the scale twice, and the series of equation 8 has none; the derivation has it
 
 from __future__ import annotations
 
-from .problem import (
-    Hypergradient,
-    HypergradientSettings,
-    InnerGradient,
-    Loss,
-    Weights,
-    add,
-    gradients,
-    norm,
-    rises,
-)
+from .derivatives import InnerGradient, gradients
+from .problem import Hypergradient, HypergradientSettings, Loss, Weights
+from .vectors import add, norm, rises
 
 
 def neumann(

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import torch
 
-from .problem import (
-    Hypergradient,
-    HypergradientSettings,
-    InnerGradient,
-    Loss,
-    Weights,
-    add,
-    gradients,
-    leaves,
-    norm,
-    rises,
-)
+from .derivatives import InnerGradient, gradients
+from .problem import Hypergradient, HypergradientSettings, Loss, Weights
+from .vectors import add, leaves, norm, rises
 
 
 def unroll(
     inner: Loss, outer: Loss, w: Weights, p: Weights, settings: HypergradientSettings
 ) -> Hypergradient:
-    """Derivative of the outer loss after K + 1 steps of size s from ``w``.
+    """``d_p L_V - s (sum over k = K..0 of v_k B_k)`` after K + 1 steps of size s from ``w``.
 
-    Of the steps only their weights are kept; their graphs are made anew, one at a time, on the way
-    back. At an inner optimum the result is that of `neumann`.
+    ``v_K = d_w L_V`` and ``v_(k-1) = v_k (I - s H_k)``, with ``H_k`` and ``B_k`` of where step k
+    starts. Of the steps only their weights are kept; their graphs are made anew, one at a time, on
+    the way back. At an inner optimum the result is that of `neumann`.
     """
     path = [w]
     for _ in range(settings.terms + 1):
