@@ -38,7 +38,7 @@ def images_per_epoch(default: int, help: str) -> ParameterInfo:
 def drawn(spec: StudySpec, name: str, *otherwise: Value) -> tuple[Value, ...]:
     """All values that a study may draw for a parameter; ``otherwise`` if its space lacks it."""
     named = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
-    return tuple(named[name].values()) if name in named else otherwise
+    return named[name].values() if name in named else otherwise
 
 
 def settings(kind: Callable[..., Settings], full: Params, **given: object) -> Settings:

@@ -38,7 +38,7 @@ from autosearch.storage.optuna_study import open_study
 from autosearch.study.summary import front
 
 # Checks outside test files say what differed only if asked to.
-pytest.register_assert_rewrite("canonical", "faulty")
+pytest.register_assert_rewrite("canonical", "faulty", "ray_parts")
 
 ROOT = Path(__file__).resolve().parents[1]
 

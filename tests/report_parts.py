@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from autosearch.contracts.trials import Outcome, Status
@@ -61,7 +62,8 @@ def write_odd_study(make_study: Callable[..., StudyFolder], folder: Path) -> Stu
 def wait_until(ready: Callable[[], Any], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < end, "the page did not get there"
+        if time.monotonic() > end:
+            pytest.fail("the page did not get there")
         time.sleep(0.05)
 
 

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damage import Change, Refused, cut, linked, removed, replaced
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from autosearch.backbones import weights
-from autosearch.data.images import read_image, read_mask
+from autosearch.data.images import read_image
+from autosearch.data.masks import read_mask
 from autosearch.errors import DataError
-
-Refused = Callable[..., str]
-Change = Callable[[Path], object]
 
 QUICK = [
     "--executor", "local", "--set", "backbone.weights=random", "--set", "dataset.image_size=32",
     "--set", "space={width: 1.0, stage0.extraction_block: 1}",
 ]  # fmt: skip
 SHAPE = (40, 40)
+IMAGE = "train/good/4.png"
 
 
 def noise(seed: int, *shape: int) -> Image.Image:
@@ -90,7 +90,7 @@ def jpeg() -> bytes:
     return out.getvalue()
 
 
-def written(content: bytes | Callable[[], bytes], name: str = "train/good/4.png") -> Change:
+def written(content: bytes | Callable[[], bytes], name: str = IMAGE) -> Change:
     """Replace a file by one of some content."""
     return lambda base: (base / name).write_bytes(content() if callable(content) else content)
 
@@ -102,23 +102,6 @@ def saved(values: Any, name: str = "train/good/4.tif", mode: str | None = None) 
         (base / name).with_suffix(".png").unlink()
         picture = Image.fromarray(np.asarray(values))
         (picture.convert(mode) if mode else picture).save(base / name)
-
-    return change
-
-
-def replaced(make: Callable[[Path], object], name: str = "train/good/4.png") -> Change:
-    """Put something else in the place of a file."""
-
-    def change(base: Path) -> None:
-        (base / name).unlink()
-        make(base / name)
-
-    return change
-
-
-def cut(name: str, share: float) -> Change:
-    def change(base: Path) -> None:
-        os.truncate(base / name, int((base / name).stat().st_size * share))
 
     return change
 
@@ -135,15 +118,15 @@ FLOATS = "ground_truth/hole/0.tif"
 PICTURE = "4.png"
 IMAGES: dict[str, tuple[Change, str]] = {
     "nothing in it": (written(b""), PICTURE),
-    "1 x 1": (saved(np.zeros((1, 1), np.uint8), "train/good/4.png"), "1x1 pixels"),
-    "1 x 400": (saved(np.zeros((1, 400), np.uint8), "train/good/4.png"), "400x1 pixels"),
-    "7 x 7": (saved(np.zeros((7, 7), np.uint8), "train/good/4.png"), "7x7 pixels"),
+    "1 x 1": (saved(np.zeros((1, 1), np.uint8), IMAGE), "1x1 pixels"),
+    "1 x 400": (saved(np.zeros((1, 400), np.uint8), IMAGE), "400x1 pixels"),
+    "7 x 7": (saved(np.zeros((7, 7), np.uint8), IMAGE), "7x7 pixels"),
     "0 x 0": (written(png(0, 0)), PICTURE),
     "20,000 x 20,000": (written(lambda: png(20_000, 20_000, bytes(20_001) * 200)), "too many"),
     "two thousand million squared": (written(png(2**31 - 1, 2**31 - 1)), "too many pixels"),
     "10,000 x 10,000, cut off": (written(png(10_000, 10_000, bytes(999))), PICTURE),
-    "half a PNG": (cut("train/good/4.png", 0.5), PICTURE),
-    "a PNG without its end": (cut("train/good/4.png", 0.97), PICTURE),
+    "half a PNG": (cut(IMAGE, 0.5), PICTURE),
+    "a PNG without its end": (cut(IMAGE, 0.97), PICTURE),
     "the signature of a PNG": (written(b"\x89PNG\r\n\x1a\n"), PICTURE),
     "half a JPEG": (written(lambda: jpeg()[:1500], "train/good/z.jpg"), "z.jpg"),
     "the head of a JPEG": (written(lambda: jpeg()[:30], "train/good/z.jpg"), "z.jpg"),
@@ -155,7 +138,7 @@ IMAGES: dict[str, tuple[Change, str]] = {
         written(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nquit\n"),
         "is not of any known image format",
     ),
-    "a GIF": (written(lambda: _other("GIF")), "is not of any known image format"),
+    "a PCX": (written(lambda: _other("PCX")), "is not of any known image format"),
     "a pickle": (written(b"\x80\x04cos\nabort\n)R."), PICTURE),
     "NaN everywhere": (saved(np.full(SHAPE, np.nan, np.float32)), "4.tif"),
     "one NaN": (saved(spotted(np.nan)), "4.tif"),
@@ -163,18 +146,19 @@ IMAGES: dict[str, tuple[Change, str]] = {
     "below zero": (saved(spotted(-0.1)), "4.tif"),
     "floats up to 255": (saved(spotted(255)), "4.tif"),
     "32 bits": (saved(np.full(SHAPE, 2**30, np.int32)), "4.tif"),
-    "a folder": (replaced(Path.mkdir), "is no file"),
+    "a folder": (replaced(IMAGE, Path.mkdir), "is no file"),
     "one more folder": (lambda base: (base / "train/good/x.png").mkdir(), "x.png"),
-    "a link to itself": (replaced(lambda path: path.symlink_to(path)), "is no file"),
-    "a link to nothing": (replaced(lambda path: path.symlink_to("nowhere")), "is no file"),
-    "a link to a device": (replaced(lambda path: path.symlink_to("/dev/zero")), "is no file"),
-    "a pipe": (replaced(os.mkfifo), "is no file"),
+    "a link to itself": (replaced(IMAGE, lambda path: path.symlink_to(path)), "is no file"),
+    "a link to nothing": (linked(IMAGE, "nowhere"), "is no file"),
+    "a link to a device": (linked(IMAGE, "/dev/zero"), "is no file"),
+    "a pipe": (replaced(IMAGE, os.mkfifo), "is no file"),
     # It is there and may be opened, and reading fails all the same, for root too.
-    "what cannot be read": (replaced(lambda path: path.symlink_to("/proc/self/mem")), PICTURE),
+    "what cannot be read": (linked(IMAGE, "/proc/self/mem"), PICTURE),
     "a name with a line break": (written(b"x", "train/good/a\nb.png"), "a\\nb.png"),
     "a name that obeys": (written(b"x", "train/good/\x1b[2J.png"), "\\x1b[2J.png"),
     "a name that is no text": (
-        replaced(lambda path: path.with_name("a\udcff.png").write_bytes(b"")), "a\\udcff.png"
+        replaced(IMAGE, lambda path: path.with_name("a\udcff.png").write_bytes(b"")),
+        "a\\udcff.png",
     ),
     "a type that is no text": (
         lambda base: (base / "test/hole").rename(base / "test/h\udcff"), "h\\udcff"
@@ -206,8 +190,8 @@ MASKS: dict[str, tuple[Change, str]] = {
     "whole numbers below zero": (saved(np.full(SHAPE, -5, np.int32), FLOATS), "below zero"),
     "text": (written(b"x", MASK), "hole/0.png"),
     "half of one": (cut(MASK, 0.5), "hole/0.png"),
-    "missing": (lambda base: (base / MASK).unlink(), "without mask"),
-    "a folder": (replaced(Path.mkdir, MASK), "is no file"),
+    "missing": (removed(MASK), "without mask"),
+    "a folder": (replaced(MASK, Path.mkdir), "is no file"),
     "one of another category": (
         lambda base: (base / "ground_truth/hole").rename(base / "ground_truth/dent"),
         "without mask",
@@ -333,11 +317,11 @@ def test_check_shows_names_and_does_not_obey_them(
 @st.composite
 def pictures(draw: st.DrawFn) -> bytes:
     """A picture with some of its bytes changed, left out or added."""
-    kind = draw(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP"]))
+    kind = draw(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "DIB"]))
     mode = draw(st.sampled_from(["L", "RGB", "P", "1"]))
     out = io.BytesIO()
     picture = noise(0, 12, 9, 3).convert(mode)
-    (picture.convert("RGB") if kind in ("JPEG", "WEBP") else picture).save(out, kind)
+    (picture.convert("RGB") if kind in ("JPEG", "WEBP", "PPM") else picture).save(out, kind)
     content = bytearray(out.getvalue())
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, len(content)))
@@ -356,7 +340,7 @@ def test_a_picture_with_bytes_changed_is_read_or_refused(content: bytes) -> None
         except DataError as error:
             assert error.path == Path("picture") and error.remedy
         else:
-            values = found if read is read_image else found[0]
+            values = found if read is read_image else found.mask
             assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
 
 

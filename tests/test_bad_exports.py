@@ -4,120 +4,40 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from damage import Change, Refused, changed, cut, edited, linked, overwritten, removed, replaced
+from model_parts import graph, write_model
 from PIL import Image
 
 from autosearch import cli
-from autosearch.export.folder import seal
 
-Refused = Callable[..., str]
-Make = Callable[[Path], object]
-
-SIDE = 16
+manifest = partial(edited, "model.json")
 
 
-def graph(side: int = SIDE, outputs: int = 2, scale: float = 1.0, secret: bool = False) -> bytes:
-    """A graph with the interface of an exported model, whose map is the mean of the channels."""
-    nodes = [
-        helper.make_node("Mul", ["images", "scale"], ["scaled"]),
-        helper.make_node("ReduceMean", ["scaled", "one"], ["anomaly_map"], keepdims=0),
-        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["score"], keepdims=0),
-    ]
-    factor = helper.make_tensor("scale", TensorProto.FLOAT, [1], [scale])
-    if secret:
-        factor.ClearField("float_data")
-        factor.data_location = TensorProto.EXTERNAL
-        for key, value in {"location": "secret", "offset": "0", "length": "4"}.items():
-            entry = factor.external_data.add()
-            entry.key, entry.value = key, value
-    constants = [
-        factor,
-        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("sides", TensorProto.INT64, [2], [1, 2]),
-    ]
-    info = helper.make_tensor_value_info
-    images = info("images", TensorProto.FLOAT, ["n", 3, side, side])
-    answers = [
-        info("anomaly_map", TensorProto.FLOAT, ["n", side, side]),
-        info("score", TensorProto.FLOAT, ["n"]),
-    ]
-    made = helper.make_graph(nodes, "g", [images], answers[:outputs], constants)
-    opsets = [helper.make_opsetid("", 18)]
-    model: onnx.ModelProto = helper.make_model(made, opset_imports=opsets, ir_version=8)
-    return bytes(model.SerializeToString())
+def forged(content: bytes | None = None, **changes: object) -> Change:
+    return lambda model: write_model(model, content, **changes)
 
 
-def described(**changes: object) -> dict[str, Any]:
-    reached = {"tp": 1, "fp": 0, "fn": 0, "tn": 1}
-    limit = {"value": 0.5, "rule": "f1", "max_fpr": None, "reached": reached}
-    return {
-        "study": {"name": "bright", "trial": 3},
-        "input": {"shape": ["batch", 3, SIDE, SIDE]},
-        "thresholds": {"image": limit, "pixel": limit},
-        "display": {"low": 0.0, "high": 1.0},
-        **changes,
-    }
-
-
-def export(folder: Path, content: bytes, **changes: object) -> None:
-    """Write a model folder whose hashes hold, as a forger would."""
-    folder.mkdir(exist_ok=True)
-    (folder / "model.onnx").write_bytes(content)
-    (folder / "model.json").write_text(seal(described(**changes), {"model.onnx": content}))
-
-
-def changed(name: str, change: Callable[[bytes], bytes]) -> Make:
-    return lambda model: (model / name).write_bytes(change((model / name).read_bytes()))
-
-
-def manifest(change: Callable[[dict[str, Any]], object]) -> Make:
-    """Change the description, as somebody who knows nothing of hashes would."""
-
-    def apply(model: Path) -> None:
-        content = json.loads((model / "model.json").read_text())
-        change(content)
-        (model / "model.json").write_text(json.dumps(content))
-
-    return apply
-
-
-def forged(content: bytes | None = None, **changes: object) -> Make:
-    return lambda model: export(model, graph() if content is None else content, **changes)
-
-
-EXPORTS: dict[str, Make] = {
+EXPORTS: dict[str, Change] = {
     "a bit of the graph": changed("model.onnx", lambda old: old[:90] + b"?" + old[91:]),
-    "half of the graph": changed("model.onnx", lambda old: old[: len(old) // 2]),
-    "no graph": lambda model: (model / "model.onnx").unlink(),
-    "a folder as graph": lambda model: (
-        (model / "model.onnx").unlink(), (model / "model.onnx").mkdir()
-    ),
-    "a device as graph": lambda model: (
-        (model / "model.onnx").unlink(), (model / "model.onnx").symlink_to("/dev/zero")
-    ),
-    "a pipe as graph": lambda model: (
-        (model / "model.onnx").unlink(), os.mkfifo(model / "model.onnx")
-    ),
-    "another file as graph": lambda model: (
-        (model / "model.onnx").unlink(), (model / "model.onnx").symlink_to("/etc/passwd")
-    ),
+    "half of the graph": cut("model.onnx", 0.5),
+    "no graph": removed("model.onnx"),
+    "a folder as graph": replaced("model.onnx", Path.mkdir),
+    "a device as graph": linked("model.onnx", "/dev/zero"),
+    "a pipe as graph": replaced("model.onnx", os.mkfifo),
+    "another file as graph": linked("model.onnx", "/etc/passwd"),
     "a threshold": manifest(lambda m: m["thresholds"]["image"].update(value=9.0)),
     "a path": manifest(lambda m: m["files"].update({"../secret": {"bytes": 1, "sha256": "0"}})),
     "files": manifest(lambda m: m.update(files=[])),
     "a newer program": manifest(lambda m: m.update(version=2)),
     "no JSON": changed("model.json", lambda old: old[:50]),
-    "nested JSON": changed("model.json", lambda old: b"[" * 100_000),
-    "an endless description": lambda model: (
-        (model / "model.json").unlink(), (model / "model.json").symlink_to("/dev/zero")
-    ),
-    "a list": changed("model.json", lambda old: b"[]"),
+    "nested JSON": overwritten("model.json", "[" * 100_000),
+    "an endless description": linked("model.json", "/dev/zero"),
+    "a list": overwritten("model.json", "[]"),
     "forged: no graph": forged(b"x" * 100),
     "forged: a pickle": forged(b"\x80\x04cos\nabort\n)R."),
     "forged: a graph of another size": forged(graph(32)),
@@ -140,7 +60,7 @@ EXPORTS: dict[str, Make] = {
 class TestExports:
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        export(tmp_path / "model", graph())
+        write_model(tmp_path / "model")
         Image.new("RGB", (20, 20), "red").save(tmp_path / "image.png")
         np.float32(1.0).tofile(tmp_path / "secret")
         return tmp_path / "model"
@@ -163,7 +83,7 @@ class TestExports:
     ) -> None:
         pytest.importorskip("openvino")
         monkeypatch.chdir(model.parent)
-        export(model, graph(secret=True))
+        write_model(model, graph(secret=True))
         command = ["predict", model, "image.png", "--out", "out", "--provider", "openvino"]
         assert "other files" in refused(model.parent, *command)
 

@@ -1,16 +1,14 @@
 """Labelled datasets that nothing can be learnt from, each refused with one line before a trial."""
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import Refused
 from PIL import Image
 
 from autosearch.backbones import weights
-
-Refused = Callable[..., str]
 
 SIDE = 40
 QUICK = [

@@ -4,17 +4,15 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from damage import Refused
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from autosearch.errors import ConfigError, one_line
-
-Refused = Callable[..., str]
 
 GOOD = """\
 study: {name: good, runner: autopatch}

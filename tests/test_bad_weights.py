@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from damage import Change, Refused
 from torch import Tensor
 
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.backbones.supernets.checkpoint import load_checkpoint, save_checkpoint
 from autosearch.errors import StudyError
-
-Refused = Callable[..., str]
-Make = Callable[[Path], object]
 
 
 class Bomb:
@@ -108,7 +106,7 @@ class TestWeights:
         assert (tmp_path / "proof").exists(), "else this would prove nothing"
         (tmp_path / "proof").unlink()
         path = tmp_path / f"weights{suffix}"
-        kinds: list[Make] = [
+        kinds: list[Change] = [
             lambda path: path.write_bytes(pickle.dumps({"a": bomb})),
             lambda path: path.write_bytes(pickle.dumps(bomb, protocol=0)),
             lambda path: torch.save({"state_dict": {self.NAME: bomb}}, path),
@@ -162,7 +160,7 @@ class TestWeights:
             refusal(path)
 
     def test_that_are_no_files(self, refusal: Refused, tmp_path: Path) -> None:
-        makes: list[Make] = [
+        makes: list[Change] = [
             Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path),
             lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to("/dev/zero"),
         ]  # fmt: skip

@@ -218,6 +218,7 @@ class TestErrors:
                 pixels = dot if mask else np.roll(grey, 10 * i + len(folder))
                 Image.fromarray(pixels).save(category / folder / name)
         given = ["dataset.root=" + str(tmp_path / "data"), "dataset.category=dots"]
+        given.append("dataset.regions=resized")
         options = [part for text in (*given, "dataset.image_size=64") for part in ("--set", text)]
         error = refuses("run", "backbones", *options, "--results", tmp_path / "results")
         assert "test/dot/0.png: no anomalous pixel" in error and "mask_rule" in error

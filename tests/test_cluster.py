@@ -21,16 +21,13 @@ import pytest
 import ray
 from ray import cloudpickle, tune
 from ray.cluster_utils import Cluster
+from ray_parts import fake_spec, run_fake
 from tiny import TINY
 
-from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
-from autosearch.errors import ConfigError, StudyError
-from autosearch.executors import ray_cluster
-from autosearch.executors.ray_tune import RayTuneExecutor
-from autosearch.spec.reading import parse_spec
-from autosearch.spec.sections import ResourceSpec, StudySpec
+from autosearch.contracts.trials import Assignment, Outcome, Status
+from autosearch.errors import StudyError
+from autosearch.spec.sections import StudySpec
 from autosearch.storage.folder import StudyFolder
-from autosearch.study.driver import StudyDriver
 from autosearch.study.summary import counts
 
 # Workers cannot import this module, so what it defines travels to them whole.
@@ -40,28 +37,6 @@ NODE = {
     "num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False,
     "include_log_monitor": False,
 }  # fmt: skip
-
-
-def fake_spec(resources: dict[str, object] | None = None, **study: object) -> StudySpec:
-    return parse_spec(
-        {
-            "study": {"name": "fake", "runner": "fake", **study},
-            "space": {"x": {"int": [0, 999999]}},
-            "objectives": ["cost"],
-            "sampler": {"name": "random"},
-            "resources": resources or {"gpu": 0},
-        }
-    )
-
-
-def run_fake(spec: StudySpec, folder: Path, evaluator: object, address: str) -> list[TrialRecord]:
-    driver = StudyDriver(StudyFolder(folder), spec, {"cost": "minimize"}, dict, {})
-    try:
-        RayTuneExecutor(address).run(driver, evaluator)
-        assert driver.finished and not driver.stopped
-    finally:
-        driver.close()
-    return StudyFolder(folder).trials.records()
 
 
 class Marking:
@@ -133,111 +108,6 @@ def meanwhile(task: Callable[[], None]) -> Iterator[None]:
     yield
     over.set()
     thread.join()
-
-
-class TestShare:
-    """Machines are made up; Ray is asked about real ones elsewhere."""
-
-    @pytest.mark.parametrize(
-        ("machines", "resources", "demand", "slots"),
-        [
-            ([{"CPU": 2}], {}, {"cpu": 1, "gpu": 0}, 2),
-            ([{"CPU": 8, "GPU": 1}], {}, {"cpu": 1, "gpu": 0.25}, 4),
-            ([{"CPU": 4}, {"CPU": 8, "GPU": 2}], {}, {"cpu": 1, "gpu": 0.25}, 8),
-            ([{"CPU": 4}, {"CPU": 8, "GPU": 2}], {"gpu": 0}, {"cpu": 1, "gpu": 0}, 12),
-            # Two of 0.4 fit on a GPU, though both GPUs together would hold five.
-            ([{"CPU": 8, "GPU": 2}], {"gpu": 0.4}, {"cpu": 1, "gpu": 0.4}, 4),
-            ([{"CPU": 64, "GPU": 1}], {"gpu": 0.1}, {"cpu": 1, "gpu": 0.1}, 10),
-            ([{"CPU": 8, "GPU": 5}], {"gpu": 2}, {"cpu": 1, "gpu": 2}, 2),
-            # Three and three are six cores, but no machine has more than three.
-            ([{"CPU": 3}, {"CPU": 3}], {"cpu": 2}, {"cpu": 2, "gpu": 0}, 2),
-            ([{"CPU": 3, "GPU": 1}], {"cpu": 0.5, "gpu": 0}, {"cpu": 0.5, "gpu": 0}, 6),
-            ([{"CPU": 2}], {"max_concurrent": 7}, {"cpu": 1, "gpu": 0}, 7),
-        ],
-    )
-    def test_counts_machine_by_machine(
-        self, monkeypatch: pytest.MonkeyPatch, machines: list, resources: dict,
-        demand: dict, slots: int,
-    ) -> None:  # fmt: skip
-        nodes = [{"Alive": True, "Resources": machine} for machine in machines]
-        nodes.append({"Alive": False, "Resources": {"CPU": 99, "GPU": 99}})
-        monkeypatch.setattr(ray, "nodes", lambda: nodes)
-        taken, now = ray_cluster.share(ResourceSpec(**resources))
-        assert taken == demand and now() == slots
-
-    @pytest.mark.parametrize(
-        ("resources", "key", "allowed"),
-        [
-            ({"cpu": 4}, "resources.cpu", "at most 3"),
-            ({"gpu": 1.5}, "resources.gpu", "whole"),
-            ({"gpu": 3}, "resources.gpu", "at most 2"),
-            ({"cpu": 3, "gpu": 0.5}, "resources.cpu", "beside 0.5 GPUs"),
-        ],
-    )
-    def test_refuses_what_fits_nowhere(
-        self, monkeypatch: pytest.MonkeyPatch, resources: dict, key: str, allowed: str
-    ) -> None:
-        machines = [{"CPU": 3}, {"CPU": 2, "GPU": 2}]
-        nodes = [{"Alive": True, "Resources": machine} for machine in machines]
-        monkeypatch.setattr(ray, "nodes", lambda: nodes)
-        with pytest.raises(ConfigError, match=allowed) as caught:
-            ray_cluster.share(ResourceSpec(**resources))
-        assert caught.value.key == key
-
-    def test_follows_machines_that_come_and_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nodes = [{"Alive": True, "Resources": {"CPU": 2}} for _ in range(2)]
-        monkeypatch.setattr(ray, "nodes", lambda: nodes)
-        monkeypatch.setattr(ray_cluster, "_LOOK_SECONDS", -1.0)
-        _, slots = ray_cluster.share(ResourceSpec())
-        assert slots() == 4
-        nodes[0]["Alive"] = False
-        assert slots() == 2
-        nodes.append({"Alive": True, "Resources": {"CPU": 5}})
-        assert slots() == 7
-
-
-class TestAddress:
-    @pytest.mark.parametrize("address", ["ray://host:10001", "host", "", "http://h:1", "h:x"])
-    def test_of_another_kind_is_refused(self, address: str) -> None:
-        with pytest.raises(ConfigError, match="host:port of a Ray cluster's head, or auto"):
-            RayTuneExecutor(address)
-
-    def test_of_nobody_is_refused_on_one_line(self, tmp_path: Path) -> None:
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{closed.getsockname()[1]}"
-            spec = fake_spec(trials=1)
-            with pytest.raises(ConfigError, match=f"--address: '{address}'.*refused") as caught:
-                run_fake(spec, tmp_path, None, address)
-        assert "\n" not in str(caught.value)
-        assert StudyFolder(tmp_path).trials.records() == []
-
-    @pytest.mark.parametrize(
-        ("reason", "advice"),
-        [
-            ("No node info found matching attributes: '' when trying", "ray start --address=auto"),
-            ("GCS.\nAuthenticationError: RPC error: InvalidAuthToken: …", "RAY_AUTH_MODE=token"),
-            ("no reason\nthat we know", r"joined by `ray start` \(.*no reason that we know\)"),
-        ],
-    )
-    def test_that_cannot_be_joined_says_what_to_do(self, reason: str, advice: str) -> None:
-        with pytest.raises(ConfigError, match=advice) as caught, ray_cluster.joining("auto"):
-            raise ConnectionError("Failed to connect to Ray cluster") from RuntimeError(reason)
-        assert "\n" not in str(caught.value)
-
-
-def test_ray_that_does_not_start_is_one_line() -> None:
-    said = r"node timed out.*--executor local"
-    with pytest.raises(StudyError, match=said) as caught, ray_cluster.joining(None):
-        raise Exception("The current node\ntimed out during startup.")
-    assert "\n" not in str(caught.value)
-
-
-def test_ray_does_not_take_over_what_stops_a_search() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with ray_cluster.joining(None):
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 class Looking(Marking):

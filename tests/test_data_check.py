@@ -76,8 +76,8 @@ def test_every_planted_problem_is_found(base: Path) -> None:
         ("error", "train/good/13.png", "is not of any k"),
         ("error", "test/hole/0.png", "an anomalous im"),
         ("error", "ground_truth/hole/1_mask.png", "the mask marks "),
-        ("warning", "ground_truth/hole/2_mask.png", "the mask has 3 "),
-        ("warning", "ground_truth/hole/2_mask.png", "all regions van"),
+        ("warning", "ground_truth/hole/2_mask.png", "holds several v"),
+        ("warning", "ground_truth/hole/2_mask.png", "2 of 2 regions "),
         ("warning", "ground_truth/hole/9_mask.png", "a mask without "),
         ("warning", "test/dent", "a type without "),
         ("warning", "train/good/05.png", "the same bytes "),
@@ -91,13 +91,27 @@ def test_mask_of_another_shape(base: Path) -> None:
     assert problem.severity == "error" and "30x20" in problem.problem
 
 
-def test_rule_any_keeps_what_nearest_loses(base: Path) -> None:
+def test_regions_of_which_little_is_left_are_named(base: Path) -> None:
     mask = np.zeros((56, 60), dtype=np.uint8)
     mask[1, 1] = 255
     save(base / "ground_truth/hole/0_mask.png", mask)
     (problem,) = check(base)
-    assert "vanish" in problem.problem
-    assert check(base, mask_rule="any") == ()
+    assert problem.severity == "warning"
+    assert problem.problem == "1 of 1 regions have fewer than 4 pixels at image_size 32"
+    (problem,) = check(base, regions="resized")
+    assert "all regions vanish" in problem.problem
+    assert check(base, regions="resized", mask_rule="any") == ()
+
+
+def test_regions_that_fall_together_are_named(base: Path) -> None:
+    specks = np.zeros((120, 120), dtype=np.uint8)
+    specks[::2, ::2] = 255
+    save(base / "test/hole/0.png", np.random.default_rng(1).integers(0, 256, (120, 120), np.uint8))
+    save(base / "ground_truth/hole/0_mask.png", specks)
+    texts = [problem.problem for problem in check(base)]
+    assert "2576 of 3600 regions share their pixels with others at image_size 32" in texts
+    texts = [problem.problem for problem in check(base, image_size=120)]
+    assert texts == ["3600 of 3600 regions have fewer than 4 pixels at image_size 120"]
 
 
 def test_too_few_normals(base: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from autosearch.data.images import read_image, read_mask, resize, resize_mask
+from autosearch.data.images import read_image, resize, resize_mask
+from autosearch.data.masks import read_mask
 from autosearch.errors import DataError
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -158,9 +159,9 @@ def test_mask_values(tmp_path: Path, values: list[int], expected: list[int], lev
     row = np.array([values], dtype=np.uint8)
     for mode in ("L", "RGB", "RGBA", "LA"):
         path = save(tmp_path, f"{mode}.png", Image.fromarray(row).convert(mode))
-        mask, found = read_mask(path)
-        assert mask.dtype == bool and found == levels
-        np.testing.assert_array_equal(mask, np.array([expected], dtype=bool), err_msg=mode)
+        found = read_mask(path)
+        assert found.mask.dtype == bool and found.levels == levels
+        np.testing.assert_array_equal(found.mask, np.array([expected], dtype=bool), err_msg=mode)
 
 
 def test_mask_kinds_beside_8_bit_grey(tmp_path: Path) -> None:
@@ -174,4 +175,4 @@ def test_mask_kinds_beside_8_bit_grey(tmp_path: Path) -> None:
         "palette.png": palette,
     }
     for name, picture in kinds.items():
-        np.testing.assert_array_equal(read_mask(save(tmp_path, name, picture))[0], bits, name)
+        np.testing.assert_array_equal(read_mask(save(tmp_path, name, picture)).mask, bits, name)

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autosearch.data.images import read_image, read_mask, resize, resize_mask
+from autosearch.data.images import read_image, resize, resize_mask
+from autosearch.data.index import Index
 from autosearch.data.layouts import open_index
 from autosearch.data.load import load_search_data, load_test_set
+from autosearch.data.masks import read_mask
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec.sections import DatasetSpec
+from autosearch.testing import LayoutSuite
 
 
 def write_image(path: Path, seed: int) -> None:
@@ -48,6 +51,25 @@ def spec(root: Path, **keys: object) -> DatasetSpec:
     )
 
 
+COUNTS = {"good": 8, "hole": 3, "dent": 2}
+
+
+class TestFolders(LayoutSuite):
+    @pytest.fixture
+    def index(self, root: Path) -> Index:
+        write_mask(root / "part/ground_truth/hole/7_mask.png", 0)
+        (root / "part/test/scratch").mkdir()
+        return open_index(spec(root))
+
+    @pytest.fixture
+    def counts(self) -> dict[str, int]:
+        return COUNTS
+
+    def test_what_belongs_to_no_image_is_told(self, root: Path, index: Index) -> None:
+        assert index.orphan_masks == (root.resolve() / "part/ground_truth/hole/7_mask.png",)
+        assert index.empty_folders == (root.resolve() / "part/test/scratch",)
+
+
 def test_arrays_are_the_files_resized_in_order(root: Path) -> None:
     data = load_search_data(spec(root))
     assert data.train.paths == tuple(f"part/train/good/{i}.png" for i in (2, 3, 4, 5))
@@ -61,7 +83,7 @@ def test_arrays_are_the_files_resized_in_order(root: Path) -> None:
     assert data.val.labels.tolist() == [True, True, False, False]
     for i, name in enumerate(data.val.paths):
         np.testing.assert_array_equal(data.val.pixels[i], resize(read_image(root / name), 32))
-    mask, _ = read_mask(root / "part/ground_truth/hole/0_mask.png")
+    mask = read_mask(root / "part/ground_truth/hole/0_mask.png").mask
     np.testing.assert_array_equal(data.val.masks[1], resize_mask(mask, 32))
     assert data.val.masks[:2].any(axis=(1, 2)).all() and not data.val.masks[2:].any()
 
@@ -214,6 +236,16 @@ def test_csv_rows_state_split_group_and_category(root: Path) -> None:
     assert test.types == ("anomaly",) and test.groups == ("B",)
     with pytest.raises(ConfigError, match="other, part"):
         open_index(csv_spec(root, ROWS, category="brick"))
+
+
+class TestCsv(LayoutSuite):
+    @pytest.fixture
+    def index(self, root: Path) -> Index:
+        return open_index(csv_spec(root, ROWS))
+
+    @pytest.fixture
+    def counts(self) -> dict[str, int]:
+        return {"good": 2, "hole": 2, "anomaly": 1}
 
 
 @pytest.mark.parametrize(

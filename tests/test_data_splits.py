@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from autosearch.data.layouts import Index, Sample
+from autosearch.data.index import Index, Sample
 from autosearch.data.records import NORMAL
 from autosearch.data.splits import Split, split_index
 from autosearch.errors import ConfigError, DataError

@@ -40,6 +40,7 @@ OURS = sorted(
     if entry.dist and entry.dist.name == "autosearch"
 )
 SPACES = api.spaces()
+COMMAND: Any = typer.main.get_command(app)
 
 # Defaults that are no plain values, by section and key; what is looked up is no default at all.
 IN_WORDS = {"study.name": "the file's name without `.yaml`", "dataset.validation": "as below"}
@@ -335,7 +336,7 @@ def mentions(document: str) -> list[str]:
 
 def find_command(words: list[str]) -> tuple[Any, list[str]]:
     """The command that some words call, and its arguments."""
-    command: Any = typer.main.get_command(app)
+    command = COMMAND
     while words and not words[0].startswith("-") and hasattr(command, "commands"):
         name, *words = words
         assert name in command.commands, f"no command {name}"

@@ -134,7 +134,7 @@ class TestCard:
         quick(monkeypatch)
         exported = export_trial(exported_study, ExportOptions(0), tmp_path / "out")
         card = (tmp_path / "out" / "README.md").read_text()
-        assert "Synthetic validation** (synthetic_perlin)" in card
+        assert "Synthetic validation** (perlin)" in card
         assert exported.manifest["dataset"]["validation_synthetic"]["textures"] == "textures"
         assert "/home/me" not in (tmp_path / "out" / "model.json").read_text()
 

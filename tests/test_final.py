@@ -1,6 +1,5 @@
-"""Final figures: true to independent metrics, repeatable, and out of reach of any search."""
+"""Final figures: true to independent metrics, repeatable, and shown by the commands."""
 
-import ast
 import csv
 import io
 import json
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from PIL import Image
+from final_parts import search_in
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
@@ -23,56 +22,17 @@ from autosearch.contracts.detector import Detector
 from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.data import load_test_set
 from autosearch.errors import StudyError
-from autosearch.executors.local import LocalExecutor
 from autosearch.metrics.thresholds import Threshold, choose_threshold
-from autosearch.spec.reading import parse_spec
 from autosearch.storage.folder import StudyFolder
-from autosearch.study import final, session
+from autosearch.study import final
 from autosearch.study.final import METRICS, FinalEvaluator
-from autosearch.study.inputs import Inputs, load_inputs, rebuild, reopen
-
-ROOT = Path(__file__).resolve().parents[1]
-SIDE = 64
-
-
-def write_part(base: Path) -> None:
-    """Ten normal images to train on, three to test on, four holes and two dents."""
-    draw = np.random.default_rng(0)
-    names = [f"train/good/{i}" for i in range(10)] + [f"test/good/{i}" for i in range(3)]
-    names += [f"test/hole/{i}" for i in range(4)] + [f"test/dent/{i}" for i in range(2)]
-    for name in names:
-        values = draw.normal(120, 12, (SIDE, SIDE, 3))
-        if "good" not in name:
-            y, x = draw.integers(4, 40, 2)
-            values[y : y + 14, x : x + 12] += 90 if "hole" in name else 25
-            mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
-            mask[y : y + 14, x : x + 12] = 255
-            path = base / "ground_truth" / f"{name.removeprefix('test/')}_mask.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask).save(path)
-        path = base / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path)
+from autosearch.study.inputs import Inputs, rebuild, reopen
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study in which trials share configurations; the data lies beside it."""
-    base = tmp_path_factory.mktemp("made")
-    write_part(base / "data" / "part")
-    spec = parse_spec(
-        {
-            "study": {"name": "study", "runner": "autopatch", "trials": 4},
-            "space": {"stage1.extraction_block": [5, 6], "width": 1.0, "coreset_ratio": 0.2},
-            "objectives": ["gflops", "rwap"],
-            "sampler": {"name": "random"},
-            "backbone": {"weights": "random"},
-            "dataset": {"root": str(base / "data"), "category": "part", "image_size": SIDE},
-        }
-    )
-    inputs, folder = load_inputs(spec), StudyFolder(base / "study")
-    driver = session.open_driver(inputs, folder)
-    session.run(inputs, folder, driver, LocalExecutor())
+    folder = search_in(tmp_path_factory.mktemp("made"))
     statuses = [record.status for record in folder.trials.records()]
     assert set(statuses) == {Status.COMPLETE, Status.CACHED}
     return folder.path
@@ -90,7 +50,7 @@ def figures(made: Path) -> dict:
     folder = StudyFolder(made)
     inputs = reopen(folder)
     evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=200)
-    found = evaluator(folder.trials.records()[0])
+    found = evaluator(folder.trials.records()[0]).figures
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -162,6 +122,11 @@ class TestFigures:
             if kind != "good":
                 weight[i][test.masks[i]] = 2 / regions[kind]
         expected["rwap"] = average_precision_score(flat, pixels, sample_weight=weight.ravel())
+        assert figures["prevalence"] == 0.01
+        for name, mass in (("ap", np.ones(flat.size)), ("rwap", weight.ravel())):
+            balanced = np.where(flat, mass / mass[flat].sum(), 99 / (~flat).sum())
+            score = average_precision_score(flat, pixels, sample_weight=balanced)
+            expected[f"{name}_calibrated"] = score
         found = figures["metrics"]
         assert list(found) == list(METRICS)
         assert {name: found[name] for name in expected} == pytest.approx(expected)
@@ -207,6 +172,7 @@ class TestFigures:
         assert set(figures["types"]["dent"]["intervals"].values()) == {None}
         assert figures["types"]["hole"]["intervals"]["ap"] is not None
         assert figures["bootstrap"]["resamples"] == 200
+        assert figures["bootstrap"]["too_few"] == ["dent", "good", "hole"]
 
     def test_prove_that_the_search_can_be_repeated(self, made: Path, figures: dict) -> None:
         record = StudyFolder(made).trials.records()[0]
@@ -245,7 +211,7 @@ class TestFigures:
         record = folder.trials.records()[0]
         other = replace(record, values={**record.values, "rwap": record.values["rwap"] + 0.01})
         evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=100)
-        checked = evaluator(other)["validation"]
+        checked = evaluator(other).figures["validation"]
         assert not checked["reproduced"]
         assert checked["largest_difference"] == pytest.approx(0.01)
 
@@ -351,8 +317,11 @@ class TestShow:
         self, command: Callable[..., Result], folder: StudyFolder, shown: StudyFolder
     ) -> None:
         out = command("show", shown.path).output
-        assert "test rwap [95 %]" in out and "0." in out
-        assert f"{shown.files.load_tests()[0]['metrics']['rwap']:.4f} [0." in out
+        assert "test rwap at 1 % [95 %]" in out and "over images of the test split" in out
+        kept = shown.files.load_tests()[0]["metrics"]
+        assert f"{kept['rwap_calibrated']:.4f} [0." in out and f"{kept['rwap']:.4f}" not in out
+        record = next(r for r in shown.trials.records() if f"\n     {r.number} " in out)
+        assert f"{record.measured['rwap_calibrated']:.4f}" in out
 
     def test_without_test_figures_there_are_none(
         self, command: Callable[..., Result], folder: StudyFolder
@@ -397,59 +366,3 @@ class TestShow:
                 low, high = figures["intervals"]["rwap"]
                 assert float(row["test_rwap"]) == figures["metrics"]["rwap"]
                 assert (float(row["test_rwap_low"]), float(row["test_rwap_high"])) == (low, high)
-
-
-MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "study/evaluate.py"}
-SELECT = ("contracts", "executors", "memory", "metrics", "study", "spec", "synthesis")
-AFTER_THE_CHOICE = {"study/correlation.py", "study/evaluate.py", "study/final.py"}
-
-
-class TestSelection:
-    def test_only_evaluate_loads_the_test_split(self) -> None:
-        for path in sorted((ROOT / "autosearch").rglob("*.py")):
-            name = path.relative_to(ROOT / "autosearch").as_posix()
-            assert name in MAY_LOAD_THE_TEST_SPLIT or "load_test_set" not in names_in(path), name
-        for path in (ROOT / "runners").rglob("*.py"):
-            assert "load_test_set" not in names_in(path), path.name
-
-    def test_nothing_that_selects_reads_test_figures(self) -> None:
-        home = ROOT / "autosearch"
-        files = {
-            p.relative_to(home).as_posix(): p for n in SELECT for p in (home / n).glob("*.py")
-        }
-        assert files.keys() > AFTER_THE_CHOICE and "study/recommendation.py" in files
-        for path in (p for name, p in files.items() if name not in AFTER_THE_CHOICE):
-            assert not names_in(path) & {"load_tests", "write_test", "TEST", "test.json"}, path
-
-    def test_a_search_goes_on_as_if_there_were_none(
-        self, made: Path, folder: StudyFolder, tmp_path: Path
-    ) -> None:
-        plain = StudyFolder(Path(shutil.copytree(made, tmp_path / "plain")))
-        for record in folder.trials.records():
-            path = folder.files.path(record.number) / "test.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("not even JSON")
-        ends = []
-        for study in (plain, folder):
-            spec = study.load_spec()
-            more = spec.study.model_copy(update={"trials": 6})
-            inputs = load_inputs(spec.model_copy(update={"study": more}))
-            driver = session.open_driver(inputs, study)
-            session.run(inputs, study, driver, LocalExecutor())
-            ends.append([(r.params, r.values) for r in study.trials.records()])
-        assert ends[0] == ends[1] and len(ends[0]) == 6
-
-
-def names_in(path: Path) -> set[str]:
-    """Every identifier, attribute, imported name and string of a module."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.alias):
-            found.add(node.name.rpartition(".")[2])
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value)
-    return found

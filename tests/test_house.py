@@ -82,6 +82,21 @@ def test_every_module_has_its_place_in_the_order() -> None:
     assert {room_of(path) for path in MODULES} - {""} == set(ROOMS)
 
 
+def test_the_picture_of_the_house_is_true() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = text.split("```")[1].splitlines()
+    height = {
+        room: number
+        for number, line in enumerate(picture)
+        for room in line.split("  <--")[0][:32].split()
+        if room in ROOMS
+    }
+    assert height.keys() == set(ROOMS), "every room is drawn once"
+    for path in (path for path in MODULES if room_of(path)):
+        for _, other, *_ in taken(path):
+            assert height[other] >= height[room_of(path)], f"{path} uses what is drawn above it"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_room_stands_only_on_rooms_before_it(path: Path) -> None:
     room = room_of(path)

@@ -3,26 +3,29 @@
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from autosearch.errors import ConfigError
 from autosearch.memory import bank as memory
-from autosearch.memory.bank import BACKENDS, available_backends, make_memory_bank
+from autosearch.memory.bank import BACKENDS, MemoryBank, available_backends, make_memory_bank
 from autosearch.memory.coreset import coreset
+from autosearch.testing import MemoryBankSuite
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request) -> str:
-    if request.param not in available_backends(DEVICE):
-        pytest.skip(f"{request.param} does not work here")
-    return request.param
+@pytest.mark.parametrize("backend", BACKENDS)
+class TestBackends(MemoryBankSuite):
+    @pytest.fixture
+    def make_bank(self, backend: str) -> Callable[[int], MemoryBank]:
+        if backend not in available_backends(DEVICE):
+            pytest.skip(f"{backend} does not work here")
+        return lambda dimension: make_memory_bank(backend, dimension, DEVICE)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -35,89 +38,23 @@ def oracle(queries: Tensor, bank: Tensor, num_neighbors: int = 1) -> Tensor:
     return torch.stack(rows).sort(dim=1).values[:, :num_neighbors]
 
 
-def filled(backend: str, *parts: Tensor):
-    bank = make_memory_bank(backend, parts[0].shape[1], DEVICE)
-    for part in parts:
-        bank.add(part)
+def filled(patches: Tensor) -> MemoryBank:
+    bank = make_memory_bank("torch", patches.shape[1], DEVICE)
+    bank.add(patches)
     return bank
-
-
-@pytest.mark.parametrize("num_neighbors", [1, 2, 9])
-@pytest.mark.parametrize("offset", [0.0, 100.0])
-@pytest.mark.parametrize("dimension", [4, 24, 130])
-def test_distances_are_exact(backend, dimension, offset, num_neighbors):
-    # Bank and queries fill one block and part of another, and the bank comes in uneven parts.
-    bank, queries = normal(1300, dimension) + offset, normal(1100, dimension, seed=1) + offset
-    found = filled(backend, bank[:7], bank[7:1200], bank[1200:]).search(queries, num_neighbors)
-    assert found.shape == (1100, num_neighbors) and found.dtype == torch.float32
-    expected = oracle(queries, bank, num_neighbors)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-6 * dimension)
-    assert (found.diff(dim=1) >= 0).all()
 
 
 @pytest.mark.parametrize("block", [(1, 1), (3, 2), (5, 64)])
 def test_block_sizes_do_not_matter(monkeypatch, block):
     monkeypatch.setattr(memory, "_BLOCK", block)
     bank, queries = normal(23, 5), normal(11, 5, seed=1)
-    found = filled("torch", bank).search(queries, 4)
+    found = filled(bank).search(queries, 4)
     torch.testing.assert_close(found.double(), oracle(queries, bank, 4), rtol=1e-4, atol=1e-5)
-
-
-def test_own_patches_are_at_no_distance(backend):
-    patches = normal(300, 64) + 100
-    twice = filled(backend, patches, patches)
-    assert twice.search(patches, 2).max() < 1e-5 * oracle(patches, patches, 2)[:, 1].min()
-    assert twice.search(patches).min() >= 0
-    assert len(twice) == 600 and twice.nbytes == 600 * 64 * 4
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 12), st.integers(1, 6), st.data())
-def test_more_patches_never_raise_a_score(size, more, queries, dimension, data):
-    seed = data.draw(st.integers(0, 1000))
-    first, second = normal(size, dimension, seed=seed), normal(more, dimension, seed=seed + 1)
-    asked = normal(queries, dimension, seed=seed + 2)
-    few, all_of_them = filled("torch", first), filled("torch", first, second)
-    assert (all_of_them.search(asked) <= few.search(asked) + 1e-5).all()
-    k = data.draw(st.integers(1, size))
-    shuffled = filled("torch", torch.cat([second, first]).flip(0))
-    torch.testing.assert_close(
-        shuffled.search(asked, k), all_of_them.search(asked, k), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_search_and_add_alternate(backend):
-    first, second, queries = normal(30, 8), normal(30, 8, seed=1), normal(5, 8, seed=2)
-    bank = filled(backend, first)
-    near = {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(bank.search(queries).double(), oracle(queries, first), **near)
-    bank.add(second)
-    both = torch.cat([first, second])
-    torch.testing.assert_close(bank.search(queries).double(), oracle(queries, both), **near)
-
-
-def test_inputs_are_copied_and_kept(backend):
-    patches, queries = normal(30, 8), normal(5, 8, seed=1)
-    bank = filled(backend, patches)
-    expected = oracle(queries, patches)
-    kept = queries.clone()
-    patches.zero_()
-    torch.testing.assert_close(bank.search(queries).double(), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(queries, kept)
-
-
-def test_patches_come_back(backend):
-    parts = [normal(size, 24, seed=size) + 100 for size in (7, 30)]
-    bank = filled(backend, *parts)
-    torch.testing.assert_close(bank.patches().cpu(), torch.cat(parts), rtol=1e-6, atol=1e-5)
-    bank.patches().zero_()
-    assert bank.search(parts[0]).max() < 1e-3
-    assert make_memory_bank(backend, 24, DEVICE).patches().shape == (0, 24)
 
 
 @pytest.mark.parametrize("queries", [1, 5, 2500])
 def test_threads_agree_and_are_restored(queries):
-    bank, asked = filled("torch", normal(40, 6)), normal(queries, 6, seed=1)
+    bank, asked = filled(normal(40, 6)), normal(queries, 6, seed=1)
     alone = bank.search(asked, 2)
     try:
         torch.set_num_threads(3)
@@ -128,28 +65,6 @@ def test_threads_agree_and_are_restored(queries):
     finally:
         torch.set_num_threads(1)
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_neighbors", [0, 4])
-def test_neighbours_must_exist(backend, num_neighbors):
-    with pytest.raises(ConfigError, match=r"num_neighbors: \d .* 1 to .* 3$"):
-        filled(backend, normal(3, 2)).search(normal(1, 2), num_neighbors)
-    with pytest.raises(ConfigError, match=r"num_neighbors.* 0$"):
-        make_memory_bank(backend, 2, DEVICE).search(normal(1, 2))
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_numbers_must_be_finite(backend, bad):
-    broken = normal(3, 2)
-    broken[1, 1] = bad
-    bank = filled(backend, normal(3, 2))
-    with pytest.raises(ValueError, match="patches hold NaN"):
-        bank.add(broken)
-    with pytest.raises(ValueError, match="queries hold NaN"):
-        bank.search(broken)
-    assert len(bank) == 3
-    with pytest.raises(ValueError, match=r"queries are \(3, 5\), expected \(\*, 2\)"):
-        bank.search(normal(3, 5))
 
 
 def test_unknown_backend_is_refused():

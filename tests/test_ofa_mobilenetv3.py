@@ -9,7 +9,11 @@ import torch
 from supernet_parts import lively_state, noise
 from torch import Tensor, nn
 
-from autosearch.backbones.features import fold_batch_norm, optimise_for_inference
+from autosearch.backbones.features import (
+    FeatureExtractor,
+    fold_batch_norm,
+    optimise_for_inference,
+)
 from autosearch.backbones.supernets.ofa_layout import channel_widths, plain_key, squeeze_width
 from autosearch.backbones.supernets.ofa_mobilenetv3 import (
     OFAArchitecture,
@@ -23,6 +27,7 @@ from autosearch.backbones.supernets.ofa_mobilenetv3 import (
 )
 from autosearch.backbones.weights import tensors_sha256
 from autosearch.errors import ConfigError, Infeasible, WeightsError
+from autosearch.testing import BackboneSuite
 
 SIDE = 64
 
@@ -109,19 +114,25 @@ def test_maps_at_224(width: float, channels: tuple[int, ...]):
     assert [224 // info.reduction for info in extractor.feature_info] == list(sides)
 
 
-def test_hooked_modules_give_the_described_maps(supernet: OFAMobileNetV3, images: Tensor):
+class TestSubnets(BackboneSuite):
+    @pytest.fixture(
+        params=[
+            {"kernel": 5, "expand": 4, "s1": 7, "s3": 14},
+            {"kernel": 5, "expand": 3, "s0": 2, "s1": 8, "s4": 18},
+            {"kernel": 7, "expand": 6, "s0": 1},
+        ],
+        ids=str,
+    )
+    def extractor(
+        self, request: pytest.FixtureRequest, supernet: OFAMobileNetV3
+    ) -> FeatureExtractor:
+        return supernet.subnet(architecture(supernet.width, **request.param))
+
+
+def test_maps_are_described_before_a_subnet_is_built(supernet: OFAMobileNetV3):
     arch = architecture(supernet.width, 5, 4, s1=7, s3=14)
     extractor = supernet.subnet(arch)
     assert extractor.feature_info == supernet.feature_info(arch) == feature_info(arch)
-    hooked: list[Tensor] = []
-    for info in extractor.feature_info:
-        extractor.get_submodule(info.module).register_forward_hook(
-            lambda module, args, output: hooked.append(output)
-        )
-    maps = extractor(images)
-    for found, given, info in zip(maps, hooked, extractor.feature_info, strict=True):
-        assert found is given
-        assert found.shape[1:] == (info.channels, SIDE // info.reduction, SIDE // info.reduction)
 
 
 @pytest.mark.parametrize(
@@ -209,23 +220,17 @@ def test_building_draws_no_random_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_subnet_is_frozen_and_in_evaluation_mode(supernet: OFAMobileNetV3):
+def test_layers_are_of_few_types(supernet: OFAMobileNetV3):
     extractor = supernet.subnet(architecture(supernet.width, s1=5))
-    assert not any(p.requires_grad for p in extractor.parameters())
-    assert not any(m.training for m in extractor.modules())
     counted = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Hardswish, nn.Hardsigmoid)
     assert all(isinstance(m, counted) for m in extractor.modules() if not list(m.children()))
 
 
-def test_folding_keeps_the_maps(supernet: OFAMobileNetV3, images: Tensor):
+def test_folding_leaves_no_norm(supernet: OFAMobileNetV3):
     extractor = supernet.subnet(architecture(supernet.width, 5, 3, s0=2, s1=8, s4=18))
-    expected = extractor(images)
     for make in (fold_batch_norm, optimise_for_inference):
         folded = make(extractor)
         assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-        assert folded.feature_info == extractor.feature_info
-        for found, wanted in zip(folded(images), expected, strict=True):
-            assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def test_random_state_follows_its_seed():

@@ -1,26 +1,22 @@
+"""Predictions of an exported model: figures, pictures, files that are found, broken or skipped."""
+
 import csv
-import hashlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import typer
-from onnx import TensorProto, helper
+from model_parts import LIMIT, SIDE, run, save, write_model
 from PIL import Image
 
-from autosearch.cli import predict as predict_cli
 from autosearch.data.images import read_image, resize
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.export import predict
-from autosearch.export.folder import ModelError, load_model, read_file, read_manifest, seal
+from autosearch.export.folder import load_model
 from autosearch.export.predict import (
     Prediction,
     Skipped,
@@ -31,69 +27,11 @@ from autosearch.export.predict import (
     shade,
 )
 
-SIDE = 16
-LIMIT = 0.5
-"""The model below calls a pixel anomalous where the mean of its channels reaches this."""
-
-
-def brightness_graph() -> bytes:
-    """A graph with the interface of an exported model, whose map is the mean of the channels."""
-    nodes = [
-        helper.make_node("ReduceMean", ["images", "one"], ["anomaly_map"], keepdims=0),
-        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["score"], keepdims=0),
-    ]
-    axes = [
-        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("sides", TensorProto.INT64, [2], [1, 2]),
-    ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])
-    maps = helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["n", SIDE, SIDE])
-    scores = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])
-    graph = helper.make_graph(nodes, "brightness", [images], [maps, scores], axes)
-    opsets = [helper.make_opsetid("", 18)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def description() -> dict[str, Any]:
-    reached = {"tp": 1, "fp": 0, "fn": 0, "tn": 1}
-    limit = {"value": LIMIT, "rule": "f1", "max_fpr": None, "reached": reached}
-    return {
-        "study": {"name": "bright", "trial": 3},
-        "input": {"shape": ["batch", 3, SIDE, SIDE]},
-        "thresholds": {"image": limit, "pixel": limit},
-        "display": {"low": 0.0, "high": 1.0},
-    }
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """The folder of an exported model."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    files = {"model.onnx": brightness_graph(), "README.md": b"# card"}
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / "model.json").write_text(seal(description(), files))
-    return folder
-
-
-def save(path: Path, size: tuple[int, int] = (20, 12), seed: int = 0, **options: Any) -> Path:
-    """A random picture of ``(width, height)``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-    return path
-
-
-def run(model: Path, *images: Path | str, out: Path, batch: int = 8) -> int:
-    """Exit code of the command."""
-    try:
-        predict_cli.predict(model, [str(image) for image in images], out, batch)
-    except typer.Exit as end:
-        return end.exit_code
-    return 0
+    return write_model(tmp_path / "model")
 
 
 class TestPredictions:
@@ -243,129 +181,6 @@ class TestFinding:
         (tmp_path / "out").touch()
         with pytest.raises(ConfigError, match="--out"):
             run(model, save(tmp_path / "a.png"), out=tmp_path / "out")
-
-
-def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Change the description, as somebody who knows nothing of hashes would."""
-
-    def apply(folder: Path) -> None:
-        content = json.loads((folder / "model.json").read_text())
-        change(content)
-        (folder / "model.json").write_text(json.dumps(content, indent=2))
-
-    return apply
-
-
-def flipped(folder: Path) -> None:
-    content = bytearray((folder / "model.onnx").read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / "model.onnx").write_bytes(content)
-
-
-TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "threshold": (
-        edited(lambda c: c["thresholds"]["image"].update(value=9.0)), "model.json: was changed"
-    ),
-    "extra key": (edited(lambda c: c.update(note="x")), "model.json: was changed"),
-    "no hash": (edited(lambda c: c.pop("sha256")), "model.json: was changed"),
-    "hash of a file": (
-        edited(lambda c: c["files"]["model.onnx"].update(sha256="0" * 64)), "was changed"
-    ),
-    "another format": (edited(lambda c: c.update(format="x")), "does not describe"),
-    "another version": (edited(lambda c: c.update(version=2)), "version 2"),
-    "no JSON": (lambda f: (f / "model.json").write_text("{"), "is not JSON"),
-    "a list": (lambda f: (f / "model.json").write_text("[]"), "does not describe"),
-    "deep JSON": (lambda f: (f / "model.json").write_text("[" * 100_000), "is not JSON"),
-    "no description": (lambda f: (f / "model.json").unlink(), "no export here"),
-    "one bit": (flipped, "model.onnx: is not the file"),
-    "half a file": (
-        lambda f: os.truncate(f / "model.onnx", 50), "model.onnx: is not the file"
-    ),
-    "no graph": (lambda f: (f / "model.onnx").unlink(), "model.onnx: cannot be read"),
-}  # fmt: skip
-
-
-class TestTampering:
-    def test_untouched_it_loads(self, model: Path) -> None:
-        loaded = load_model(model)
-        assert (loaded.name, loaded.image_size) == ("bright, trial 3", SIDE)
-
-    @pytest.mark.parametrize("case", TAMPERED)
-    def test_is_refused_in_one_line(self, model: Path, tmp_path: Path, case: str) -> None:
-        change, message = TAMPERED[case]
-        change(model)
-        with pytest.raises(ModelError) as caught:
-            run(model, save(tmp_path / "a.png"), out=tmp_path / "out")
-        assert message in str(caught.value) and "\n" not in str(caught.value)
-        assert not (tmp_path / "out").exists()
-
-    def test_reformatting_is_none(self, model: Path) -> None:
-        # The hash is that of the content; the order of keys and the spaces do not belong to it.
-        content = json.loads((model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps(dict(reversed(content.items()))))
-        assert load_model(model).image_threshold.value == LIMIT
-
-    def test_the_hash_is_one_that_others_can_compute(self, model: Path) -> None:
-        content = json.loads((model / "model.json").read_text())
-        stated = content.pop("sha256")
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        assert hashlib.sha256(text.encode()).hexdigest() == stated
-
-    def test_a_description_that_says_too_little(self, model: Path) -> None:
-        lacking = description()
-        del lacking["thresholds"]["pixel"]
-        files = {"model.onnx": model / "model.onnx"}
-        (model / "model.json").write_text(seal(lacking, files))
-        with pytest.raises(ModelError, match="lacks what prediction needs"):
-            load_model(model)
-
-    def test_a_graph_that_is_none(self, model: Path) -> None:
-        files = {"model.onnx": b"x" * 100}
-        (model / "model.onnx").write_bytes(files["model.onnx"])
-        (model / "model.json").write_text(seal(description(), files))
-        with pytest.raises(ModelError, match="onnxruntime refuses it"):
-            load_model(model)
-
-    def test_files_outside_are_out_of_reach(self, model: Path) -> None:
-        # Only names that the description lists are read, and those that prediction asks for are
-        # constants: a description cannot point elsewhere.
-        with pytest.raises(ModelError, match="without \\.\\./secret"):
-            read_file(model, read_manifest(model), "../secret")
-
-    def test_an_export_without_graph(self, model: Path) -> None:
-        (model / "model.json").write_text(seal(description(), {"README.md": b"# card"}))
-        with pytest.raises(ModelError, match=r"without model\.onnx; it holds README\.md"):
-            load_model(model)
-
-
-class TestProviders:
-    def test_that_are_not_there(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import onnxruntime
-
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecution"])
-        with pytest.raises(ConfigError, match="--provider: 'cuda'"):
-            load_model(model, "cuda")
-        with pytest.raises(ConfigError, match="one of cpu, cuda, openvino"):
-            load_model(model, "npu")
-
-    @pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
-    def test_that_are_not_installed(
-        self, model: Path, monkeypatch: pytest.MonkeyPatch, package: str
-    ) -> None:
-        monkeypatch.setitem(sys.modules, package, None)
-        provider = "cpu" if package == "onnxruntime" else "openvino"
-        with pytest.raises(ConfigError, match=r"pip install 'autosearch\[(export|openvino)\]'"):
-            load_model(model, provider)
-
-    def test_openvino_agrees(self, model: Path) -> None:
-        pytest.importorskip("openvino")
-        images = np.random.default_rng(0).random((3, 3, SIDE, SIDE), dtype=np.float32)
-        for ours, theirs in zip(
-            load_model(model, "cpu", 1).run(images),
-            load_model(model, "openvino", 1).run(images),
-            strict=True,
-        ):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 class TestCommand:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray import cloudpickle, tune
+from ray_parts import fake_spec, run_fake
 from tiny import TINY
 
 from autosearch.contracts.trials import (
@@ -22,7 +23,7 @@ from autosearch.contracts.trials import (
     derived_seed,
 )
 from autosearch.executors.ray_tune import RayTuneExecutor
-from autosearch.spec.reading import load_spec, parse_spec
+from autosearch.spec.reading import load_spec
 from autosearch.spec.sections import StudySpec
 from autosearch.storage.folder import StudyFolder
 from autosearch.study import session
@@ -31,6 +32,7 @@ from autosearch.study.evaluation import TrialEvaluator
 from autosearch.study.inputs import load_inputs
 from autosearch.study.summary import counts
 
+TWO = {"gpu": 0, "max_concurrent": 2}
 SPACES = Path(__file__).parents[1] / "searchspaces"
 # Workers cannot import this module, so what it defines travels to them whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -113,26 +115,6 @@ class Training:
         yield Outcome(Status.COMPLETE, {"cost": cost})
 
 
-def fake_spec(**study: object) -> StudySpec:
-    return parse_spec(
-        {
-            "study": {"name": "fake", "runner": "fake", **study},
-            "space": {"x": {"int": [0, 999999]}},
-            "objectives": ["cost"],
-            "sampler": {"name": "random"},
-            "resources": {"gpu": 0, "max_concurrent": 2},
-        }
-    )
-
-
-def run_fake(spec: StudySpec, folder: Path, evaluator: object) -> list[TrialRecord]:
-    driver = StudyDriver(StudyFolder(folder), spec, {"cost": "minimize"}, dict, {})
-    RayTuneExecutor().run(driver, evaluator)
-    assert driver.finished and not driver.stopped
-    driver.close()
-    return StudyFolder(folder).trials.records()
-
-
 @pytest.fixture(scope="module")
 def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a study, and of the marks that its trials left."""
@@ -142,7 +124,7 @@ def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(cluster: None, misbehaved: Path) -> list[TrialRecord]:
     """The study's trials."""
-    spec = fake_spec(trials=8, retries=1)
+    spec = fake_spec(TWO, trials=8, retries=1)
     (misbehaved / "marks").mkdir()
     return run_fake(spec, misbehaved / "study", Misbehaving(spec, misbehaved / "marks"))
 
@@ -190,7 +172,7 @@ class TestMisbehaviour:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_trials_beyond_their_time_limit_fail(tmp_path: Path) -> None:
-    spec = fake_spec(trials=4, trial_timeout=1)
+    spec = fake_spec(TWO, trials=4, trial_timeout=1)
     told = run_fake(spec, tmp_path, Slow(spec))
     assert [record.status for record in told] == ["failed", "failed", "complete", "complete"]
     assert told[0].reason == "ran longer than its limit of 1 s"
@@ -212,7 +194,7 @@ def test_interrupt_before_tune_listens_stops_without_a_trial(
     # Not handled by anyone, Tune's own signal would end this process.
     before = signal.signal(signal.SIGUSR1, lambda number, frame: loose.append(number))
     try:
-        spec = fake_spec(trials=3)
+        spec = fake_spec(TWO, trials=3)
         driver = StudyDriver(StudyFolder(tmp_path), spec, {"cost": "minimize"}, dict, {})
         RayTuneExecutor().run(driver, Slow(spec))
     finally:
@@ -297,7 +279,7 @@ def test_search_that_was_stopped_is_resumed_to_its_budget(tmp_path: Path, number
 
 @pytest.mark.usefixtures("cluster")
 def test_hopeless_trainings_are_stopped_and_told_as_pruned(tmp_path: Path) -> None:
-    spec = fake_spec(trials=16)
+    spec = fake_spec(TWO, trials=16)
     found = run_fake(spec, tmp_path, Training(spec))
     number = counts(found)
     assert number["pruned"] >= 4 and number["complete"] >= 5

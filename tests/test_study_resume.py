@@ -1,11 +1,8 @@
-"""Studies that are stopped, die or have two drivers: no trial is lost, and none is done twice."""
+"""Studies that are stopped or die, and go on: no trial is lost, and none is done twice."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,56 +13,19 @@ from driving import (
     WIDE,
     AtOnce,
     complete,
-    load_study,
     make_spec,
     open_driver,
     records,
+    start_child,
     work,
 )
 
 from autosearch.contracts.trials import Assignment, Outcome, Status, TrialRecord
 from autosearch.errors import Infeasible
-from autosearch.spec.sections import StudySpec
 from autosearch.storage.folder import StudyFolder
 from autosearch.study import leases
 from autosearch.study.driver import StudyDriver
 from autosearch.study.summary import counts
-
-CHILD = """
-import json, os, signal, sys
-from pathlib import Path
-from autosearch.storage.folder import StudyFolder
-from autosearch.spec import parse_spec
-from autosearch.study import StudyDriver
-from autosearch.contracts.trials import Outcome, Status
-
-folder, content, task = StudyFolder(Path(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3]
-directions = {"cost": "minimize", "score": "maximize"}
-driver = StudyDriver(folder, parse_spec(content), directions, dict, {"data": "d1"})
-if task == "die":
-    asked = [driver.ask(), driver.ask()]
-    print(json.dumps([[a.number, a.params, a.seed] for a in asked]), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-if task == "die while writing":
-    os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
-    driver.ask()
-told = []
-print("ready", flush=True)
-sys.stdin.readline()
-while not driver.finished:
-    if assignment := driver.ask():
-        x = float(assignment.params["x"])
-        values = {"cost": x, "score": -x}
-        driver.tell(assignment.number, Outcome(Status.COMPLETE, values))
-        told.append(assignment.number)
-driver.close()
-print(json.dumps(told))
-"""
-
-
-def start_child(path: Path, spec: StudySpec, task: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CHILD, str(path), spec.model_dump_json(), task]
-    return subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 class TestDeath:
@@ -331,101 +291,3 @@ class TestReproducibility:
             drawn.append([assignment.params for assignment in work(driver)])
             driver.close()
         assert drawn[0] != drawn[1]
-
-
-class TestTwoDrivers:
-    def test_in_threads_share_the_budget(self, tmp_path: Path) -> None:
-        spec, told, errors = make_spec(trials=40), [], []
-        drivers = [open_driver(tmp_path, spec) for _ in range(2)]
-
-        def run(driver: StudyDriver) -> None:
-            try:
-                while not driver.finished:
-                    told.extend(assignment.number for assignment in work(driver))
-            except BaseException as error:
-                errors.append(error)
-                raise
-
-        threads = [threading.Thread(target=run, args=(driver,)) for driver in drivers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for driver in drivers:
-            driver.close()
-        assert not errors
-        assert sorted(told) == list(range(40))
-        assert counts(records(tmp_path)) == counts([]) | {"complete": 40}
-
-    def test_in_processes_share_the_budget(self, tmp_path: Path) -> None:
-        spec = make_spec(trials=40)
-        children = [start_child(tmp_path, spec, "work") for _ in range(2)]
-        for child in children:
-            assert child.stdout is not None and child.stdout.readline() == "ready\n"
-        told = [json.loads(child.communicate("go\n", timeout=60)[0]) for child in children]
-        assert all(child.returncode == 0 for child in children)
-        assert sorted(told[0] + told[1]) == list(range(40))
-        assert counts(records(tmp_path)) == counts([]) | {"complete": 40}
-
-    def test_do_not_repeat_what_the_other_took_up(self, tmp_path: Path) -> None:
-        stopped = open_driver(tmp_path, make_spec(trials=6))
-        assert stopped.ask() and stopped.ask() and stopped.ask()
-        stopped.close()
-        one = open_driver(tmp_path, make_spec(trials=6))
-        two = open_driver(tmp_path, make_spec(trials=6))
-        first = one.ask()
-        told = [assignment.number for assignment in work(two)]
-        one.tell(first.number, complete(first))
-        told += [first.number, *(assignment.number for assignment in work(one))]
-        one.close()
-        two.close()
-        assert sorted(told) == list(range(6))
-        assert counts(records(tmp_path)) == counts([]) | {"complete": 6}
-
-    def test_leave_alone_what_the_other_works_on(self, tmp_path: Path) -> None:
-        one, two = (open_driver(tmp_path, make_spec(trials=2)) for _ in range(2))
-        first, second = one.ask(), two.ask()
-        assert {first.number, second.number} == {0, 1}
-        two.tell(second.number, complete(second))
-        assert two.ask() is None and not two.finished
-        one.tell(first.number, complete(first))
-        assert two.finished and one.finished
-        one.close()
-        two.close()
-
-    def test_expired_lease_is_taken_over_and_the_late_result_ignored(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        slow = open_driver(tmp_path, make_spec(trials=1))
-        late = slow.ask()
-        later = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 1000)
-        monkeypatch.setattr(leases, "time", later)
-        quick = open_driver(tmp_path, make_spec(trials=1))
-        taken = quick.ask()
-        assert taken == late
-        values = {"cost": 1.0, "score": 1.0}
-        quick.tell(taken.number, Outcome(Status.COMPLETE, values))
-        told = slow.tell(late.number, Outcome(Status.FAILED, reason="too late", traceback="T"))
-        assert told.status == Status.COMPLETE and told.values == values
-        assert slow.finished and quick.finished
-        slow.close()
-        quick.close()
-        assert [(r.status, r.values) for r in records(tmp_path)] == [("complete", values)]
-        assert not StudyFolder(tmp_path).files.path(0).exists()
-
-    def test_leases_of_running_trials_are_renewed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(leases, "LEASE_SECONDS", 0.3)
-        driver = open_driver(tmp_path)
-        driver.ask()
-        study = load_study(tmp_path)
-
-        def expires() -> float:
-            return float(study.get_trials()[0].user_attrs["lease"]["expires"])
-
-        before = expires()
-        while expires() <= before + 1:  # Else the test's own time limit ends it.
-            time.sleep(0.05)
-        driver.close()
-        assert study.get_trials()[0].user_attrs["lease"] is None

@@ -1,4 +1,4 @@
-"""Every timm backbone keeps the contract of a feature extractor."""
+"""Every timm backbone holds what a feature extractor must, and is cut from the whole model."""
 
 import pytest
 import timm
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from autosearch.backbones.features import PatchFeatures, fold_batch_norm, optimise_for_inference
 from autosearch.backbones.timm_backbone import TimmBackbone, timm_feature_info
 from autosearch.errors import ConfigError, WeightsError
+from autosearch.testing import BackboneSuite
 
 MODELS = ["efficientnet_lite0", "resnet18", "mobilenetv3_large_100", "wide_resnet50_2"]
 SIDE = 64
@@ -23,59 +24,15 @@ def backbone(request: pytest.FixtureRequest) -> TimmBackbone:
     return TimmBackbone(request.param, (1, 2))
 
 
-def test_maps_are_as_described(backbone: TimmBackbone, images: Tensor):
-    maps = backbone(images)
-    assert len(maps) == len(backbone.feature_info) == 2
-    for features, info in zip(maps, backbone.feature_info, strict=True):
-        side = SIDE // info.reduction
-        assert features.shape == (2, info.channels, side, side)
+class TestTimmBackbones(BackboneSuite):
+    @pytest.fixture
+    def extractor(self, backbone: TimmBackbone) -> TimmBackbone:
+        return backbone
 
 
-def test_named_modules_return_the_maps(backbone: TimmBackbone, images: Tensor):
-    outputs: list[Tensor] = []
-    handles = [
-        backbone.get_submodule(info.module).register_forward_hook(
-            lambda module, args, output: outputs.append(output)
-        )
-        for info in backbone.feature_info
-    ]
-    maps = backbone(images)
-    for handle in handles:
-        handle.remove()
-    assert all(torch.equal(a, b) for a, b in zip(maps, outputs, strict=True))
-
-
-def test_nothing_is_kept_nor_run_after_the_last_level(backbone: TimmBackbone, images: Tensor):
-    began: list[nn.Module] = []
-    handles = [
-        module.register_forward_pre_hook(lambda module, args: began.append(module))
-        for module in backbone.modules()
-    ]
-    backbone(images)
-    for handle in handles:
-        handle.remove()
-    assert {m for m in backbone.modules() if list(m.parameters(recurse=False))} <= set(began)
-    last = set(backbone.get_submodule(backbone.feature_info[-1].module).modules())
-    assert began[-1] in last
-
-
-def test_is_frozen_and_in_evaluation_mode(backbone: TimmBackbone):
-    assert not any(p.requires_grad for p in backbone.parameters())
-    assert not any(m.training for m in backbone.modules())
-
-
-def test_folding_keeps_the_maps(backbone: TimmBackbone, images: Tensor):
-    generator = torch.Generator().manual_seed(1)
-    for norm in backbone.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-                tensor.data.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-    expected = backbone(images)
+def test_folding_leaves_no_norm(backbone: TimmBackbone):
     for make in (fold_batch_norm, optimise_for_inference):
-        folded = make(backbone)
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-        for found, wanted in zip(folded(images), expected, strict=True):
-            assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in make(backbone).modules())
 
 
 def test_equals_the_whole_model(images: Tensor):

@@ -30,13 +30,15 @@ def objectives() -> dict[str, Objective]:
 
 
 def check_data(
-    root: str | Path, category: str, overrides: Mapping[str, Any] | Iterable[str] = ()
+    root: str | Path,
+    category: str | None = None,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
 ) -> Report:
     """Count images, masks and regions of a dataset, and name every problem found.
 
     Args:
         root: Folder of the dataset, or a CSV file.
-        category: One product or texture.
+        category: One product or texture; None where the dataset has one alone.
         overrides: How a study would split it: values of the section ``dataset``, as in
             `autosearch.search`.
 
@@ -44,10 +46,12 @@ def check_data(
         Counts, sizes and problems; ``usable`` tells whether a search can be run on it.
 
     Raises:
-        ConfigError: A key or value is not allowed.
+        ConfigError: A key or value is not allowed, or there are several categories.
+        DataError: There is no such dataset, or its layout cannot be understood.
     """
-    from autosearch.data import check_dataset
+    from autosearch.data import check_dataset, only_category
 
-    given: list[str | tuple[str, object]] = [("root", str(root)), ("category", category)]
+    chosen = only_category(str(root)) if category is None else category
+    given: list[str | tuple[str, object]] = [("root", str(root)), ("category", chosen)]
     given += overrides.items() if isinstance(overrides, Mapping) else overrides
     return check_dataset(dataset_spec(given))

@@ -66,7 +66,7 @@ def search(
     spec = build_spec(space, overrides, runner, trials, timeout, name)
     folder = StudyFolder.begin(Path(results), spec, resume, storage)
     study = Study(folder, runner, objectives)
-    study.search(spec, executor, address, log_level, progress)
+    study.search(folder.as_begun(spec), executor, address, log_level, progress)
     return study
 
 

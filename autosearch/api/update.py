@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from autosearch.contracts import Objective, Summary, TrialRecord
+from autosearch.spec import StudySpec
 
 
 class Searched(Protocol):
@@ -15,6 +16,10 @@ class Searched(Protocol):
     @property
     def meta(self) -> dict[str, Any]:
         """Versions, seeds, hashes of data and weights, the machine."""
+
+    @property
+    def spec(self) -> StudySpec:
+        """What is searched."""
 
     @property
     def objectives(self) -> dict[str, Objective]:

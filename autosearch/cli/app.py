@@ -12,6 +12,7 @@ from autosearch.cli.export import export
 from autosearch.cli.listings import check, objectives, runners, spaces
 from autosearch.cli.pages import dashboard, report
 from autosearch.cli.predict import predict
+from autosearch.cli.repeat import repeat
 from autosearch.cli.search import resume, run
 from autosearch.cli.show import correlate, recommend, show
 from autosearch.cli.supernet import supernet_app
@@ -28,7 +29,7 @@ data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 data_app.command()(check)
 
 for command in (
-    run, resume, show, report, dashboard, recommend, evaluate, export, predict, correlate,
+    run, resume, show, report, dashboard, repeat, recommend, evaluate, export, predict, correlate,
     spaces, runners, objectives,
 ):  # fmt: skip
     app.command()(command)

@@ -18,12 +18,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from autosearch.cli.final_view import Tests, tested_names, with_interval
-from autosearch.contracts import SCORED, Objective, Status, Summary, TrialRecord
-from autosearch.data import Report
+from autosearch.cli.configuration import cut_names, legend, short
+from autosearch.cli.final_view import (
+    Tests,
+    comparable,
+    named,
+    tested_names,
+    titled,
+    with_interval,
+)
+from autosearch.contracts import (
+    SCORED,
+    Objective,
+    Status,
+    Summary,
+    TrialRecord,
+    registry,
+)
+from autosearch.data import Problem, Report
 from autosearch.errors import one_line
+from autosearch.study import compared, figure_of, order_warning
 
 _PLAIN_SECONDS = 5.0
+_NAMES_SHOWN = 3
 _SHOWN_STATUSES = (Status.FAILED, Status.INFEASIBLE, Status.PRUNED, Status.CACHED)
 
 
@@ -120,6 +137,7 @@ def front_table(
     limit: int = 20,
     tests: Tests = MappingProxyType({}),
     title: str | None = None,
+    prevalence: float | None = None,
 ) -> RenderableType:
     """The Pareto front: trial number, objectives with unit, and the configuration in short.
 
@@ -129,6 +147,7 @@ def front_table(
         limit: Largest number of rows.
         tests: Test figures by trial number; a column more where there are any.
         title: Of other trials than a front.
+        prevalence: That calibrated figures stand for.
     """
     if not front:
         return "No complete trial, so no Pareto front."
@@ -136,20 +155,29 @@ def front_table(
     usual = f"Pareto front, {len(front)} trial{plural}"
     table = Table(title=title or usual, title_justify="left", box=None)
     table.add_column("trial", justify="right", style="bold")
-    for name, objective in objectives.items():
-        unit = f" ({objective.unit})" if objective.unit else ""
-        arrow = "↓" if objective.direction == "minimize" else "↑"
-        table.add_column(f"{name}{unit} {arrow}", justify="right")
+    names = compared(objectives)
     tested = tested_names(objectives) if any(r.number in tests for r in front) else []
+    if any(tests.get(record.number, {}).get("prevalence") for record in front):
+        # Only at one prevalence may figures of validation and test stand side by side.
+        tested = list(dict.fromkeys(comparable(name, prevalence) for name in tested))
+        names += [name for name in tested if name not in names]
+    known = registry.objectives() | dict(objectives)
+    for name in names:
+        unit = f" ({known[name].unit})" if known[name].unit else ""
+        arrow = "↓" if known[name].direction == "minimize" else "↑"
+        table.add_column(f"{titled(name, prevalence)}{unit} {arrow}", justify="right")
     for name in tested:
-        table.add_column(f"test {name} [95 %]", justify="right")
+        table.add_column(f"test {titled(name, prevalence)} [95 %]", justify="right")
     table.add_column("configuration")
+    cuts = cut_names(front)
     for record in _thinned(front, limit):
-        values = [_number(record.values[name]) for name in objectives]
+        figures = [figure_of(record, name) for name in names]
+        values = ["-" if figure is None else _number(figure) for figure in figures]
         values += [with_interval(tests.get(record.number), name) for name in tested]
-        table.add_row(str(record.number), *values, escape(short(record)))
-    tails = {name.rpartition(".")[2] for record in front for name in record.params if "." in name}
-    notes = [", ".join(f"{_initials(tail)} {tail}" for tail in sorted(tails) if "_" in tail)]
+        table.add_row(str(record.number), *values, escape(short(record, cuts)))
+    notes = list(legend(front, cuts))
+    if tested:
+        notes.append("[95 %]: over images of the test split, bootstrap")
     if len(front) > limit:
         notes.append(f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv")
     table.caption = "\n".join(filter(None, notes))
@@ -157,29 +185,21 @@ def front_table(
     return table
 
 
-def short(record: TrialRecord) -> str:
-    """What was searched of a configuration on one line, stage by stage or level by level.
+def cost_warnings(
+    front: Sequence[TrialRecord], objectives: Mapping[str, Objective]
+) -> Iterable[str]:
+    """Where the cost that the front is ordered by leaves out what would order it differently."""
+    if (line := order_warning(front, list(objectives))) is not None:
+        yield f"[yellow]{escape(line)}[/]"
 
-    Names are cut to their initials; what is off is left out.
+
+def trial_table(record: TrialRecord, prevalence: float | None = None) -> RenderableType:
+    """Everything that is known of one trial.
+
+    Args:
+        record: The trial.
+        prevalence: That calibrated figures stand for.
     """
-    groups: dict[str, list[str]] = {}
-    for name, value in record.canonical.items():
-        if name not in record.params or value is None or isinstance(value, bool):
-            continue
-        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        head, dot, tail = name.rpartition(".")
-        text = f"{_initials(tail)}{shown}" if dot else f"{name} {shown}"
-        groups.setdefault(head, []).append(text)
-    whole = groups.pop("", [])
-    return "  ".join([*whole, *(f"{head} {' '.join(part)}" for head, part in groups.items())])
-
-
-def _initials(name: str) -> str:
-    return "".join(word[:1] for word in name.split("_")).upper()
-
-
-def trial_table(record: TrialRecord) -> RenderableType:
-    """Everything that is known of one trial."""
     table = Table(
         box=None, show_header=False, title=f"Trial {record.number}", title_justify="left"
     )
@@ -193,7 +213,9 @@ def trial_table(record: TrialRecord) -> RenderableType:
         table.add_row("values from", f"trial {record.cached_from}")
     for title in ("values", "measured", "seconds", "params", "canonical"):
         for name, value in getattr(record, title).items():
-            table.add_row(escape(f"{title} {name}"), escape(_number(value)))
+            usual = " (default)" if title == "canonical" and name not in record.params else ""
+            shown = f"{title} {named(name, prevalence)}"
+            table.add_row(escape(shown), escape(_number(value) + usual))
     return table
 
 
@@ -204,16 +226,23 @@ def counts_line(counts: Mapping[str, int]) -> str:
     )
 
 
-def check_report(report: Report) -> Iterable[RenderableType]:
-    """What a dataset holds and what is wrong with it."""
+def check_report(report: Report, every: bool = False) -> Iterable[RenderableType]:
+    """What a dataset holds and what is wrong with it.
+
+    Args:
+        report: Of a check.
+        every: Give each problem a line of its own, instead of each kind.
+    """
     yield f"[bold]{escape(report.category)}[/] in {escape(one_line(str(report.root)))}"
     table = Table(box=None, title="images", title_justify="left")
     kinds = list(dict.fromkeys(kind for types in report.counts.values() for kind in types))
-    for column in ("split", *kinds, "all"):
-        table.add_column(escape(column), justify="left" if column == "split" else "right")
+    table.add_column("split")
+    for kind in kinds:
+        table.add_column(escape(kind), justify="right")
     for split, types in report.counts.items():
+        # A column with the sum might be taken for a type, and a type may be called anything.
         numbers = [str(types.get(kind, 0)) for kind in kinds]
-        table.add_row(split, *numbers, str(sum(types.values())))
+        table.add_row(f"{split}, {sum(types.values())} images", *numbers)
     yield table
     (w0, h0), (w1, h1) = report.smallest, report.largest
     yield f"image sizes from {w0} x {h0} to {w1} x {h1} pixels"
@@ -229,12 +258,22 @@ def check_report(report: Report) -> Iterable[RenderableType]:
                 escape(kind), str(area.count), str(area.minimum), median, str(area.maximum)
             )
         yield areas
-    for problem in report.problems:
-        colour = "red" if problem.severity == "error" else "yellow"
-        line = one_line(f"{problem.path}: {problem.problem}; {problem.remedy}")
-        yield Text.assemble((problem.severity, colour), f" {line}")
+    for group in ((problem,) for problem in report.problems) if every else report.groups:
+        severity = group[0].severity
+        colour = "red" if severity == "error" else "yellow"
+        yield Text.assemble((severity, colour), f" {one_line(_told(group))}")
     if not report.problems:
         yield "[green]no problems found[/]"
+
+
+def _told(group: Sequence[Problem]) -> str:
+    """Problems of one kind on one line."""
+    first, count = group[0], len(group)
+    if count == 1:
+        return f"{first.path}: {first.problem}; {first.remedy}"
+    names = ", ".join(str(problem.path) for problem in group[:_NAMES_SHOWN])
+    rest = f" and {count - _NAMES_SHOWN} more (--all names them)" if count > _NAMES_SHOWN else ""
+    return f"{count} times: {first.problem}; {first.remedy}: {names}{rest}"
 
 
 def warnings(meta: Mapping[str, Any]) -> Iterable[RenderableType]:
@@ -260,6 +299,7 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
             f"data     {escape(str(data['name']))}/{escape(str(data['category']))}: {split}; "
             f"{data['image_size']} px; sha256 {data['sha256'][:12]}"
         )
+        yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
 

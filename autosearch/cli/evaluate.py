@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,8 @@ from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
 from autosearch.errors import StudyError
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from autosearch.api import Update
+    from autosearch.api import Study, Update
+    from autosearch.study import Comparison
 
 
 def evaluate(
@@ -26,6 +28,10 @@ def evaluate(
     front: Annotated[
         bool, typer.Option("--front", help="All trials of the Pareto front.")
     ] = False,
+    against: Annotated[
+        int | None,
+        typer.Option("--against", min=0, help="A trial's number: differences to it, paired."),
+    ] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=100, help="Bootstrap resamples of an interval.")
     ] = 1000,
@@ -37,7 +43,9 @@ def evaluate(
 
     Fits each again as the search did, chooses thresholds on validation, and stores the metrics
     of the test split, overall and by anomaly type, with 95 % bootstrap intervals over images.
-    Ctrl-C keeps what is finished.
+    With --against, differences to another trial, with intervals over the same resamples; several
+    trials are set against trial 0 by themselves if that is a configuration of `start`. Ctrl-C
+    keeps what is finished.
     """
     from autosearch.api import open_study
     from autosearch.cli import final_view
@@ -47,6 +55,8 @@ def evaluate(
     numbers = [*(trial or []), *((record.number for record in study.front) if front else ())]
     if not numbers and not front:
         raise StudyError(f"{study.path}: which trials? Give --trial N, or --front for the front")
+    if against is not None:
+        numbers.append(against)
     stopped = False
     with _View() as view:
         try:
@@ -56,10 +66,15 @@ def evaluate(
     tests = study.tests
     wanted = list(dict.fromkeys(numbers))
     found = [study.trial(number) for number in wanted if number in tests]
-    if len(found) == 1:
-        print_all(final_view.final_tables(tests[found[0].number]))
+    one = [record for record in found if record.number != against or len(found) == 1]
+    differences = _differences(study, [record.number for record in one], against)
+    if len(one) == 1:
+        print_all(final_view.final_tables(tests[one[0].number]))
+        if against is not None:
+            for difference in differences:
+                print_all(final_view.difference_table(difference, tests))
     elif found:
-        print_all(final_view.evaluated_table(found, study.objectives, tests))
+        print_all(final_view.evaluated_table(found, study.objectives, tests, differences))
     shown = {record.number: tests[record.number] for record in found}
     print_all(warnings(study.meta), final_view.final_warnings(shown))
     if stopped:
@@ -67,6 +82,20 @@ def evaluate(
         console.print(f"Stopped; {len(found)} of {len(wanted)} trials have figures{onward}")
         raise typer.Exit(INTERRUPTED)
     console.print(f"Kept in {study.path}/trials; by type: autosearch show {study.path} --trial N")
+
+
+def _differences(study: Study, numbers: Sequence[int], against: int | None) -> list[Comparison]:
+    """Trials set against one that was asked for, or the configuration that a search began with."""
+    if against is not None:
+        evaluated = against in study.tests
+        return [study.compare(number, against) for number in numbers] if evaluated else []
+    first = study.spec.start[0] if study.spec.start else {}
+    if not first or 0 not in study.tests or not first.items() <= study.trial(0).params.items():
+        return []
+    # Nobody asked for it, so figures of an earlier version or of other resamples are no error.
+    with suppress(StudyError):
+        return [study.compare(number, 0) for number in numbers if number != 0]
+    return []
 
 
 class _View:

@@ -7,22 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from autosearch.contracts import Objective, TrialRecord
+from autosearch.metrics import bootstrap
+from autosearch.study import compared, figure_of
+
+if TYPE_CHECKING:
+    from autosearch.study import Comparison
 
 Tests = Mapping[int, Mapping[str, Any]]
 """Test figures by trial number."""
 
-_TESTED = ("rwap", "ap", "pixel_auroc", "aupro", "image_auroc", "iou_half")
+_TESTED = (
+    "rwap",
+    "ap",
+    "rwap_calibrated",
+    "ap_calibrated",
+    "pixel_auroc",
+    "aupro",
+    "image_auroc",
+    "iou_half",
+)
+_CALIBRATED = "_calibrated"
+_PRECISION = ("rwap", "ap")
+"""Figures that depend on how many pixels of a split are anomalous."""
 
 
 def evaluated_table(
-    records: Sequence[TrialRecord], objectives: Mapping[str, Objective], tests: Tests
+    records: Sequence[TrialRecord],
+    objectives: Mapping[str, Objective],
+    tests: Tests,
+    comparisons: Sequence[Comparison] = (),
 ) -> Iterable[RenderableType]:
     """Trials with their objectives, validation and test side by side.
 
@@ -30,50 +50,115 @@ def evaluated_table(
         records: Trials that have test figures.
         objectives: The study's, in its order.
         tests: Test figures by trial number.
+        comparisons: Of some of these trials to one and the same trial.
     """
+    prevalence = next(filter(None, (tests[r.number].get("prevalence") for r in records)), None)
     names = tested_names(objectives)
-    others = [name for name in objectives if name not in names]
+    others = [name for name in compared(objectives) if name not in names]
     also = [name for name in ("ap", "aupro", "image_auroc") if name not in names]
+    wide = list(dict.fromkeys(comparable(name, prevalence) for name in names))
+    raw = [name for name in names if name not in wide]
     heads = ["trial", *others]
-    heads += [f"{name}\n{part}" for name in names for part in ("validation", "test", "[95 %]")]
+    for name in wide:
+        heads += [f"{titled(name, prevalence)}\n{p}" for p in ("validation", "test", "[95 %]")]
+    heads += [f"{name}\n{part}" for name in raw for part in ("validation", "test")]
     heads += [f"{name}\ntest" for name in also]
+    if comparisons:
+        heads.append(f"{names[0]}, difference\nto trial {comparisons[0].against} [95 %]")
     table = _table(*heads)
+    differences = {one.trial: _difference(one, names[0]) for one in comparisons}
     for record in records:
         found = tests[record.number]
-        row = [f"{record.values[name]:.4g}" for name in others]
-        for name in names:
+        row = ["-" if (v := figure_of(record, n)) is None else f"{v:.4g}" for n in others]
+        for name in wide:
             row += [_figure(found["validation"], name), _figure(found, name)]
             row.append(_interval(found, name))
-        table.add_row(str(record.number), *row, *(_figure(found, name) for name in also))
+        for name in raw:
+            row += [_figure(found["validation"], name), _figure(found, name)]
+        row += [_figure(found, name) for name in also]
+        row += [differences.get(record.number, "-")] if comparisons else []
+        table.add_row(str(record.number), *row)
     yield from _about(tests[records[0].number])
     yield table
+    if comparisons:
+        yield _PAIRED
     yield "Choose by validation: picking a trial by its test figures would flatter them."
 
 
 def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
     """Test figures of one trial: beside those of validation, then by anomaly type."""
     yield from _about(figures)
+    prevalence = figures.get("prevalence")
     table = _table(f"trial {figures['trial']}", "validation", "test", "[95 %]")
     for name, value in figures["metrics"].items():
         if value is None and name == "iou_half":
             continue
         validation = _figure(figures["validation"], name)
-        table.add_row(escape(name), validation, _figure(figures, name), _interval(figures, name))
+        shown = escape(named(name, prevalence))
+        table.add_row(shown, validation, _figure(figures, name), _interval(figures, name))
     yield table
-    rest = ("ap", "aupro", "image_auroc", "pixel_f1_at_val")
+    first = comparable("rwap", prevalence)
+    rest = [name for name in ("rwap", "ap", "aupro", "image_auroc", "pixel_f1_at_val")
+            if name != first]  # fmt: skip
     heads = [name.replace("_", " ").replace(" ", "\n", 1) for name in rest]
-    by_type = _table("type", "images", "rwap", "[95 %]", *heads)
+    by_type = _table("type", "images", titled(first, prevalence), "[95 %]", *heads)
+    few = figures["bootstrap"].get("too_few", ())
     for kind, part in figures["types"].items():
-        row = (_figure(part, "rwap"), _interval(part, "rwap"))
-        by_type.add_row(
-            escape(kind), str(part["images"]), *row, *(_figure(part, name) for name in rest)
-        )
+        images = f"{part['images']}, too few" if kind in few else str(part["images"])
+        row = (images, _figure(part, first), _interval(part, first))
+        by_type.add_row(escape(kind), *row, *(_figure(part, name) for name in rest))
     yield "By anomaly type, each with all normal images:"
     yield by_type
 
 
+def difference_table(comparison: Comparison, tests: Tests) -> Iterable[RenderableType]:
+    """What one trial reaches on the test split more than another, metric by metric.
+
+    Args:
+        comparison: Of the two.
+        tests: Test figures by trial number.
+    """
+    one, other = comparison.trial, comparison.against
+    table = _table("test", f"trial {one}", f"trial {other}", "difference [95 %]")
+    for name, difference in comparison.metrics.items():
+        if difference is None:
+            continue
+        shown = escape(named(name, tests[one].get("prevalence")))
+        values = (_figure(tests[number], name) for number in (one, other))
+        table.add_row(shown, *values, _difference(comparison, name))
+    yield table
+    yield _PAIRED
+
+
+_PAIRED = (
+    "Differences: both trials meet the same resamples of test images; where the interval leaves "
+    "out 0, they differ."
+)
+
+
+def comparable(name: str, prevalence: float | None) -> str:
+    """What stands for a figure where splits are side by side: that at one prevalence, if any."""
+    return f"{name}{_CALIBRATED}" if prevalence is not None and name in _PRECISION else name
+
+
+def titled(name: str, prevalence: float | None) -> str:
+    """A figure as the head of a column, with the prevalence that it stands for."""
+    if prevalence is None or not name.endswith(_CALIBRATED):
+        return name
+    return f"{name.removesuffix(_CALIBRATED)} at {_percent(prevalence)}"
+
+
+def named(name: str, prevalence: float | None) -> str:
+    """A figure by its name, with the prevalence that it stands for."""
+    shown = prevalence is not None and name.endswith(_CALIBRATED)
+    return f"{name} at {_percent(prevalence or 0)}" if shown else name
+
+
 def final_warnings(tests: Tests) -> Iterable[RenderableType]:
-    """Trials whose detector, fitted again, did not reach what the search recorded."""
+    """What was assumed of test images, and trials that, fitted again, were not reproduced."""
+    every = (note for f in tests.values() for note in f.get("data", {}).get("notes", ()))
+    for note in dict.fromkeys(every):
+        yield f"[yellow]assumed of test images[/]: {escape(note)}"
     for number, figures in tests.items():
         checked = figures["validation"]
         if not checked["reproduced"]:
@@ -118,10 +203,30 @@ def _about(figures: Mapping[str, Any]) -> Iterable[str]:
     data, drawn = figures["data"], figures["bootstrap"]
     counts = " + ".join(f"{number} {escape(kind)}" for kind, number in data["counts"].items())
     yield f"test     {data['images']} images: {counts}; sha256 {data['sha256'][:12]}"
-    yield (
-        f"\\[95 %]   percentile bootstrap, {drawn['resamples']} resamples of {drawn['unit']}; "
-        "too narrow where a type has few"
-    )
+    unit = drawn["unit"].replace(",", " of the test split,", 1)
+    yield f"\\[95 %]   over {unit}: percentile bootstrap, {drawn['resamples']} resamples"
+    if few := drawn.get("too_few"):
+        what = drawn["unit"].partition(",")[0]
+        yield (
+            f"too few  {escape(', '.join(few))}: fewer than {bootstrap.FEW} {what}, so their "
+            "intervals are still too narrow"
+        )
+    if (prevalence := figures.get("prevalence")) is not None:
+        yield (
+            f"at {_percent(prevalence)}".ljust(9) + "precision as it were if so many pixels were "
+            "anomalous (dataset.prevalence), so that splits can be compared"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _difference(comparison: Comparison, name: str) -> str:
+    value, ends = comparison.metrics.get(name), comparison.intervals.get(name)
+    if value is None:
+        return "-"
+    return f"{value:+.4f}" + escape(f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else "")
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> str:

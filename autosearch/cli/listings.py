@@ -78,8 +78,16 @@ def objectives() -> None:
 
 def check(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="Folder of the dataset, or a CSV.")],
-    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="One product or texture.")],
+    category: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CATEGORY]", help="One product or texture; not needed where there is one."
+        ),
+    ] = None,
     overrides: Overrides = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Name every file, instead of the first of each kind.")
+    ] = False,
 ) -> None:
     """Count images, masks and regions, and name every problem found; exit code 1 on errors.
 
@@ -89,6 +97,6 @@ def check(
     from autosearch.cli.console import check_report
 
     report = check_data(root, category, overrides or ())
-    print_all(check_report(report))
+    print_all(check_report(report, every))
     if not report.usable:
         raise typer.Exit(1)

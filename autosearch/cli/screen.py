@@ -24,6 +24,13 @@ def print_all(*groups: Iterable[Any]) -> None:
             console.print(line, highlight=False)
 
 
+def print_unbroken(*groups: Iterable[str]) -> None:
+    """Print lines that only the terminal itself wraps, so that what they hold can be copied."""
+    for group in groups:
+        for line in group:
+            console.print(line, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def reading_bar() -> Iterator[Callable[[Update], None]]:
     """A bar for images that are read; other updates pass by. Terminals only."""

@@ -22,7 +22,8 @@ from autosearch.cli.options import (
     Trials,
     hidden,
 )
-from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
+from autosearch.cli.repeat import runs_of
+from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Searched, Study, Update
@@ -122,15 +123,26 @@ class _View:
                 self._stack.enter_context(self._trials.shown())
             else:
                 self._trials.update(update.summary, update.trial)
-        else:
+        elif update.stage == "repeating":
+            self._stack.close()
+            if update.done < (update.total or 0):
+                console.print(f"run {update.done + 1:g} of {update.total:g}: {update.text} …")
+        elif self._trials is None:
             self._reading(update)
 
     def _begin(self, study: Searched, budget: int) -> SearchProgress:
         from autosearch.cli import console as view
+        from autosearch.cli.configuration import built_by_default
+        from autosearch.contracts import registry
 
         self._stack.close()
         meta = study.meta
-        print_all(view.provenance(meta), view.warnings(meta))
+        spec = study.spec
+        known = registry.load_runner(spec.study.runner).parameters
+        usual = built_by_default(spec.parsed_space, known)
+        print_all(view.provenance(meta))
+        print_unbroken(map(escape, usual))
+        print_all(view.warnings(meta))
         return view.SearchProgress(console, study.objectives, budget)
 
 
@@ -139,8 +151,10 @@ def _conclude(study: Study) -> None:
     from autosearch.cli import console as view
 
     records, best = study.trials, study.front
-    console.print(view.front_table(best, study.objectives))
-    print_all(view.warnings(study.meta))
+    prevalence = study.spec.dataset.prevalence
+    console.print(view.front_table(best, study.objectives, prevalence=prevalence))
+    print_unbroken(view.cost_warnings(best, study.objectives))
+    print_all(runs_of(study), view.warnings(study.meta))
     number = study.counts
     place = escape(str(study.path))
     console.print(f"{view.counts_line(number)}; results in [bold]{place}[/]")

@@ -11,10 +11,15 @@ import typer
 from rich.markup import escape
 
 from autosearch.cli.options import Directory
-from autosearch.cli.screen import console, print_all
+from autosearch.cli.repeat import runs_of
+from autosearch.cli.screen import console, print_all, print_unbroken
 from autosearch.errors import one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
     from autosearch.api import Study
     from autosearch.contracts import TrialRecord
 
@@ -55,7 +60,9 @@ def show(
         console.print(f"[bold]{study.spec.study.name}[/]: {view.counts_line(study.counts)}"
                       f" of {study.budget}")  # fmt: skip
         print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
-        console.print(view.front_table(listed, objectives, tests=tests))
+        console.print(_front(study, listed))
+        print_unbroken(view.cost_warnings(listed, objectives))
+        print_all(runs_of(study))
 
 
 def recommend(
@@ -84,7 +91,7 @@ def recommend(
     title = "with its runners-up" if found.runners_up else "the only one"
     console.print(f"trial [bold]{found.trial.number}[/]", highlight=False)
     print_all(f"  {escape(reason)}" for reason in found.reasons)
-    console.print(view.front_table(listed, study.objectives, tests=study.tests, title=title))
+    console.print(_front(study, listed, title))
     console.print("Next:")
     for command in view.commands_for(study.path, found.trial.number):
         console.print(f"  {command}", highlight=False)
@@ -107,8 +114,20 @@ def correlate(
     found = open_study(directory).correlate(first, second)
     low, high = found.interval
     console.print(f"{first} and {second} over {found.trials} different configurations")
-    console.print(f"Spearman {found.spearman:+.3f}, 95 % from {low:+.3f} to {high:+.3f}")
+    over = "over configurations (bootstrap)"
+    console.print(f"Spearman {found.spearman:+.3f}, 95 % from {low:+.3f} to {high:+.3f} {over}")
     console.print(f"Kendall  {found.kendall:+.3f}")
+
+
+def _front(
+    study: Study, listed: Sequence[TrialRecord], title: str | None = None
+) -> RenderableType:
+    from autosearch.cli.console import front_table
+
+    prevalence = study.spec.dataset.prevalence
+    return front_table(
+        listed, study.objectives, tests=study.tests, title=title, prevalence=prevalence
+    )
 
 
 def _about(study: Study) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def _show_trial(study: Study, record: TrialRecord) -> None:
     from autosearch.cli.console import trial_table
     from autosearch.cli.final_view import final_tables, final_warnings
 
-    console.print(trial_table(record))
+    console.print(trial_table(record, study.spec.dataset.prevalence))
     if (figures := study.tests.get(record.number)) is not None:
         print_all(final_tables(figures), final_warnings({record.number: figures}))
     for path in study.files(record.number):

@@ -8,6 +8,7 @@ from .detector import (
     Runner as Runner,
     TrialContext as TrialContext,
     check_space as check_space,
+    left_on as left_on,
     passes as passes,
     shared_tensor as shared_tensor,
     with_defaults as with_defaults,

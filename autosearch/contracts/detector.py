@@ -86,6 +86,9 @@ class Detector(ABC):
 
         Returns:
             ``(N, H, W)`` on the CPU; higher is more anomalous. The scale is the detector's own.
+
+        Raises:
+            RuntimeError: Nothing was fitted.
         """
 
     def artifacts(self) -> dict[str, bytes]:
@@ -94,6 +97,14 @@ class Detector(ABC):
         ``curves.json`` is drawn by the report: ``{"x": label, "panels": [{"title": text, "series":
         {name: numbers}}]}``, the numbers of all series one per step of x, None where there is
         none. ``locations.jpg`` is shown as a picture.
+        """
+        return {}
+
+    def figures(self) -> dict[str, float]:
+        """Finite numbers about the last `fit`, by name, to be kept beside what is measured.
+
+        They are for a person who wonders how a trial went, and no objectives: nothing is searched
+        by them. A name that an objective has is left to the objective.
         """
         return {}
 
@@ -225,6 +236,26 @@ def check_space(space: Space, known: Mapping[str, ParameterInfo], runner: str) -
             key = f"space.{parameter.name}"
             raise ConfigError(key, parameter.to_plain(), f"a parameter of {runner}; {nearest}")
         known[parameter.name].check(parameter)
+
+
+def left_on(space: Space, known: Mapping[str, ParameterInfo]) -> dict[str, Value]:
+    """Parts that are built although a space does not name them.
+
+    Args:
+        space: What is searched.
+        known: The runner's parameters. One of a group, such as ``stage1.extraction_block``, adds a
+            part if null or false is allowed and is not its default.
+
+    Returns:
+        By parameter the value that leaves the part out.
+    """
+    named = {parameter.name for parameter in space.parameters}
+    found: dict[str, Value] = {}
+    for name, info in known.items():
+        off = [value for value in info.choices or () if value is None or value is False]
+        if "." in name and name not in named and off and info.default not in off:
+            found[name] = off[0]
+    return found
 
 
 def with_defaults(params: Params, known: Mapping[str, ParameterInfo]) -> Params:

@@ -35,11 +35,13 @@ class Scored:
         maps: ``(N, H, W)`` anomaly maps.
         truth: What is known of the split.
         seconds: Wall time of each part of the trial so far.
+        prevalence: Share of anomalous pixels that calibrated figures stand for.
     """
 
     maps: NDArray[np.float32]
     truth: Truth
     seconds: dict[str, float]
+    prevalence: float = 0.01
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -54,13 +56,15 @@ class Objective:
     Attributes:
         name: As in a spec.
         direction: Which way is better.
-        unit: Of the value, empty for a ratio in [0, 1].
+        unit: Of the value, empty for a plain number.
         moment: When it can first be measured: from the built network, from the fitted detector,
             or only from scores. Constraints on early ones save the work of fitting.
         measure: From detector and scores to the value; `Scored` is None before scoring.
         help: What it says, in a few words.
         default: Whether it is recorded for every trial, asked for or not.
         probabilities: Whether it means something only for maps of probabilities.
+        cumulative: Whether it is what a training has spent so far, as its time is: in a pause the
+            value is that of the part which is done, and it only grows.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Objective:
     help: str
     default: bool = False
     probabilities: bool = False
+    cumulative: bool = False
 
     @classmethod
     def recorded(cls, name: str, direction: Direction, unit: str, help: str) -> Objective:
@@ -127,17 +132,26 @@ TABLE: dict[str, Objective] = {
         Objective("search_gflops", "minimize", "GFLOP", "fit",
                   _cost(lambda c: c.search_flops / _GIGA),
                   "operations of the nearest-neighbour search per image", True),
+        Objective("total_gflops", "minimize", "GFLOP", "fit",
+                  _cost(lambda c: (c.flops + c.search_flops) / _GIGA),
+                  "operations of network and nearest-neighbour search per image", True),
         Objective("bank_mb", "minimize", "MB", "fit", _cost(lambda c: c.bank_bytes / _MEGA),
                   "size of the memory bank", True),
         Objective("latency_ms", "minimize", "ms", "score", _latency,
                   "median time for one image, memory bank included, measured where it runs"),
         Objective("training_seconds", "minimize", "s", "score",
                   _score(lambda s: s.seconds["fit"]),
-                  "time to fit the detector, measured where it runs"),
+                  "time to fit the detector, measured where it runs", cumulative=True),
         Objective("rwap", "maximize", "", "score", _score(lambda s: s.ranking.rwap()),
                   "region-weighted average precision over pixels", True),
         Objective("ap", "maximize", "", "score", _score(lambda s: s.ranking.ap()),
                   "average precision over pixels", True),
+        Objective("rwap_calibrated", "maximize", "", "score",
+                  _score(lambda s: s.ranking.rwap(s.prevalence)),
+                  "rwAP as it were if a stated share of the pixels were anomalous", True),
+        Objective("ap_calibrated", "maximize", "", "score",
+                  _score(lambda s: s.ranking.ap(s.prevalence)),
+                  "AP as it were at that prevalence", True),
         Objective("pixel_auroc", "maximize", "", "score",
                   _score(lambda s: s.ranking.pixel_auroc()),
                   "area under the ROC over pixels", True),

@@ -155,6 +155,11 @@ class TrialRecord:
     curve: tuple[tuple[float, dict[str, float]], ...] = ()
     threads: int | None = None
 
+    @property
+    def origin(self) -> int:
+        """Number of the trial that was evaluated: another one if this one is cached."""
+        return self.number if self.cached_from is None else self.cached_from
+
 
 @dataclass(frozen=True)
 class Summary:

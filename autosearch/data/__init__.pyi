@@ -4,27 +4,35 @@ from .check import (
     Report as Report,
     check_dataset as check_dataset,
 )
+from .decoding import (
+    EXTENSIONS as EXTENSIONS,
+    Orientation as Orientation,
+    is_image as is_image,
+)
 from .demo import (
     demo_root as demo_root,
 )
 from .images import (
-    EXTENSIONS as EXTENSIONS,
     RESIZE_RULE as RESIZE_RULE,
-    is_image as is_image,
     read_image as read_image,
-    read_mask as read_mask,
     resize as resize,
     resize_mask as resize_mask,
 )
-from .layouts import (
+from .index import (
     Index as Index,
     Sample as Sample,
-    categories as categories,
+)
+from .layouts import (
+    only_category as only_category,
     open_index as open_index,
 )
 from .load import (
     load_search_data as load_search_data,
     load_test_set as load_test_set,
+)
+from .masks import (
+    MaskReading as MaskReading,
+    read_mask as read_mask,
 )
 from .pictures import (
     contact_sheet as contact_sheet,
@@ -32,9 +40,13 @@ from .pictures import (
 )
 from .records import (
     NORMAL as NORMAL,
-    SYNTHETIC as SYNTHETIC,
     ImageSet as ImageSet,
     SearchData as SearchData,
+    join as join,
+)
+from .regions import (
+    label_regions as label_regions,
+    resize_regions as resize_regions,
 )
 from .splits import (
     Split as Split,

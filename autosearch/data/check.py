@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from autosearch.data.images import resize_mask
-from autosearch.data.layouts import Index, Sample, open_index
-from autosearch.data.load import read_sample
+from autosearch.data.index import Index, Sample
+from autosearch.data.layouts import open_index
+from autosearch.data.notes import Note
+from autosearch.data.originals import flat_notes, read_sample
 from autosearch.data.records import NORMAL
+from autosearch.data.regions import label_regions, resize_regions
 from autosearch.data.splits import Split, split_index
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec
 
 _FEW_NORMALS = 10
+_FEW_PIXELS = 4
+_PARTICULAR = re.compile(r"\S*\d\S*|\S+\.\w{2,5}\b")
+"""Words that differ between problems of one kind: figures and names of files."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,25 @@ class Problem:
         path: The file or folder at fault.
         problem: What is wrong.
         remedy: What to do.
+        kind: In the same words for all problems alike.
     """
 
     severity: Literal["error", "warning"]
     path: Path
     problem: str
     remedy: str
+    kind: str = ""
+
+    @classmethod
+    def of_error(cls, error: DataError) -> Problem:
+        """What a search would be refused for."""
+        kind = _PARTICULAR.sub("…", error.problem)
+        return cls("error", error.path, error.problem, error.remedy, kind)
+
+    @classmethod
+    def of_note(cls, note: Note) -> Problem:
+        """What a search would assume."""
+        return cls("warning", note.path, note.text, note.remedy, note.kind)
 
 
 @dataclass(frozen=True)
@@ -80,16 +99,26 @@ class Report:
         """Whether a search and the final evaluation accept the dataset."""
         return all(problem.severity != "error" for problem in self.problems)
 
+    @property
+    def groups(self) -> tuple[tuple[Problem, ...], ...]:
+        """Problems of one kind and remedy together, in the order of the first of each."""
+        found: dict[tuple[str, ...], list[Problem]] = {}
+        for problem in self.problems:
+            kind = problem.kind or problem.problem
+            found.setdefault((problem.severity, kind, problem.remedy), []).append(problem)
+        return tuple(map(tuple, found.values()))
+
 
 @dataclass(frozen=True)
 class _Finding:
     """What one image tells: its size (0 by 0 if unreadable), hash, region areas and problems."""
 
-    width: int
-    height: int
-    digest: str
-    areas: NDArray[np.int64]
-    problems: tuple[Problem, ...]
+    width: int = 0
+    height: int = 0
+    digest: str = ""
+    areas: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    problems: tuple[Problem, ...] = ()
+    flat: bool = False
 
 
 def check_dataset(dataset: DatasetSpec) -> Report:
@@ -112,7 +141,7 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         }
         problems += _split_problems(index, split, dataset)
     except DataError as error:
-        problems.append(Problem("error", error.path, error.problem, error.remedy))
+        problems.append(Problem.of_error(error))
     except ConfigError as error:
         text = f"{error.key} is {error.value}"
         problems.append(Problem("error", index.root, text, f"set it to {error.allowed}"))
@@ -120,6 +149,8 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         findings = list(pool.map(lambda sample: _inspect(sample, dataset), index.samples))
     for finding in findings:
         problems += finding.problems
+    flat = [s.path for s, found in zip(index.samples, findings, strict=True) if found.flat]
+    problems += map(Problem.of_note, flat_notes(flat, len(findings)))
     problems += _duplicates(index, parts, findings)
     sizes = [(found.width, found.height) for found in findings if found.width] or [(0, 0)]
     widths, heights = zip(*sizes, strict=True)
@@ -135,6 +166,8 @@ def check_dataset(dataset: DatasetSpec) -> Report:
 
 
 def _layout_problems(index: Index) -> Iterator[Problem]:
+    yield from map(Problem.of_error, index.faults)
+    yield from map(Problem.of_note, index.doubts())
     for path in index.orphan_masks:
         yield Problem("warning", path, "a mask without image", "add its image or remove the mask")
     for path in index.empty_folders:
@@ -182,40 +215,45 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
 
 
 def _inspect(sample: Sample, dataset: DatasetSpec) -> _Finding:
-    none = np.zeros(0, dtype=np.int64)
     try:
-        original = read_sample(sample)
+        original = read_sample(sample, dataset)
     except DataError as error:
-        found = Problem("error", error.path, error.problem, error.remedy)
-        return _Finding(0, 0, "", none, (found,))
+        return _Finding(problems=(Problem.of_error(error),))
     height, width = original.mask.shape
-    problems = []
-    path = sample.mask_path or sample.path
-    if original.levels > 2:
-        problems.append(
-            Problem(
-                "warning",
-                path,
-                f"the mask has {original.levels} grey levels; it is read as anomalous above half"
-                " of full scale",
-                "save it with two values, at least to be sure of thin defects",
-            )
-        )
-    rule = dataset.mask_rule
-    if not sample.normal and not resize_mask(original.mask, dataset.image_size, rule).any():
-        problems.append(
-            Problem(
-                "warning",
-                path,
-                f"all regions vanish at image_size {dataset.image_size} under mask_rule {rule}",
-                "set dataset.mask_rule to any or raise dataset.image_size",
-            )
-        )
-    areas = none
+    problems = list(map(Problem.of_note, original.notes))
+    areas = np.zeros(0, dtype=np.int64)
     if original.mask.any():
-        regions, _ = ndimage.label(original.mask, structure=np.ones((3, 3)))
-        areas = np.bincount(regions.ravel())[1:]
-    return _Finding(width, height, original.digests[0], areas, tuple(problems))
+        problems += _resizing_problems(sample.mask_path or sample.path, original.mask, dataset)
+        areas = np.bincount(label_regions(original.mask).ravel())[1:]
+    return _Finding(width, height, original.digests[0], areas, tuple(problems), original.flat)
+
+
+def _resizing_problems(
+    path: Path, mask: NDArray[np.bool_], dataset: DatasetSpec
+) -> Iterator[Problem]:
+    """Regions of which resizing leaves next to nothing."""
+    size, rule = dataset.image_size, dataset.mask_rule
+    if dataset.regions == "resized":
+        if not resize_mask(mask, size, rule).any():
+            text = f"all regions vanish at image_size {size} under mask_rule {rule}"
+            remedy = "set dataset.regions to source, or raise dataset.image_size"
+            yield Problem("warning", path, text, remedy)
+        return
+    labels, lost = resize_regions(mask, size, rule)
+    _, areas = np.unique(labels[labels > 0], return_counts=True)
+    if tiny := int((areas < _FEW_PIXELS).sum()):
+        what = f"regions have fewer than {_FEW_PIXELS} pixels at image_size {size}"
+        yield Problem(
+            "warning",
+            path,
+            f"{tiny} of {areas.size + lost} {what}",
+            "raise dataset.image_size: rwAP counts each as much as any other",
+            what,
+        )
+    if lost:
+        what = f"regions share their pixels with others at image_size {size}"
+        text = f"{lost} of {areas.size + lost} {what}"
+        yield Problem("warning", path, text, "raise dataset.image_size to tell them apart", what)
 
 
 def _duplicates(
@@ -235,6 +273,7 @@ def _duplicates(
                 f"the same bytes as {index.relative(other)}, but in {part_of[sample.path]}"
                 f" instead of {part_of[other]}",
                 "remove one of them",
+                "the same bytes as an image in another split",
             )
 
 

@@ -8,48 +8,28 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autosearch.data.images import (
     MASK_RULES,
     RESIZE_RULE,
-    read_image,
-    read_mask,
     resize,
     resize_mask,
 )
-from autosearch.data.layouts import Index, Sample, open_index
+from autosearch.data.index import Index, Sample
+from autosearch.data.layouts import open_index
+from autosearch.data.notes import Note, summary
+from autosearch.data.originals import flat_notes, read_sample
 from autosearch.data.records import ImageSet, SearchData
+from autosearch.data.regions import REGION_RULES, resize_regions
 from autosearch.data.splits import first_test_position, split_index
 from autosearch.errors import DataError
 from autosearch.spec import DatasetSpec
 
-_SMALLEST = 8
-"""Pixels a side; what is smaller is a placeholder, or was cut off."""
-
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
-
-
-@dataclass(frozen=True)
-class Original:
-    """An image and its ground truth at the size of the file.
-
-    Attributes:
-        image: ``(3, H, W)`` float32 RGB in [0, 1].
-        mask: ``(H, W)`` bool, true where anomalous.
-        levels: Number of distinct values in the mask file, 1 where there is none.
-        digests: SHA-256 of the image file and of the mask file; the latter may be empty.
-    """
-
-    image: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    levels: int
-    digests: tuple[str, str]
 
 
 def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> SearchData:
@@ -61,17 +41,19 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
 
     Returns:
         Read-only arrays in the order of the files' paths, with an ``info`` for records. Its
-        ``sha256`` covers split, relative path and bytes of every image and mask used.
+        ``sha256`` covers split, relative path and bytes of every image and mask used, and how
+        those were read that can be read in two ways; ``notes`` says of these, one line a kind,
+        what was assumed.
 
     Raises:
         ConfigError: The category, ``test_skip`` or ``validation.normal`` does not fit the dataset.
         DataError: The first file in the way, with a remedy.
     """
-    index = open_index(dataset)
+    index = _accepted(dataset)
     split = split_index(index, dataset)
     tick = _ticker(progress, len(split.train) + len(split.val))
-    train, train_files = _read_all(index, split.train, dataset, tick)
-    val, val_files = _read_all(index, split.val, dataset, tick)
+    train, train_files, train_notes = _read_all(index, split.train, dataset, tick)
+    val, val_files, val_notes = _read_all(index, split.val, dataset, tick)
     counts = {"train": _count(split.train), "val": _count(split.val)}
     files = [f"train\0{line}" for line in train_files] + [f"val\0{line}" for line in val_files]
     info: dict[str, object] = {
@@ -84,7 +66,10 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "image_size": dataset.image_size,
         "resize_rule": RESIZE_RULE,
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
+        "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",
+        "prevalence": dataset.prevalence,
         "rule": _rule(dataset),
+        "notes": summary((*index.doubts(), *train_notes, *val_notes), index.relative),
         "synthetic": dataset.root is None,
     }
     return SearchData(train, val, info)
@@ -101,13 +86,14 @@ def load_test_set(
 
     Returns:
         Read-only arrays in the order of the files' paths, and an info: ``counts`` of images by
-        type, and ``sha256`` over relative path and bytes of every image and mask.
+        type, ``sha256`` over relative path and bytes of every image and mask, ``notes`` as those
+        of `load_search_data`.
 
     Raises:
         ConfigError: As `load_search_data`.
         DataError: As `load_search_data`, or the test split is empty.
     """
-    index = open_index(dataset)
+    index = _accepted(dataset)
     split = split_index(index, dataset)
     if not split.test:
         raise DataError(
@@ -117,47 +103,21 @@ def load_test_set(
             "dataset.labelled",
         )
     tick = _ticker(progress, len(split.test))
-    images, files = _read_all(index, split.test, dataset, tick)
+    images, files, notes = _read_all(index, split.test, dataset, tick)
     info: dict[str, object] = {
         "counts": _count(split.test),
         "sha256": _sha256(f"test\0{line}" for line in files),
+        "notes": summary(notes, index.relative),
     }
     return images, info
 
 
-def read_sample(sample: Sample) -> Original:
-    """Read an image with its mask and refuse what no metric could be computed from.
-
-    Raises:
-        DataError: A file cannot be read, the image is tiny, an anomalous image has no mask or an
-            empty one, a normal image has a mask that is not empty, or the shapes differ.
-    """
-    data = _bytes(sample.path)
-    image = read_image(sample.path, data)
-    digest = hashlib.sha256(data).hexdigest()
-    if min(image.shape[1:]) < _SMALLEST:
-        remedy = f"remove it, or save it with {_SMALLEST} pixels a side and more"
-        raise DataError(sample.path, f"the image is {_size(image)} pixels", remedy)
-    if sample.mask_path is None:
-        if not sample.normal:
-            raise DataError(
-                sample.path,
-                "an anomalous image without mask",
-                "add ground_truth/<type>/<name>_mask.png or fill the CSV's mask column",
-            )
-        return Original(image, np.zeros(image.shape[1:], dtype=bool), 1, (digest, ""))
-    data = _bytes(sample.mask_path)
-    mask, levels = read_mask(sample.mask_path, data)
-    if mask.shape != image.shape[1:]:
-        raise DataError(
-            sample.mask_path,
-            f"the mask is {_size(mask)} pixels, its image {_size(image)}",
-            "save the mask at the size of its image",
-        )
-    if mask.any() == sample.normal:
-        what = "marks a defect in a normal image" if sample.normal else "marks no pixel"
-        raise DataError(sample.mask_path, f"the mask {what}", "correct the mask or the label")
-    return Original(image, mask, levels, (digest, hashlib.sha256(data).hexdigest()))
+def _accepted(dataset: DatasetSpec) -> Index:
+    """The index of a dataset whose names have no fault."""
+    index = open_index(dataset)
+    if index.faults:
+        raise index.faults[0]
+    return index
 
 
 def _rule(dataset: DatasetSpec) -> str:
@@ -172,34 +132,47 @@ def _rule(dataset: DatasetSpec) -> str:
 
 def _read_all(
     index: Index, samples: tuple[Sample, ...], dataset: DatasetSpec, tick: Callable[[], None]
-) -> tuple[ImageSet, list[str]]:
-    """The samples as arrays, and a line with name and hashes for each."""
+) -> tuple[ImageSet, list[str], list[Note]]:
+    """The samples as arrays, a line with name and hashes for each, and what was assumed."""
     size = dataset.image_size
     pixels = np.empty((len(samples), 3, size, size), dtype=np.float32)
-    masks = np.empty((len(samples), size, size), dtype=bool)
+    masks = np.zeros((len(samples), size, size), dtype=bool)
+    regions = None
+    if dataset.regions == "source" and not all(sample.normal for sample in samples):
+        regions = np.zeros(masks.shape, dtype=np.int32)
 
-    def read(i: int) -> tuple[str, str]:
-        original = read_sample(samples[i])
+    def read(i: int) -> tuple[tuple[str, ...], tuple[Note, ...], bool]:
+        original = read_sample(samples[i], dataset)
+        told = (original.digests, original.notes, original.flat)
         pixels[i] = resize(original.image, size)
-        masks[i] = resize_mask(original.mask, size, dataset.mask_rule)
-        return original.digests
+        if not original.mask.any():
+            return told
+        if regions is None:
+            masks[i] = resize_mask(original.mask, size, dataset.mask_rule)
+        else:
+            regions[i] = resize_regions(original.mask, size, dataset.mask_rule).labels
+            masks[i] = regions[i] > 0
+        return told
 
     names = tuple(index.relative(sample.path) for sample in samples)
-    lines = []
+    lines: list[str] = []
+    notes: list[Note] = []
+    flat: list[Path] = []
     # Decoding and resizing release the interpreter lock, so threads do help.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            for name, digests in zip(names, pool.map(read, range(len(samples))), strict=True):
-                lines.append("\0".join((name, *digests)))
+            for i, (digests, more, few) in enumerate(pool.map(read, range(len(samples)))):
+                lines.append("\0".join((names[i], *digests)))
+                notes += more
+                flat += [samples[i].path] if few else []
                 tick()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    pixels.setflags(write=False)
-    masks.setflags(write=False)
     types = tuple(sample.type for sample in samples)
     groups = tuple(sample.group for sample in samples)
-    return ImageSet(pixels, masks, types, names, groups), lines
+    images = ImageSet(pixels, masks, types, names, groups, regions=regions).locked()
+    return images, lines, notes + flat_notes(flat, len(samples))
 
 
 def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
@@ -210,22 +183,6 @@ def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
 
 def _sha256(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        # A device or a pipe would be read for ever.
-        if path.exists() and not path.is_file():
-            raise DataError(path, "is no file", "name an image")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            path, f"cannot be opened ({error.strerror})", "restore or remove the file"
-        ) from error
-
-
-def _size(image: NDArray[np.generic]) -> str:
-    return f"{image.shape[-1]}x{image.shape[-2]}"
 
 
 def _count(samples: Iterable[Sample]) -> dict[str, int]:

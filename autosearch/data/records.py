@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 NORMAL = "good"
 """The ``anomaly_type`` of a defect-free image, as MVTec AD's folders name it."""
 
-SYNTHETIC = "synthetic_"
-"""How the ``anomaly_type`` of anomalies begins that were made for validation."""
-
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -27,6 +24,10 @@ class ImageSet:
         types: ``anomaly_type`` per image, `NORMAL` where defect-free.
         paths: Where each image came from, relative to the dataset's root.
         groups: ``group_id`` per image; images of one physical object share it.
+        made: Whether each image's anomaly was made for validation; empty where none was.
+        regions: ``(N, H, W)`` int32, for each anomalous pixel the number, from 1 on, of its region
+            within its image as labelled at the file's own resolution, 0 elsewhere; None where
+            regions are those of ``masks``.
     """
 
     pixels: NDArray[np.float32]
@@ -34,6 +35,8 @@ class ImageSet:
     types: tuple[str, ...]
     paths: tuple[str, ...]
     groups: tuple[str, ...]
+    made: tuple[bool, ...] = ()
+    regions: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -43,18 +46,47 @@ class ImageSet:
         """``(N,)`` bool, true for an image whose type is not `NORMAL`."""
         return np.array([kind != NORMAL for kind in self.types], dtype=bool)
 
+    @property
+    def synthetic(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool, true for an image whose anomaly was made for validation."""
+        return np.array(self.made or [False] * len(self), dtype=bool)
+
     def select(self, wanted: NDArray[np.bool_]) -> ImageSet:
         """Those images for which ``wanted``, ``(N,)`` bool, is true; the set itself if for all."""
         if wanted.all():
             return self
-        pixels, masks = self.pixels[wanted], self.masks[wanted]
-        for array in (pixels, masks):
-            array.setflags(write=False)
         types, paths, groups = (
             tuple(itertools.compress(values, wanted))
             for values in (self.types, self.paths, self.groups)
         )
-        return ImageSet(pixels, masks, types, paths, groups)
+        made = tuple(itertools.compress(self.made, wanted))
+        regions = None if self.regions is None else self.regions[wanted]
+        chosen = ImageSet(
+            self.pixels[wanted], self.masks[wanted], types, paths, groups, made, regions
+        )
+        return chosen.locked()
+
+    def locked(self) -> ImageSet:
+        """The same, after nobody can write to its arrays any more."""
+        for array in (self.pixels, self.masks, self.regions):
+            if array is not None:
+                array.setflags(write=False)
+        return self
+
+
+def join(*sets: ImageSet) -> ImageSet:
+    """Several sets of the same size as one, in their order."""
+    pixels, masks = (
+        np.concatenate([getattr(part, name) for part in sets]) for name in ("pixels", "masks")
+    )
+    types, paths, groups = (
+        tuple(value for part in sets for value in getattr(part, name))
+        for name in ("types", "paths", "groups")
+    )
+    made = tuple(bool(value) for part in sets for value in part.synthetic)
+    labelled = [part.regions for part in sets if part.regions is not None]
+    regions = np.concatenate(labelled) if len(labelled) == len(sets) else None
+    return ImageSet(pixels, masks, types, paths, groups, made, regions).locked()
 
 
 @dataclass(frozen=True)

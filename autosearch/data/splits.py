@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autosearch.data.layouts import Index, Sample, SplitName
+from autosearch.data.index import Index, Sample, SplitName
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec, LabelledSpec
 

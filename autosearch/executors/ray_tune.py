@@ -42,6 +42,9 @@ from autosearch.study import StudyDriver, TrialEvaluator, evaluate_safely
 _GRACE_SECONDS = 10.0
 """How long after its time limit a trial that does not answer to it has its process ended."""
 
+_NICENESS = "RAY_worker_niceness"
+"""What Ray adds to the niceness of the process that starts it, for its workers."""
+
 _SETTINGS = {
     # Our journal holds the results, so Tune's own copies of them would only cost time.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -255,18 +258,13 @@ class RayTuneExecutor:
         if ray.is_initialized():
             yield
             return
-        # What is in the environment now is in that of every worker.
-        secret = os.environ.pop(VARIABLE, None)
-        try:
-            with joining(self._address):
-                ray.init(
-                    address=self._address or "local",
-                    include_dashboard=None if self._address else False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        finally:
-            os.environ.update({VARIABLE: secret} if secret is not None else {})
+        with _worker_environment(own=self._address is None), joining(self._address):
+            ray.init(
+                address=self._address or "local",
+                include_dashboard=None if self._address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         try:
             yield
         finally:
@@ -302,6 +300,27 @@ class RayTuneExecutor:
         tuner.fit()
         if searcher.problem is not None:
             raise searcher.problem
+
+
+@contextmanager
+def _worker_environment(own: bool) -> Iterator[None]:
+    """What is in the environment while Ray starts is in that of every worker.
+
+    The database's address is not. A Ray of our own adds nothing to the niceness of this process
+    unless the user says so: the 15 that it adds by itself starve a search beside other work.
+
+    Args:
+        own: Whether Ray is started, not joined.
+    """
+    secret = os.environ.pop(VARIABLE, None)
+    ours = own and _NICENESS not in os.environ
+    os.environ.update({_NICENESS: "0"} if ours else {})
+    try:
+        yield
+    finally:
+        os.environ.update({VARIABLE: secret} if secret is not None else {})
+        if ours:
+            del os.environ[_NICENESS]
 
 
 @contextmanager

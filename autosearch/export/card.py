@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data import NORMAL, SYNTHETIC
+from autosearch.data import NORMAL
 from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
 
 _RULES = {
@@ -14,6 +14,8 @@ _RULES = {
     "fpr": "the largest true-positive rate at a false-positive rate of at most {max_fpr:g}",
 }
 _FIGURES = {
+    "rwap_calibrated": "rwAP, pixels, calibrated",
+    "ap_calibrated": "AP, pixels, calibrated",
     "rwap": "rwAP, pixels",
     "ap": "AP, pixels",
     "pixel_auroc": "AUROC, pixels",
@@ -66,10 +68,9 @@ def _warnings(d: Mapping[str, Any]) -> Iterable[str]:
         yield f"> **RANDOM WEIGHTS** ({names}): the accuracy of this model means nothing."
     if d["dataset"].get("synthetic"):
         yield "> **Synthetic defects**: these are figures of the demo. Do not quote them."
-    made = [kind for kind in d["dataset"]["counts"]["val"] if kind.startswith(SYNTHETIC)]
-    if made:
+    if made := d["dataset"].get("validation_synthetic"):
         yield (
-            f"> **Synthetic validation** ({', '.join(made)}): anomalies made by a program were "
+            f"> **Synthetic validation** ({made['kind']}): anomalies made by a program were "
             "among those that this trial and its thresholds were chosen on."
         )
 
@@ -88,6 +89,11 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
             shown = " | ".join("" if v is None else f"{v:.4f}" for v in values)
             rows.append(f"| {title} | {shown} |")
     yield "\n".join(rows)
+    if (prevalence := d["dataset"].get("prevalence")) is not None:
+        yield (
+            f"Calibrated figures weigh normal pixels so that {prevalence:g} of all are anomalous: "
+            "only they can be compared between splits, whose own shares differ."
+        )
     yield (
         "Measured with detectors fitted on the train split alone. The search chose this trial on "
         "the validation figures, so they are better than what new images will show. "

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autosearch.data import Orientation
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.metrics import Threshold
 
@@ -66,6 +67,8 @@ class ExportedModel:
         low: Value of a map at the dark end of the colour scale.
         high: Value at the bright end.
         run: The graph.
+        orientation: ``upright`` if the search turned images as their EXIF orientation says,
+            ``stored`` if it did not.
     """
 
     name: str
@@ -76,6 +79,7 @@ class ExportedModel:
     low: float
     high: float
     run: Run
+    orientation: Orientation = "upright"
 
 
 def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) -> ExportedModel:
@@ -108,6 +112,10 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
         size, low, high = int(manifest["input"]["shape"][-1]), scale["low"], scale["high"]
         if not (0 < size <= _MAX_SIDE and math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{size} pixels, maps from {low} to {high}")
+        # Models that say nothing are older than the choice.
+        orientation = manifest["input"].get("orientation", "upright")
+        if orientation not in ("upright", "stored"):
+            raise ValueError(f"images that are {orientation!r}")
         model = ExportedModel(
             name=f"{study['name']}, trial {study['trial']}",
             sha256=manifest["sha256"],
@@ -117,6 +125,7 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
             low=float(low),
             high=float(high),
             run=_checked(run, size, folder),
+            orientation=orientation,
         )
     except (LookupError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None

@@ -159,7 +159,7 @@ def predict_images(
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            loaded = list(pool.map(lambda found: _load(found, model.image_size), part))
+            loaded = list(pool.map(lambda found: _load(found, model), part))
             yield from (entry for entry in loaded if isinstance(entry, Skipped))
             whole = [
                 (found, entry)
@@ -270,17 +270,17 @@ def _unique(name: str, taken: set[str]) -> str:
     return wanted
 
 
-def _load(found: Found, size: int) -> Loaded | Skipped:
+def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
     try:
         str(found.path).encode()
         if not found.path.is_file():
             raise DataError(found.path, "is no file", "name images or folders")
-        image = read_image(found.path)
+        image = read_image(found.path, orientation=model.orientation)
     except UnicodeEncodeError:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
-    return prepared(image, size)
+    return prepared(image, model.image_size)
 
 
 def _write(

@@ -86,7 +86,7 @@ class Predictor:
             raise ConfigError("images", str(images), "a list of images, or of their paths")
         answers: list[Answer] = []
         every = iter(images)
-        while part := [_loaded(image, self.model.image_size) for image in islice(every, batch)]:
+        while part := [_loaded(image, self.model) for image in islice(every, batch)]:
             maps, scores = self.model.run(np.stack([entry.pixels for entry in part]))
             for entry, values, score in zip(part, maps, scores, strict=True):
                 enlarged = enlarged_to(values, entry.photo)
@@ -133,10 +133,11 @@ class Predictor:
         return answers
 
 
-def _loaded(image: str | Path | NDArray[np.uint8], size: int) -> Loaded:
+def _loaded(image: str | Path | NDArray[np.uint8], model: ExportedModel) -> Loaded:
     """An image by path or as it is."""
+    size = model.image_size
     if isinstance(image, (str, Path)):
-        return prepared(read_image(Path(image)), size)
+        return prepared(read_image(Path(image), orientation=model.orientation), size)
     array = np.asarray(image)
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[-1] == 3)):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from autosearch import __version__
 from autosearch.contracts import SCORED, Detector, TrialRecord, shared_tensor, trial_seed
-from autosearch.data import RESIZE_RULE, ImageSet, SearchData, contact_sheet
+from autosearch.data import RESIZE_RULE, ImageSet, SearchData, contact_sheet, join
 from autosearch.errors import ConfigError, StudyError
 from autosearch.export.card import model_card
 from autosearch.export.folder import CARD, MANIFEST, PICTURE, read_manifest, seal
@@ -33,14 +33,13 @@ from autosearch.metrics import (
     Ranking,
     Rule,
     Threshold,
-    Truth,
     auroc,
     choose_threshold,
     image_scores,
 )
 from autosearch.spec import Params
 from autosearch.storage import StudyFolder
-from autosearch.study import Inputs, build, reopen, threads_of
+from autosearch.study import Inputs, build, of_first_run, reopen, threads_of, truth_of
 
 _PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
 
@@ -144,7 +143,9 @@ def export_trial(
         },
         "validation": {
             "search": _finite({**record.values, **record.measured}),
-            "exported_configuration": validation_figures(data.val, val_maps),
+            "exported_configuration": validation_figures(
+                data.val, val_maps, inputs.spec.dataset.prevalence
+            ),
         },
         "cost": asdict(detector.cost()),
         **_runtimes(frozen, options.half),
@@ -157,15 +158,7 @@ def all_normal(data: SearchData) -> ImageSet:
 
     Splits share neither images nor groups, so nothing of the test split comes in.
     """
-    parts = (data.train, data.val.select(~data.val.labels))
-    pixels, masks = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("pixels", "masks")
-    )
-    types, paths, groups = (
-        tuple(value for part in parts for value in getattr(part, name))
-        for name in ("types", "paths", "groups")
-    )
-    return ImageSet(pixels, masks, types, paths, groups)
+    return join(data.train, data.val.select(~data.val.labels))
 
 
 def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
@@ -186,15 +179,23 @@ def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float |
     return inputs.runner.canonical({**record.canonical, **bank})
 
 
-def validation_figures(val: ImageSet, maps: Maps) -> dict[str, float]:
-    """The metrics of a split by the names of objectives; those that are undefined are left out."""
-    ranking = Ranking.from_maps(maps, Truth.from_masks(val.masks, val.types))
+def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str, float]:
+    """The metrics of a split by the names of objectives; those that are undefined are left out.
+
+    Args:
+        val: The split.
+        maps: Its anomaly maps.
+        prevalence: Of the calibrated ones.
+    """
+    ranking = Ranking.from_maps(maps, truth_of(val))
     return _finite(
         {
             "rwap": ranking.rwap(),
             "ap": ranking.ap(),
             "pixel_auroc": ranking.pixel_auroc(),
             "aupro": ranking.aupro(),
+            "rwap_calibrated": ranking.rwap(prevalence),
+            "ap_calibrated": ranking.ap(prevalence),
             "image_auroc": auroc(image_scores(maps), val.labels),
         }
     )
@@ -233,6 +234,7 @@ def _origin(
             "shape": ["batch", 3, size, size],
             "values": "RGB in [0, 1]; the graph normalises",
             "resize": RESIZE_RULE,
+            "orientation": inputs.spec.dataset.orientation,
         },
         "outputs": {
             MAPS: f"(batch, {size}, {size}) float32, higher is more anomalous",
@@ -315,7 +317,7 @@ def _record(folder: StudyFolder, number: int) -> TrialRecord:
     if record.status not in SCORED:
         why = f": {record.reason}" if record.reason else ""
         raise StudyError(f"trial {number} is {record.status}{why}")
-    return record
+    return of_first_run(record, folder.files.load_runs(record.origin))
 
 
 def _maps(detector: Detector, images: ImageSet) -> Maps:

@@ -24,5 +24,6 @@ from .thresholds import (
 )
 from .truth import (
     Floats as Floats,
+    Scores as Scores,
     Truth as Truth,
 )

@@ -9,6 +9,7 @@ all are chosen, every metric is exact. Otherwise they are quantiles, half of the
 half of the pixels weighed by region as in rwAP, so that small regions and rare types are resolved
 too; pixels within a bin between two are taken to be evenly mixed.
 
+Two models meet the same resamples, so the interval of their difference is that of the differences.
 Source of the percentile interval: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993),
 chapter 13. Metrics are those of `autosearch.metrics`, with the same conventions.
 """
@@ -22,10 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.metrics.truth import Floats, Scores, Truth
+from autosearch.metrics.truth import Floats, Scores, Truth, negative_weight
 
 LEVEL = 0.95
 """Share of resamples between the two ends of an interval."""
+
+FEW = 5
+"""Images, or groups of them, below which a type's intervals are still too narrow."""
+
+Copies = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+"""How often each of S resamples holds each of N images: ``(S, N)``, not always whole numbers."""
 
 _EDGES = 1024
 _AT_ONCE = 512
@@ -90,23 +97,24 @@ class Histograms:
         anomalies = {kind for kind, label in zip(types, truth.labels, strict=True) if label}
         return cls(between, normal, anomalous, overlap, tuple(types), len(anomalies))
 
-    def metrics(self, copies: NDArray[np.int64]) -> dict[str, Floats]:
+    def metrics(self, copies: Copies, prevalence: float) -> dict[str, Floats]:
         """Pixel metrics of resamples.
 
         Args:
             copies: ``(S, N)``, how often each resample holds each image.
+            prevalence: Of the calibrated figures; each resample is brought to it.
 
         Returns:
-            ``(S,)`` of rwap, ap, pixel_auroc, aupro and the F1 of the best threshold. NaN where
-            a resample has no anomalous pixel, or no normal one.
+            ``(S,)`` of rwap and ap, both also calibrated, pixel_auroc, aupro and the F1 of the
+            best threshold. NaN where a resample has no anomalous pixel, or no normal one.
         """
         parts = [
-            self._metrics(copies[start : start + _AT_ONCE].astype(np.float64))
+            self._metrics(copies[start : start + _AT_ONCE].astype(np.float64), prevalence)
             for start in range(0, len(copies), _AT_ONCE)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _metrics(self, copies: Floats) -> dict[str, Floats]:
+    def _metrics(self, copies: Floats, prevalence: float) -> dict[str, Floats]:
         normal, anomalous = copies @ self.normal, copies @ self.anomalous
         overlap = copies @ self.overlap
         by_region = (copies * self._region_scale(copies)) @ self.overlap
@@ -116,9 +124,13 @@ class Histograms:
         part = self.between / 2
         halfway = alarms - part * normal
         found = 2 * hits / np.maximum(hits + alarms + hits[:, -1:], 1)
+        by_region_curve = _Precision.of(by_region, part, halfway, alarms[:, -1])
+        by_pixel_curve = _Precision.of(anomalous, part, halfway, alarms[:, -1])
         return {
-            "rwap": _average_precision(by_region, part, halfway),
-            "ap": _average_precision(anomalous, part, halfway),
+            "rwap": by_region_curve.mean(),
+            "rwap_calibrated": by_region_curve.mean(prevalence),
+            "ap": by_pixel_curve.mean(),
+            "ap_calibrated": by_pixel_curve.mean(prevalence),
             "pixel_auroc": roc.mean_tpr(anomalous, 1.0),
             "aupro": roc.mean_tpr(overlap, _MAX_FPR),
             "pixel_f1_best": np.where(hits[:, -1] > 0, found.max(axis=1), np.nan),
@@ -161,7 +173,35 @@ class _Roc:
         return mean
 
 
-def image_auroc(scores: Scores, labels: NDArray[np.bool_], copies: NDArray[np.int64]) -> Floats:
+@dataclass(frozen=True, eq=False)
+class _Precision:
+    """Anomalous mass in each bin ``(S, B)``, and what is called anomalous halfway through it."""
+
+    gains: Floats
+    hits: Floats
+    alarms: Floats
+    negatives: Floats
+
+    @classmethod
+    def of(cls, gains: Floats, part: Floats, alarms: Floats, negatives: Floats) -> _Precision:
+        return cls(gains, gains.cumsum(axis=1) - part * gains, alarms, negatives)
+
+    def mean(self, prevalence: float | None = None) -> Floats:
+        """Average precision ``(S,)``; see `autosearch.metrics.ranking.Ranking.ap`."""
+        mass = self.gains.sum(axis=1)
+        defined, alarms = mass > 0, self.alarms
+        if prevalence is not None:
+            defined &= self.negatives > 0
+            weight = negative_weight(mass, np.maximum(self.negatives, 1), prevalence)
+            alarms = alarms * weight[:, None]
+        out = np.zeros_like(self.hits)
+        precision = np.divide(self.hits, self.hits + alarms, out=out, where=self.hits > 0)
+        area = np.einsum("sb,sb->s", self.gains, precision)
+        mean: Floats = np.divide(area, mass, out=np.full_like(mass, np.nan), where=defined)
+        return mean
+
+
+def image_auroc(scores: Scores, labels: NDArray[np.bool_], copies: Copies) -> Floats:
     """AUROC over images of resamples, exact: ``(N,)``, ``(N,)`` and ``(S, N)`` to ``(S,)``."""
     distinct, rank = np.unique(-scores, return_inverse=True)
     standing = np.zeros((scores.size, distinct.size))
@@ -170,13 +210,12 @@ def image_auroc(scores: Scores, labels: NDArray[np.bool_], copies: NDArray[np.in
     return _Roc(normal, normal.cumsum(axis=1)).mean_tpr((copies * labels) @ standing, 1.0)
 
 
-def draw_copies(
-    types: Sequence[str], groups: Sequence[str], resamples: int, seed: int
-) -> NDArray[np.int64]:
+def draw_copies(types: Sequence[str], groups: Sequence[str], resamples: int, seed: int) -> Floats:
     """Draw images with replacement, type by type, those of one group together.
 
-    Every resample holds as many groups of each type as there are; a group with images of several
-    types counts with those of the same types.
+    Of n groups of a type, n - 1 are drawn and count n / (n - 1) each: drawing n would make
+    intervals too narrow, the more so the fewer there are. A group by itself is in every resample
+    once. A group with images of several types counts with those of the same types.
 
     Args:
         types: ``anomaly_type`` per image.
@@ -185,13 +224,19 @@ def draw_copies(
         seed: Of the draws.
 
     Returns:
-        ``(S, N)``, how often each resample holds each image.
+        ``(S, N)``, how often each resample holds each image; the groups of a type sum up to their
+        number.
+
+    Source: Rao and Wu, "Resampling inference with complex survey data" (JASA 1988).
     """
     generator = np.random.default_rng(seed)
     member = np.array([sorted(set(groups)).index(group) for group in groups])
-    copies = np.zeros((resamples, len(types)), dtype=np.int64)
+    copies = np.ones((resamples, len(types)))
     for units in _strata(types, groups).values():
-        drawn = generator.multinomial(len(units), [1 / len(units)] * len(units), resamples)
+        n = len(units)
+        if n < 2:
+            continue
+        drawn = generator.multinomial(n - 1, [1 / n] * n, resamples) * (n / (n - 1))
         for column, unit in enumerate(units):
             copies[:, member == unit] = drawn[:, column, None]
     return copies
@@ -201,6 +246,14 @@ def can_vary(types: Sequence[str], groups: Sequence[str], normal: str) -> bool:
     """Whether resamples differ in their anomalous images; else an interval would say nothing."""
     strata = _strata(types, groups)
     return any(len(units) > 1 for kinds, units in strata.items() if set(kinds) - {normal})
+
+
+def too_few(types: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Types of fewer than `FEW` groups of images, whose intervals are not to be trusted."""
+    found: dict[str, set[str]] = {}
+    for kind, group in zip(types, groups, strict=True):
+        found.setdefault(kind, set()).add(group)
+    return sorted(kind for kind, its in found.items() if len(its) < FEW)
 
 
 def percentile_interval(values: Floats) -> tuple[float, float] | None:
@@ -221,16 +274,6 @@ def _strata(types: Sequence[str], groups: Sequence[str]) -> dict[tuple[str, ...]
     for position, group in enumerate(sorted(kinds)):
         strata.setdefault(tuple(sorted(kinds[group])), []).append(position)
     return dict(sorted(strata.items()))
-
-
-def _average_precision(gains: Floats, part: Floats, alarms: Floats) -> Floats:
-    hits = gains.cumsum(axis=1)
-    mass = hits[:, -1].copy()
-    hits -= part * gains
-    precision = np.divide(hits, hits + alarms, out=np.zeros_like(hits), where=hits > 0)
-    area = np.einsum("sb,sb->s", gains, precision)
-    mean: Floats = np.divide(area, mass, out=np.full_like(mass, np.nan), where=mass > 0)
-    return mean
 
 
 def _chosen(scores: Scores, weights: Floats, count: int) -> NDArray[np.floating[Any]]:

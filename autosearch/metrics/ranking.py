@@ -11,7 +11,8 @@ infinite raise `ValueError`. A metric that the labels leave undefined is NaN, as
 Sources: rwAP is the region-weighted average precision of "Neural Architecture Search for Visual
 Anomaly Segmentation" (AutoPatch), integrated in steps as its reference code does, not as its
 Eq. 4 reads; AUPRO follows "The MVTec Anomaly Detection Dataset" (IJCV 2021), Sec. 5; the
-standardised partial AUROC is McClish, "Analyzing a portion of the ROC curve" (1989).
+standardised partial AUROC is McClish, "Analyzing a portion of the ROC curve" (1989); calibrated
+average precision is that of Siblini et al., "Master your metrics with calibration" (IDA 2020).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autosearch.metrics.truth import Floats, Scores, Truth
+from autosearch.metrics.truth import Floats, Scores, Truth, negative_weight
 
 
 class BestF1(NamedTuple):
@@ -87,13 +88,19 @@ class _Standing:
             return np.zeros(0)
         return np.add.reduceat(weights[self.order], self.starts, dtype=np.float64)
 
-    def step_integral(self, gains: Floats) -> float:
-        """Sum of recall steps times the precision at the end of the same step."""
+    def step_integral(self, gains: Floats, prevalence: float | None = None) -> float:
+        """Sum of recall steps times the precision at the end of the same step.
+
+        With a prevalence, one factor weighs all negatives so that positives are that share of the
+        whole mass; then NaN without negatives.
+        """
         # Thresholds at normal scores alone add no recall, so they need no term.
-        if not gains.size:
+        if not gains.size or (prevalence is not None and self.negatives == 0):
             return float("nan")
-        hits = np.cumsum(gains)
-        return float(np.average(hits / (hits + self.above + self.tied), weights=gains))
+        hits, alarms = np.cumsum(gains), self.above + self.tied
+        if prevalence is not None:
+            alarms *= negative_weight(hits[-1], self.negatives, prevalence)
+        return float(np.average(hits / (hits + alarms), weights=gains))
 
     def mean_tpr(self, gains: Floats, max_fpr: float = 1.0) -> float:
         """Mean height of the linearly interpolated ROC curve up to `max_fpr`: area / `max_fpr`."""
@@ -155,16 +162,25 @@ class Ranking:
             overlap_gains=standing.gains((1 / truth.areas)[truth.regions]),
         )
 
-    def ap(self) -> float:
-        """Average precision over pixels. NaN without an anomalous pixel."""
-        return self.standing.step_integral(self.counts)
+    def ap(self, prevalence: float | None = None) -> float:
+        """Average precision over pixels. NaN without an anomalous pixel.
 
-    def rwap(self) -> float:
+        Args:
+            prevalence: Share of anomalous pixels in (0, 1) that normal ones are weighed to, so
+                that splits with other shares can be compared (calibrated AP; then NaN without a
+                normal pixel too); None for the split's own share.
+        """
+        return self.standing.step_integral(self.counts, prevalence)
+
+    def rwap(self, prevalence: float | None = None) -> float:
         """Region-weighted average precision. NaN without an anomalous pixel.
 
         Every anomalous pixel counts with its region's weight, every normal pixel with 1.
+
+        Args:
+            prevalence: See `ap`; the share is of the anomalous pixels' weight.
         """
-        return self.standing.step_integral(self.region_gains)
+        return self.standing.step_integral(self.region_gains, prevalence)
 
     def pixel_auroc(self) -> float:
         """Area under the pixel ROC curve, ties half. NaN unless both kinds of pixel exist."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ class Truth:
         masks: ``(N, H, W)`` bool, true where anomalous.
         labels: ``(N,)`` bool, true for an anomalous image, even if its mask is empty.
         regions: ``(P,)`` int32, region of each anomalous pixel, in the order of ``scores[masks]``.
-        areas: ``(R,)`` int64, pixels per region; regions are 8-connected and never cross images.
+        areas: ``(R,)`` int64, pixels per region; regions never cross images.
         region_images: ``(R,)`` int64, image that holds each region.
         region_weights: ``(R,)`` float64, rwAP's weight of each pixel of the region,
             ``(mean area / area) * (mean regions per type / regions of its type)``.
@@ -41,7 +41,11 @@ class Truth:
 
     @classmethod
     def from_masks(
-        cls, masks: NDArray[np.bool_], types: Sequence[str], normal: str = "good"
+        cls,
+        masks: NDArray[np.bool_],
+        types: Sequence[str],
+        regions: NDArray[np.int32] | None = None,
+        normal: str = "good",
     ) -> Truth:
         """Find the regions of all masks and weigh them.
 
@@ -50,6 +54,8 @@ class Truth:
                 mask would be those of its truncated values.
             types: ``anomaly_type`` per image. A type all of whose regions vanished, say by
                 resizing, still counts in the mean number of regions per type.
+            regions: ``(N, H, W)`` integers, number of each anomalous pixel's region within its
+                image, 0 where ``masks`` is false; None for the 8-connected regions of ``masks``.
             normal: The type of defect-free images; it takes no part in the weights.
 
         Raises:
@@ -70,13 +76,13 @@ class Truth:
                 f"masks: images {mislabelled.tolist()} are of type {normal!r} but have anomalous "
                 "pixels; expected empty masks"
             )
-        components, count = ndimage.label(masks, structure=_EIGHT_NEIGHBOURS_WITHIN_AN_IMAGE)
-        regions = components[masks].astype(np.int32) - np.int32(1)
-        areas = np.bincount(regions, minlength=count)
-        images = np.zeros(count, dtype=np.int64)
-        images[regions] = np.nonzero(masks)[0]
-        weights = _region_weights(areas, [types[image] for image in images], set(types) - {normal})
-        return cls(masks, labels, regions, areas, images, weights)
+        found = _connected(masks) if regions is None else _renumbered(masks, regions)
+        areas = np.bincount(found)
+        images = np.zeros(areas.size, dtype=np.int64)
+        images[found] = np.nonzero(masks)[0]
+        kinds = [types[image] for image in images.tolist()]
+        weights = _region_weights(areas, kinds, set(types) - {normal})
+        return cls(masks, labels, found, areas, images, weights)
 
     @property
     def gap(self) -> str | None:
@@ -84,6 +90,37 @@ class Truth:
         if not self.masks.any():
             return "no anomalous pixel in the split"
         return "no normal pixel in the split" if self.masks.all() else None
+
+
+def negative_weight(positives: ArrayLike, negatives: ArrayLike, prevalence: float) -> Any:
+    """What a negative counts where positives are to be a share of the whole mass.
+
+    Args:
+        positives: Their mass, a number or an array.
+        negatives: Theirs, above 0.
+        prevalence: The share.
+
+    Raises:
+        ValueError: It does not lie in (0, 1).
+    """
+    if not 0 < prevalence < 1:
+        raise ValueError(f"prevalence: {prevalence!r} is not allowed; expected one in (0, 1)")
+    return np.divide(positives, negatives) * (1 / prevalence - 1)
+
+
+def _connected(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Region of each anomalous pixel, from 0 on: 8-connected, each within its image."""
+    components, _ = ndimage.label(masks, structure=_EIGHT_NEIGHBOURS_WITHIN_AN_IMAGE)
+    return np.asarray(components[masks] - 1, dtype=np.int32)
+
+
+def _renumbered(masks: NDArray[np.bool_], regions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The same of regions that are numbered anew, and with gaps, in each image."""
+    if regions.shape != masks.shape or not np.array_equal(regions > 0, masks):
+        raise ValueError("regions: expected numbers above 0 where masks are true, 0 elsewhere")
+    within = regions[masks].astype(np.int64)
+    keys = np.nonzero(masks)[0] * (within.max(initial=0) + 1) + within
+    return np.unique(keys, return_inverse=True)[1].astype(np.int32)
 
 
 def _region_weights(areas: NDArray[np.int64], kinds: list[str], all_kinds: set[str]) -> Floats:

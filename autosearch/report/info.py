@@ -22,7 +22,7 @@ from autosearch.report.analysis import (
 )
 from autosearch.spec import StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study import counts, front
+from autosearch.study import compared, counts, figure_of, front, order_warning
 
 Info = dict[str, Any]
 
@@ -47,8 +47,9 @@ def study_info(folder: StudyFolder) -> Info:
     Returns:
         ``name`` (of the folder) and ``folder`` (as given, for commands); ``title``, ``runner``,
         ``budget``, ``sampler``, ``parameters`` (name to YAML form); ``objectives`` (name,
-        direction, unit, help, in the study's order); ``figures``, the same of everything that is
-        measured; ``header`` and ``warnings``; ``counts`` by status; ``trials``, columns of equal
+        direction, unit, help, in the study's order); ``compared``, names of what trials are
+        compared by, objectives first of all; ``figures``, the same as of objectives for
+        everything that is measured; ``header`` and ``warnings``; ``counts`` by status; ``trials``, columns of equal
         length: number, status (index into ``statuses``), duration, and by name params,
         canonical, figures (objectives included, whatever the status) and seconds; ``reasons``
         and ``cached_from`` by trial number; ``front``, numbers of the non-dominated trials;
@@ -56,7 +57,8 @@ def study_info(folder: StudyFolder) -> Info:
         `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
         by trial number what it reached on the test split: metrics, intervals and types as
-        `autosearch.study.final` describes them, images, level of the intervals, and whether the
+        `autosearch.study.final` describes them, images, level of the intervals, unit of their
+        resamples and types with too few of them, and whether the
         validation figures were reproduced.
 
     Raises:
@@ -67,7 +69,9 @@ def study_info(folder: StudyFolder) -> Info:
     known = registry.objectives(meta=meta)
     objectives = registry.resolve_objectives(spec, known)
     directions: dict[str, str] = {name: o.direction for name, o in objectives.items()}
-    trials = _trials(records, list(objectives), list(spec.parsed_space.to_plain()))
+    trials = _trials(records, compared(objectives), list(spec.parsed_space.to_plain()))
+    best = front(records, directions)
+    misled = order_warning(best, list(objectives))
     return {
         "name": folder.path.resolve().name,
         "folder": str(folder.path),
@@ -77,9 +81,10 @@ def study_info(folder: StudyFolder) -> Info:
         "sampler": spec.sampler.name,
         "parameters": spec.parsed_space.to_plain(),
         "objectives": [_described(name, known) for name in objectives],
+        "compared": compared(objectives),
         "figures": {name: _described(name, known) for name in trials["figures"]},
         "header": _header(spec, meta),
-        "warnings": list(_warnings(meta)),
+        "warnings": [*_warnings(meta), *([misled] if misled else [])],
         "counts": counts(records),
         "statuses": STATUSES,
         "trials": trials,
@@ -87,7 +92,7 @@ def study_info(folder: StudyFolder) -> Info:
         "cached_from": {
             str(r.number): r.cached_from for r in records if r.cached_from is not None
         },
-        "front": [record.number for record in front(records, directions)],
+        "front": [record.number for record in best],
         "hypervolume": _hypervolume(records, directions),
         "importance": {
             objective: {name: _plain(share) for name, share in shares.items()}
@@ -147,21 +152,23 @@ def artifact_path(folder: StudyFolder, number: int, name: str) -> Path | None:
 
 
 def _trials(
-    records: Sequence[TrialRecord], objectives: Sequence[str], parameters: Sequence[str]
+    records: Sequence[TrialRecord], first: Sequence[str], parameters: Sequence[str]
 ) -> dict[str, Any]:
-    figures = [
-        {name: v for name, v in {**r.measured, **r.values}.items() if _is_number(v)}
-        for r in records
-    ]
+    figures = [_figures(record) for record in records]
     return {
         "number": [record.number for record in records],
         "status": [STATUSES.index(record.status) for record in records],
         "duration": [_plain(record.duration) for record in records],
         "params": _columns([record.params for record in records], parameters),
         "canonical": _columns([record.canonical for record in records]),
-        "figures": _columns(figures, objectives),
+        "figures": _columns(figures, first),
         "seconds": _columns([record.seconds for record in records]),
     }
+
+
+def _figures(record: TrialRecord) -> Info:
+    names = dict.fromkeys([*record.measured, *record.values, *compared(record.values)])
+    return {name: v for name in names if _is_number(v := figure_of(record, name))}
 
 
 def _files(folder: StudyFolder) -> dict[str, list[int]]:
@@ -187,6 +194,8 @@ def _tested(kept: Mapping[str, Any]) -> Info:
         "types": {kind: {"images": part.get("images"), **figures(part)} for kind, part in types},
         "images": kept.get("data", {}).get("images"),
         "level": kept.get("bootstrap", {}).get("level"),
+        "unit": kept.get("bootstrap", {}).get("unit"),
+        "too_few": kept.get("bootstrap", {}).get("too_few", []),
         "reproduced": kept.get("validation", {}).get("reproduced", True),
     }
 
@@ -259,6 +268,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
             ["Split", f"{split} ({data['rule']})"],
             ["Images", f"{data['image_size']} px; resize: {data['resize_rule']}"],
             ["Masks", data["mask_rule"]],
+            ["Regions", data.get("regions", "resized")],
             ["Data sha256", data["sha256"][:12]],
         ]
     rows += [
@@ -275,10 +285,15 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
     rows += [
         [
             "Metrics",
-            "rwAP: every region counts alike, every anomaly type alike, regions 8-connected; "
-            "exact over all validation pixels",
+            "rwAP: every region counts alike, every anomaly type alike; exact over all validation "
+            f"pixels. Calibrated: as it were if {100 * spec.dataset.prevalence:.4g} % of the "
+            "pixels were anomalous, so that splits can be compared",
         ],
-        ["FLOPs", "network alone, 2 per multiply-accumulate; search_gflops: nearest neighbours"],
+        [
+            "FLOPs",
+            "gflops: network alone, 2 per multiply-accumulate; search_gflops: nearest neighbours; "
+            "total_gflops: both",
+        ],
         ["Versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)],
         ["Started", str(meta.get("written", "unknown"))],
     ]
@@ -294,6 +309,7 @@ def _warnings(meta: Mapping[str, Any]) -> Iterable[str]:
         )
     if meta.get("data", {}).get("synthetic"):
         yield "Synthetic defects, drawn by a program: do not quote these accuracies."
+    yield from (f"Assumed of the data: {note}." for note in meta.get("data", {}).get("notes", ()))
 
 
 def _compared(studies: Sequence[Info], places: Sequence[int]) -> dict[str, Any]:

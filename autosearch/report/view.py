@@ -8,5 +8,12 @@ these are. ``data`` comes from `autosearch.report.info.view_data`.
 from importlib.resources import files
 
 ASSETS = files("autosearch.report") / "assets"
-SCRIPTS = ("view-data.js", "view-charts.js", "view-parts.js", "view-frame.js", "view.js")
+SCRIPTS = (
+    "view-data.js",
+    "view-charts.js",
+    "view-parts.js",
+    "view-frame.js",
+    "view-print.js",
+    "view.js",
+)
 STYLE = "view.css"

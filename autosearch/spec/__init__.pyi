@@ -1,5 +1,6 @@
 from .constraint import Constraint as Constraint
 from .reading import (
+    Override as Override,
     dataset_spec as dataset_spec,
     load_spec as load_spec,
     parse_spec as parse_spec,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -16,13 +17,18 @@ from autosearch.spec.strict_yaml import read_yaml, yaml_value
 Override = str | tuple[str, object]
 
 
-def load_spec(source: Path | Mapping[str, Any], overrides: Iterable[Override] = ()) -> StudySpec:
+def load_spec(
+    source: Path | Mapping[str, Any],
+    overrides: Iterable[Override] = (),
+    younger: Mapping[str, object] = MappingProxyType({}),
+) -> StudySpec:
     """Read and validate a spec.
 
     Args:
         source: A YAML file, or what would stand in one.
         overrides: ``key=value`` texts with dotted keys, values in YAML; or pairs of dotted key
             and value.
+        younger: Values of keys, by dotted name, that the source may be too old to have.
 
     Raises:
         ConfigError: The file cannot be read, is no mapping, or a key or value is not allowed.
@@ -34,6 +40,9 @@ def load_spec(source: Path | Mapping[str, Any], overrides: Iterable[Override] = 
     content.setdefault("study", {})
     if isinstance(content["study"], dict):
         content["study"].setdefault("name", path.stem)
+    for key, value in younger.items():
+        if not _has(content, key):
+            _apply(content, key, value)
     narrowed = False
     for key, value in map(_pair, overrides):
         _apply(content, key, value)
@@ -162,6 +171,16 @@ def plain_copy(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain_copy(part) for part in value]
     return str(value) if isinstance(value, PurePath) else value
+
+
+def _has(content: Mapping[str, Any], key: str) -> bool:
+    """Whether a spec gives a value, were it null, for a dotted key."""
+    found: Any = content
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return False
+        found = found[part]
+    return True
 
 
 def _apply(content: dict[str, Any], key: str, value: object) -> None:

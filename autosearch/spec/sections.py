@@ -47,7 +47,11 @@ class Section(BaseModel):
 
 
 class StudySection(Section):
-    """What is run, how often, and from which seed."""
+    """What is run, how often, and from which seed.
+
+    ``repeats`` runs of every configuration, with other seeds, make one trial; at the end those on
+    the front are run until they have ``front_repeats``.
+    """
 
     name: str = Field(pattern=rf"^{NAME.pattern}$")
     runner: str
@@ -56,6 +60,8 @@ class StudySection(Section):
     timeout: Duration | None = None
     trial_timeout: Duration | None = None
     retries: int = Field(2, ge=0, le=100)
+    repeats: int = Field(1, ge=1, le=100)
+    front_repeats: int = Field(1, ge=1, le=100)
 
 
 class SamplerSpec(Section):
@@ -114,7 +120,10 @@ class LabelledSpec(Section):
 
 
 class DatasetSpec(Section):
-    """Which images to search on, and how they are split and resized."""
+    """Which images to search on, how they are split and resized, and how figures weigh them.
+
+    ``prevalence`` is the share of anomalous pixels that calibrated figures stand for.
+    """
 
     name: str = "demo"
     root: PathText | None = None
@@ -124,6 +133,10 @@ class DatasetSpec(Section):
     test_skip: int | None = Field(None, ge=0)
     image_size: int = Field(224, ge=32, le=2048)
     mask_rule: Literal["nearest", "any"] = "nearest"
+    mask_reading: Literal["auto", "value", "index", "alpha", "inverted"] = "auto"
+    orientation: Literal["upright", "stored"] = "upright"
+    regions: Literal["source", "resized"] = "source"
+    prevalence: float = Field(0.01, gt=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
 
 
@@ -209,7 +222,9 @@ class StudySpec(Section):
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share to add trials to one study, apart from data and weights."""
+        repeats = self.study.repeats
         return {
+            **({"repeats": repeats} if repeats > 1 else {}),
             "runner": self.study.runner,
             "objectives": self.objectives,
             "constraints": [str(constraint) for constraint in self.parsed_constraints],

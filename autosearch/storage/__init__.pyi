@@ -19,5 +19,6 @@ from .optuna_study import (
     open_study as open_study,
     record_of as record_of,
 )
-from .trial_files import TEST as TEST
+from .stored import Run as Run
+from .trial_files import REPEATS as REPEATS, TEST as TEST, TrialFiles as TrialFiles
 from .trial_store import TrialStore as TrialStore

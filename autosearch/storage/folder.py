@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
-from autosearch.spec import StudySpec, load_spec
+from autosearch.spec import Override, StudySpec, load_spec
 from autosearch.storage.database import VARIABLE, Database, read_place, write_place
 from autosearch.storage.stored import FORMAT, read_meta
 from autosearch.storage.trial_files import TrialFiles
 from autosearch.storage.trial_store import TrialStore
+
+YOUNGER: dict[str, object] = {"dataset.regions": "resized"}
+"""Keys of a spec that were added later, with the value that stands for what was done before."""
 
 
 class StudyFolder:
@@ -137,9 +141,28 @@ class StudyFolder:
         """What happened to the study, line by line."""
         return self.path / "study.log"
 
-    def load_spec(self) -> StudySpec:
-        """The spec that the study was started with."""
-        return load_spec(self.spec_path)
+    def load_spec(self, overrides: Iterable[Override] = ()) -> StudySpec:
+        """The spec that the study was started with.
+
+        A stored spec is complete, so a key that it lacks is younger than the study, which goes on
+        as it was begun.
+
+        Args:
+            overrides: See `autosearch.spec.load_spec`.
+        """
+        return load_spec(self.spec_path, overrides, YOUNGER)
+
+    def as_begun(self, spec: StudySpec) -> StudySpec:
+        """A spec to go on with, in which what `YOUNGER` names is as the study has it.
+
+        Args:
+            spec: What is asked for, with defaults of this version.
+        """
+        if not self.exists():
+            return spec
+        begun = self.load_spec().model_dump()
+        kept = [(key, reduce(getitem, key.split("."), begun)) for key in YOUNGER]
+        return load_spec(spec.model_dump(), kept)
 
     def load_meta(self) -> dict[str, Any]:
         """What `write_meta` wrote; empty if the search never came so far.

@@ -6,9 +6,13 @@ A folder may come from elsewhere, from a newer program, or from a disk that was 
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autosearch import __version__
@@ -78,6 +82,8 @@ class _Drawn(_Object):
     resamples: int | None = None
     unit: str = ""
     level: float | None = None
+    seed: int | None = None
+    too_few: list[str] = []
 
 
 class _Compared(_Figures):
@@ -92,6 +98,34 @@ class _Test(_Figures):
     data: _Images = _Images()
     bootstrap: _Drawn = _Drawn()
     validation: _Compared = _Compared()
+    prevalence: float | None = Field(None, gt=0, lt=1)
+
+
+class Run(BaseModel):
+    """One of several runs of a trial.
+
+    Attributes:
+        seed: Of every random draw of the run.
+        figures: Objectives and measured values by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    seed: int = Field(ge=0)
+    figures: dict[str, float]
+
+
+class _Runs(_Object):
+    runs: Annotated[list[Run], Field(min_length=1, max_length=10_000)]
+
+
+def read_runs(path: Path) -> list[Run]:
+    """What a trial's ``repeats.json`` says.
+
+    Raises:
+        StudyError: It is damaged.
+    """
+    return _checked(path, _read(path), _Runs).runs
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -121,6 +155,27 @@ def read_test(path: Path) -> dict[str, Any]:
         StudyError: It is damaged.
     """
     return _checked(path, _read(path), _Test).model_dump()
+
+
+def read_resamples(path: Path, size: int) -> dict[str, NDArray[np.float32]]:
+    """What a trial's ``resamples.npz`` says: ``(size,)`` float32 by metric. Runs no code.
+
+    Raises:
+        StudyError: It is damaged, too large, or of another number of resamples.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("too large")
+        with np.load(path, allow_pickle=False) as kept:
+            found = {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StudyError(f"{path}: cannot be read ({error})") from None
+    for name, values in found.items():
+        if values.dtype != np.float32 or values.shape != (size,):
+            shown = f"{values.dtype} of shape {values.shape}"
+            raise StudyError(f"{path}: {name} is {shown}, not float32 of shape ({size},)")
+    return found
 
 
 def _read(path: Path) -> Any:

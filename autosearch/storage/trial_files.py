@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autosearch.contracts import Outcome
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
-from autosearch.storage.stored import read_test
+from autosearch.metrics import Scores
+from autosearch.storage.stored import Run, read_resamples, read_runs, read_test
 
 TEST = "test.json"
 """What a trial reached on the test split, written by ``autosearch evaluate`` alone."""
+
+RESAMPLES = "resamples.npz"
+"""The same of every bootstrap resample, to compare trials with; written before `TEST`."""
+
+REPEATS = "repeats.json"
+"""Figures of all runs of a trial that was evaluated with several seeds."""
 
 
 class TrialFiles:
@@ -52,10 +63,47 @@ class TrialFiles:
         if outcome.traceback:
             self._write(number, "traceback.txt", outcome.traceback)
 
+    def write_runs(self, number: int, runs: Sequence[Run]) -> None:
+        """Keep the runs of a trial that was evaluated several times."""
+        content = {"runs": [run.model_dump() for run in runs]}
+        self._write(number, REPEATS, json.dumps(content, indent=1) + "\n")
+
+    def load_runs(self, number: int) -> list[Run]:
+        """What `write_runs` wrote, or the trial itself left; empty for one that was run once.
+
+        Raises:
+            StudyError: The file cannot be read.
+        """
+        path = self.path(number) / REPEATS
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+            return []
+        return read_runs(path)
+
     def write_test(self, number: int, figures: Mapping[str, Any]) -> None:
         """Keep what a trial reached on the test split."""
         text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         self._write(number, TEST, text)
+
+    def write_resamples(self, number: int, values: Mapping[str, Scores]) -> None:
+        """Keep what a trial reached on resamples of the test split, ``(S,)`` by metric."""
+        content = io.BytesIO()
+        plain = {name: np.asarray(drawn, dtype=np.float32) for name, drawn in values.items()}
+        np.savez(content, allow_pickle=False, **plain)
+        self._write(number, RESAMPLES, content.getvalue())
+
+    def load_resamples(self, number: int, size: int) -> dict[str, NDArray[np.float32]] | None:
+        """What `write_resamples` wrote; None if there is nothing.
+
+        Args:
+            number: Of the trial.
+            size: Resamples that there must be.
+
+        Raises:
+            StudyError: The file cannot be read, or holds other numbers of values.
+        """
+        path = self.path(number) / RESAMPLES
+        linked = path.is_symlink() or path.parent.is_symlink()
+        return None if linked or not path.exists() else read_resamples(path, size)
 
     def load_tests(self) -> dict[int, dict[str, Any]]:
         """What `write_test` wrote, by trial number; few trials have it.

@@ -1,6 +1,11 @@
 from .correlation import (
     compare as compare,
 )
+from .costs import (
+    compared as compared,
+    figure_of as figure_of,
+    order_warning as order_warning,
+)
 from .driver import (
     StudyDriver as StudyDriver,
 )
@@ -23,7 +28,14 @@ from .inputs import (
 from .leases import (
     LEASE_SECONDS as LEASE_SECONDS,
 )
+from .paired import Comparison as Comparison, compare_trials as compare_trials
 from .recommendation import Recommendation as Recommendation, recommend as recommend
+from .repetition import (
+    Repeated as Repeated,
+    of_first_run as of_first_run,
+    over_runs as over_runs,
+    repeat_trials as repeat_trials,
+)
 from .sampling import (
     ReproducibleSampler as ReproducibleSampler,
 )
@@ -37,3 +49,4 @@ from .summary import (
     front as front,
     front_csv as front_csv,
 )
+from .truth import truth_of as truth_of

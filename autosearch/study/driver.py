@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -55,6 +55,7 @@ class StudyDriver:
         listener: Called with every trial that gets a final status from now on, after it was
             stored.
         note: Told what happens to trials, for a log.
+        cumulative: Objectives that only grow while a trial trains.
 
     Raises:
         StudyError: The study on disk was made from something else.
@@ -69,6 +70,7 @@ class StudyDriver:
         guard: Mapping[str, Any],
         listener: Callable[[TrialRecord], None] | None = None,
         note: Note = silent,
+        cumulative: Collection[str] = (),
     ) -> None:
         self.note = note
         self._folder, self._spec, self._canonical = folder, spec, canonical
@@ -80,7 +82,7 @@ class StudyDriver:
             )
         )
         study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, spec.start)
-        self._stopping = EarlyStopping(spec.pruner, directions)
+        self._stopping = EarlyStopping(spec.pruner, directions, cumulative)
         study.pruner = self._stopping.pruner()
         self._trials = StoredTrials(study, storage)
         self._ledger, self._handout = Ledger(directions), Handout()

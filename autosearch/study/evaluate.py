@@ -8,8 +8,9 @@ from typing import Any
 from autosearch.contracts import TrialRecord, canonical_key
 from autosearch.data import load_test_set
 from autosearch.storage import StudyFolder
-from autosearch.study.final import FinalEvaluator
+from autosearch.study.final import Evaluated, FinalEvaluator
 from autosearch.study.inputs import Inputs
+from autosearch.study.repetition import of_first_run
 
 Part = Callable[[TrialRecord, str, float, float], None]
 """Told of the trial at hand, the part of its evaluation that begins, work done and all work."""
@@ -50,7 +51,10 @@ def evaluate_trials(
     if not pending:
         return
     inputs = reopened()
-    by_key = {canonical_key(records[number].canonical): known[number] for number in known}
+    by_key = {
+        canonical_key(records[number].canonical): _kept(folder, number, figures)
+        for number, figures in known.items()
+    }
     work = {"fit": len(inputs.data.train), "validation": len(inputs.data.val)}
     work |= {"test": len(test), "intervals": len(test)}
     missing = {canonical_key(record.canonical) for record in pending} - by_key.keys()
@@ -59,10 +63,21 @@ def evaluate_trials(
     for record in pending:
         key = canonical_key(record.canonical)
         if key not in by_key:
-            by_key[key] = evaluator(record, _stages(record, work, done, total, part))
+            single = of_first_run(record, folder.files.load_runs(record.origin))
+            by_key[key] = evaluator(single, _stages(record, work, done, total, part))
             done += sum(work.values())
-        folder.files.write_test(record.number, _own(record, by_key[key]))
+        figures, drawn = by_key[key]
+        # In this order: figures without resamples would look like those of earlier versions.
+        if drawn is not None:
+            folder.files.write_resamples(record.number, drawn)
+        folder.files.write_test(record.number, _own(record, figures))
         part(record, "kept", done, total)
+
+
+def _kept(folder: StudyFolder, number: int, figures: dict[str, Any]) -> Evaluated:
+    """What was stored of an evaluated trial."""
+    drawn = folder.files.load_resamples(number, figures["bootstrap"]["resamples"])
+    return Evaluated(figures, drawn)
 
 
 def _stages(

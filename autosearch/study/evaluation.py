@@ -29,10 +29,12 @@ from autosearch.contracts import (
     registry,
     shared_tensor,
 )
-from autosearch.data import SYNTHETIC, ImageSet, SearchData, contact_sheet
+from autosearch.data import ImageSet, SearchData, contact_sheet
 from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.metrics import Ranking, Truth
 from autosearch.spec import Params, StudySpec
+from autosearch.study.repetition import repeated_steps
+from autosearch.study.truth import truth_of
 
 MAPS = "maps.jpg"
 """Artifact with the anomaly maps of a few validation images."""
@@ -56,7 +58,7 @@ class TrialEvaluator:
         others: tuple[Objective, ...] = (),
     ) -> None:
         self.spec, self._runner, self._data, self._others = spec, runner, data, others
-        self._truth = Truth.from_masks(data.val.masks, data.val.types)
+        self._truth = truth_of(data.val)
         self._parts = _parts(data.val)
 
     def __call__(self, assignment: Assignment) -> Outcome:
@@ -64,6 +66,17 @@ class TrialEvaluator:
         return next(step for step in self.steps(assignment) if isinstance(step, Outcome))
 
     def steps(self, assignment: Assignment) -> Iterator[Progress | Outcome]:
+        """Evaluate as often as the study asks for, with another seed each time; see `once`."""
+        repeats = self.spec.study.repeats
+        if repeats == 1:
+            return self.once(assignment)
+        return repeated_steps(self.once, assignment, repeats)
+
+    def one_run(self, assignment: Assignment) -> Outcome:
+        """Evaluate once, with the seed of the assignment, without a pause."""
+        return next(step for step in self.once(assignment) if isinstance(step, Outcome))
+
+    def once(self, assignment: Assignment) -> Iterator[Progress | Outcome]:
         """Fit on train, score validation, measure.
 
         A configuration that breaks a constraint on the network alone is not fitted.
@@ -97,7 +110,7 @@ class TrialEvaluator:
         self._measure("fit", detector, None, measured)
         with _timed(seconds, "score"):
             maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
-        scored = Scored(maps, self._truth, seconds)
+        scored = self._scored(maps, seconds)
         with _timed(seconds, "measure"):
             self._measure("score", detector, scored, measured)
         violations = self._violations(measured)
@@ -107,6 +120,8 @@ class TrialEvaluator:
         for name, (indices, truth) in self._parts.items():
             measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
+        told = {name: float(figure) for name, figure in detector.figures().items()}
+        measured = {**{k: v for k, v in told.items() if k not in values}, **measured}
         artifacts = {MAPS: contact_sheet(self._data.val, maps), **detector.artifacts()}
         yield Outcome(
             Status.COMPLETE,
@@ -131,7 +146,7 @@ class TrialEvaluator:
     ) -> dict[str, float]:
         """The study's objectives in the middle of a training."""
         maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
-        scored = Scored(maps, self._truth, seconds)
+        scored = self._scored(maps, seconds)
         known = {objective.name: objective for objective in self._objectives}
         return {
             name: float(
@@ -139,6 +154,9 @@ class TrialEvaluator:
             )
             for name in self.spec.objectives
         }
+
+    def _scored(self, maps: NDArray[np.float32], seconds: dict[str, float]) -> Scored:
+        return Scored(maps, self._truth, seconds, self.spec.dataset.prevalence)
 
     def _measure(
         self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
@@ -161,14 +179,14 @@ def _parts(val: ImageSet) -> dict[str, tuple[NDArray[np.intp], Truth]]:
 
     So that a reader can ask whether one kind ranks trials as the other does.
     """
-    synthetic = np.array([kind.startswith(SYNTHETIC) for kind in val.types])
+    synthetic = val.synthetic
     if synthetic.sum() in (0, val.labels.sum()):
         return {}
     chosen = {"rwap_real": ~synthetic, "rwap_synthetic": synthetic | ~val.labels}
     parts = {}
     for name, mask in chosen.items():
         indices = np.flatnonzero(mask)
-        truth = Truth.from_masks(val.masks[indices], [val.types[i] for i in indices])
+        truth = truth_of(val, indices)
         if truth.gap is None:
             parts[name] = (indices, truth)
     return parts

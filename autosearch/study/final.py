@@ -10,7 +10,9 @@ Nothing that selects reads any of this. The figures of a trial are one JSON obje
 - ``intervals``: the same names to ``[low, high]``, None where there is none;
 - ``types``: anomaly type to ``images``, ``metrics`` and ``intervals``, of that type's images and
   all normal ones;
-- ``bootstrap``: ``resamples``, ``level``, ``seed``, and what was drawn: ``unit``;
+- ``prevalence``: of the calibrated metrics;
+- ``bootstrap``: ``resamples``, ``level``, ``seed``, what was drawn: ``unit``, and ``too_few``, the
+  types with too few of them for an interval to be trusted;
 - ``validation``: ``metrics`` of the validation split; ``stored``, what the search recorded;
   ``largest_difference`` between both; ``reproduced``, whether it is at most `TOLERANCE`.
 """
@@ -22,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,7 @@ from autosearch.data import NORMAL, ImageSet
 from autosearch.metrics import (
     Floats,
     Ranking,
+    Scores,
     Threshold,
     Truth,
     auroc,
@@ -48,10 +51,13 @@ from autosearch.metrics import (
     image_scores,
 )
 from autosearch.study.inputs import Inputs, rebuild, threads_of
+from autosearch.study.truth import truth_of
 
 METRICS = {
     "rwap": "region-weighted average precision over pixels",
     "ap": "average precision over pixels",
+    "rwap_calibrated": "rwap at a stated prevalence, so that splits can be compared",
+    "ap_calibrated": "ap at that prevalence",
     "pixel_auroc": "area under the ROC over pixels",
     "aupro": "area under the per-region overlap up to 30 % false positives",
     "image_auroc": "area under the ROC over images, scored by their highest pixel",
@@ -78,19 +84,30 @@ class _Part:
     indices: NDArray[np.intp]
     types: tuple[str, ...]
     truth: Truth
-    copies: NDArray[np.int64] | None
+    copies: Floats | None
 
     @classmethod
-    def of(
-        cls, images: ImageSet, copies: NDArray[np.int64], kept: frozenset[str] | None = None
-    ) -> _Part:
+    def of(cls, images: ImageSet, copies: Floats, kept: frozenset[str] | None = None) -> _Part:
         chosen = [i for i, kind in enumerate(images.types) if kept is None or kind in kept]
         indices = np.array(chosen, dtype=np.intp)
         types = tuple(images.types[i] for i in chosen)
         groups = tuple(images.groups[i] for i in chosen)
         varies = bootstrap.can_vary(types, groups, NORMAL)
-        truth = Truth.from_masks(images.masks[indices], types)
+        truth = truth_of(images, indices)
         return cls(indices, types, truth, copies[:, indices] if varies else None)
+
+
+class Evaluated(NamedTuple):
+    """What one trial reaches on the test split.
+
+    Attributes:
+        figures: As this module describes them.
+        resamples: The names of `METRICS` to ``(S,)`` values in the resamples that every trial
+            meets; empty where images do not vary, None where an earlier version kept none.
+    """
+
+    figures: dict[str, Any]
+    resamples: Mapping[str, Scores] | None
 
 
 class FinalEvaluator:
@@ -109,7 +126,8 @@ class FinalEvaluator:
         self, inputs: Inputs, test: ImageSet, info: Mapping[str, object], resamples: int
     ) -> None:
         self._inputs, self._test = inputs, test
-        self._val_truth = Truth.from_masks(inputs.data.val.masks, inputs.data.val.types)
+        self._val_truth = truth_of(inputs.data.val)
+        self._prevalence = inputs.spec.dataset.prevalence
         seed = derived_seed(inputs.spec.study.seed, "bootstrap")
         copies = bootstrap.draw_copies(test.types, test.groups, resamples, seed)
         self._whole = _Part.of(test, copies)
@@ -123,17 +141,19 @@ class FinalEvaluator:
             "autosearch": meta["autosearch"],
             "packages": meta["packages"],
             "data": {**info, "images": len(test)},
+            "prevalence": self._prevalence,
             "bootstrap": {
                 "resamples": resamples,
                 "level": bootstrap.LEVEL,
                 "seed": seed,
                 "unit": "groups, within their types" if grouped else "images, within their types",
+                "too_few": bootstrap.too_few(test.types, test.groups),
             },
         }
 
     def __call__(
         self, record: TrialRecord, stage: Callable[[str], None] = lambda name: None
-    ) -> dict[str, Any]:
+    ) -> Evaluated:
         """Fit as the search did, choose thresholds on validation, score the test split.
 
         Args:
@@ -151,33 +171,34 @@ class FinalEvaluator:
             detector.fit(data.train)
         clock.start("validation")
         val_maps = detector.anomaly_maps(shared_tensor(data.val.pixels)).numpy()
-        decisions = _Decisions(
+        terms = _Terms(
             choose_threshold(val_maps.ravel(), data.val.masks.ravel()),
             choose_threshold(image_scores(val_maps), self._val_truth.labels),
             self._inputs.runner.probabilities,
+            self._prevalence,
         )
-        validation = _Figures(val_maps, self._val_truth, decisions).metrics()
+        validation = _Figures(val_maps, self._val_truth, terms).metrics()
         clock.start("test")
         maps = detector.anomaly_maps(shared_tensor(self._test.pixels)).numpy()
         clock.start("intervals")
-        figures = _figures(maps, self._whole, decisions)
+        figures, resamples = _figures(maps, self._whole, terms)
         types = {
             kind: {
                 "images": int(part.truth.labels.sum()),
-                **_figures(maps[part.indices], part, decisions),
+                **_figures(maps[part.indices], part, terms)[0],
             }
             for kind, part in self._parts.items()
         }
         clock.stop()
-        return {
+        plain = {
             "trial": record.number,
             "same_as": None,
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": clock.seconds,
             **self._common,
             "thresholds": {
-                "pixel": decisions.pixel.to_plain(),
-                "image": decisions.image.to_plain(),
+                "pixel": terms.pixel.to_plain(),
+                "image": terms.image.to_plain(),
             },
             **figures,
             "types": types,
@@ -186,12 +207,13 @@ class FinalEvaluator:
                 **self._compare(detector, record, val_maps),
             },
         }
+        return Evaluated(plain, resamples)
 
     def _compare(
         self, detector: Detector, record: TrialRecord, maps: NDArray[np.float32]
     ) -> dict[str, Any]:
         """Hold what the detector reaches on validation against what the search recorded of it."""
-        scored = Scored(maps, self._val_truth, {})
+        scored = Scored(maps, self._val_truth, {}, self._prevalence)
         recorded, known = {**record.measured, **record.values}, self._inputs.known
         # A ratio of scores is the same every time; a latency is not.
         stored = {
@@ -228,35 +250,45 @@ class _Clock:
 
 
 @dataclass(frozen=True)
-class _Decisions:
-    """Thresholds chosen on validation, and whether one half is another that means something."""
+class _Terms:
+    """What figures are measured with.
+
+    Attributes:
+        pixel: Threshold of pixels, chosen on validation.
+        image: Threshold of images, chosen there too.
+        probabilities: Whether one half is another threshold that means something.
+        prevalence: Of calibrated metrics.
+    """
 
     pixel: Threshold
     image: Threshold
     probabilities: bool
+    prevalence: float
 
 
 class _Figures:
     """Metrics of one split or part of it, once exactly and once for every resample."""
 
-    def __init__(self, maps: Maps, truth: Truth, decisions: _Decisions) -> None:
-        self._maps, self._truth = maps, truth
+    def __init__(self, maps: Maps, truth: Truth, terms: _Terms) -> None:
+        self._maps, self._truth, self._prevalence = maps, truth, terms.prevalence
         self._scores = image_scores(maps)
-        called = decide(maps, decisions.pixel)
+        called = decide(maps, terms.pixel)
         self._pixels = _confusions(called, truth.masks)
         self._halves = None
-        if decisions.probabilities:
+        if terms.probabilities:
             self._halves = _confusions(maps >= HALF, truth.masks)
-        alarms = decide(self._scores, decisions.image)
+        alarms = decide(self._scores, terms.image)
         self._images = _confusions(alarms[:, None], truth.labels[:, None])
 
     def metrics(self) -> dict[str, float]:
         """Exact values by the names of `METRICS`, NaN where undefined."""
         ranking = Ranking.from_maps(self._maps, self._truth)
-        every = np.ones((1, len(self._maps)), dtype=np.int64)
+        every = np.ones((1, len(self._maps)))
         return {
             "rwap": ranking.rwap(),
             "ap": ranking.ap(),
+            "rwap_calibrated": ranking.rwap(self._prevalence),
+            "ap_calibrated": ranking.ap(self._prevalence),
             "pixel_auroc": ranking.pixel_auroc(),
             "aupro": ranking.aupro(),
             "image_auroc": auroc(self._scores, self._truth.labels),
@@ -264,16 +296,16 @@ class _Figures:
             **{name: float(value[0]) for name, value in self._decided(every).items()},
         }
 
-    def resampled(self, types: Sequence[str], copies: NDArray[np.int64]) -> dict[str, Floats]:
+    def resampled(self, types: Sequence[str], copies: Floats) -> dict[str, Floats]:
         """``(S,)`` values by the names of `METRICS` for ``(S, N)`` copies of the images."""
         histograms = bootstrap.Histograms.of(self._maps, self._truth, types)
         return {
-            **histograms.metrics(copies),
+            **histograms.metrics(copies, self._prevalence),
             "image_auroc": bootstrap.image_auroc(self._scores, self._truth.labels, copies),
             **self._decided(copies),
         }
 
-    def _decided(self, copies: NDArray[np.int64]) -> dict[str, Floats]:
+    def _decided(self, copies: Floats) -> dict[str, Floats]:
         pixels, images = copies @ self._pixels, copies @ self._images
         tp, fp, fn, tn = images.T
         unknown = np.full(len(copies), np.nan)
@@ -287,14 +319,15 @@ class _Figures:
         }
 
 
-def _figures(maps: Maps, part: _Part, decisions: _Decisions) -> dict[str, Any]:
-    """``metrics`` and ``intervals`` of a part of the test split."""
-    figures = _Figures(maps, part.truth, decisions)
+def _figures(maps: Maps, part: _Part, terms: _Terms) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """``metrics`` and ``intervals`` of a part of the test split; its metrics in every resample."""
+    figures = _Figures(maps, part.truth, terms)
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(METRICS)
+    drawn: dict[str, Floats] = {}
     if part.copies is not None:
         drawn = figures.resampled(part.types, part.copies)
         intervals = {name: bootstrap.percentile_interval(drawn[name]) for name in METRICS}
-    return {"metrics": _plain(figures.metrics()), "intervals": intervals}
+    return {"metrics": _plain(figures.metrics()), "intervals": intervals}, drawn
 
 
 def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -303,17 +336,17 @@ def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray
     return np.stack([cell.reshape(len(cell), -1).sum(axis=1) for cell in cells], axis=1)
 
 
-def _f1(counts: NDArray[np.int64]) -> Floats:
+def _f1(counts: Floats) -> Floats:
     tp, fp, fn, _ = counts.T
     return _share(2 * tp, 2 * tp + fp + fn)
 
 
-def _iou(counts: NDArray[np.int64]) -> Floats:
+def _iou(counts: Floats) -> Floats:
     tp, fp, fn, _ = counts.T
     return _share(tp, tp + fp + fn)
 
 
-def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
+def _share(part: Floats, whole: Floats) -> Floats:
     out = np.full(part.shape, np.nan)
     share: Floats = np.divide(part, whole, out=out, where=whole > 0)
     return share

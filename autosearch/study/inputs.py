@@ -28,10 +28,10 @@ from autosearch.contracts import (
 from autosearch.data import NORMAL, SearchData, load_search_data
 from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.files import user_path
-from autosearch.metrics import Truth
 from autosearch.spec import ArchitectureSpec, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import build
+from autosearch.study.truth import truth_of
 from autosearch.synthesis import FolderTextures, add_synthetic
 
 _PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
@@ -66,6 +66,11 @@ class Inputs:
     def directions(self) -> dict[str, str]:
         """Objective name to ``minimize`` or ``maximize``."""
         return {name: objective.direction for name, objective in self.objectives.items()}
+
+    @property
+    def cumulative(self) -> frozenset[str]:
+        """Objectives that only grow while a trial trains."""
+        return frozenset(name for name, its in self.objectives.items() if its.cumulative)
 
     def guard(self) -> dict[str, Any]:
         """What must stay the same for as long as a study lasts."""
@@ -216,13 +221,13 @@ def _check_learnable(data: SearchData) -> None:
 
 def _check_scorable(data: SearchData, spec: StudySpec) -> None:
     """Refuse a validation split on which every trial would fail, its metrics being undefined."""
-    gap = Truth.from_masks(data.val.masks, data.val.types).gap
+    gap = truth_of(data.val).gap
     if gap is None:
         return
     dataset = spec.dataset
     first = data.val.paths[int(data.val.labels.argmax())]
     size = f"at image_size {dataset.image_size} under mask_rule {dataset.mask_rule}"
-    remedy = "set dataset.mask_rule to any, raise dataset.image_size, or mend the masks"
+    remedy = "set dataset.regions to source, raise dataset.image_size, or mend the masks"
     raise DataError(first, f"{gap} {size} (validation)", remedy)
 
 

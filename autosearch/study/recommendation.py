@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from autosearch.contracts import SCORED, Objective, TrialRecord, canonical_key
 from autosearch.errors import ConfigError, StudyError, did_you_mean
 from autosearch.spec import Constraint
+from autosearch.study.repetition import Repeated
 
 _RUNNERS_UP = 3
 
@@ -36,6 +38,7 @@ def recommend(
     known: Mapping[str, Objective],
     bounds: Sequence[Constraint],
     prefer: str | None = None,
+    runs: Mapping[int, Mapping[str, Repeated]] = MappingProxyType({}),
 ) -> Recommendation:
     """Choose by validation: what the report's budget slider marks.
 
@@ -47,6 +50,9 @@ def recommend(
         prefer: The objective that decides; by default the first that is maximised, else the
             first. Of equal trials the one that is better by the others is taken, then the
             earlier.
+        runs: Figures over the runs of trials that were run several times, by number. Where there
+            are any, the choice is among these trials, by their means: one run flatters whoever
+            was chosen for it.
 
     Raises:
         ConfigError: A name stands for nothing that the trials have.
@@ -61,6 +67,8 @@ def recommend(
         raise ConfigError("prefer", chosen, f"an objective; {did_you_mean(chosen, objectives)}")
     _check_names(bounds, scored, known)
     within = [record for record in scored if all(_keeps(record, bound) for bound in bounds)]
+    again = [_averaged(record, runs[record.number]) for record in within if record.number in runs]
+    within = again or within
     limits = " and ".join(f"{bound.name} {bound.relation} {bound.bound:g}" for bound in bounds)
     if not within:
         ends = ", ".join(_end(scored, bound) for bound in bounds)
@@ -70,11 +78,21 @@ def recommend(
     best, others = ranked[0], _others(ranked)
     where = f"{len(within)} trials within {limits}" if limits else f"all {len(within)} trials"
     reasons = [f"best validation {chosen} of {where}: {best.values[chosen]:.4g}"]
+    if again:
+        found = runs[best.number][chosen]
+        reasons[0] = reasons[0].replace("all ", "").replace("trials", "trials run several times")
+        reasons.append(f"mean of {found.runs} runs, standard deviation {found.deviation:.2g}")
     reasons += [f"{name} {best.values[name]:.4g}" for name in order[1:]]
     if others:
         after = others[0]
         reasons.append(f"next is trial {after.number} with {chosen} {after.values[chosen]:.4g}")
     return Recommendation(best, tuple(reasons), tuple(others[:_RUNNERS_UP]))
+
+
+def _averaged(record: TrialRecord, figures: Mapping[str, Repeated]) -> TrialRecord:
+    """A trial with the means over its runs for values."""
+    values = {n: figures[n].mean if n in figures else v for n, v in record.values.items()}
+    return replace(record, values=values)
 
 
 def _figure(record: TrialRecord, name: str) -> float | None:

@@ -46,6 +46,7 @@ def open_driver(
         guard,
         listener,
         log.note if log else silent,
+        inputs.cumulative,
     )
     meta = inputs.meta()
     folder.write_spec(inputs.spec)

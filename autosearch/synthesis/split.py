@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
-from autosearch.data import SYNTHETIC, ImageSet, SearchData
+from autosearch.data import ImageSet, SearchData, join, label_regions
 from autosearch.spec import SyntheticSpec
 from autosearch.synthesis.blend import SynthesisSettings
 from autosearch.synthesis.cutpaste import defect_library
@@ -52,17 +54,17 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
         defects=defects,
     )
     sources = np.repeat(normal, wanted.per_image)
-    kind = SYNTHETIC + wanted.kind
+    kind = _unused(f"synthetic_{wanted.kind}", val.types)
     names = [f"{val.paths[s]}#{kind}{i % wanted.per_image}" for i, s in enumerate(sources)]
-    added = ImageSet(
-        pixels=np.concatenate([val.pixels, images]),
-        masks=np.concatenate([val.masks, masks]),
-        types=(*val.types, *[kind] * len(sources)),
-        paths=(*val.paths, *names),
-        groups=(*val.groups, *(val.groups[s] for s in sources)),
+    made = ImageSet(
+        pixels=images,
+        masks=masks,
+        types=(kind,) * len(sources),
+        paths=tuple(names),
+        groups=tuple(val.groups[s] for s in sources),
+        made=(True,) * len(sources),
+        regions=None if val.regions is None else np.stack([label_regions(m) for m in masks]),
     )
-    added.pixels.setflags(write=False)
-    added.masks.setflags(write=False)
     settings = wanted.model_dump()
     digest = hashlib.sha256(json.dumps([data.info["sha256"], settings]).encode())
     digest.update(images.tobytes() + masks.tobytes())
@@ -72,6 +74,12 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
         **data.info,
         "counts": counts,
         "sha256": digest.hexdigest(),
-        "validation_synthetic": settings,
+        "validation_synthetic": {**settings, "type": kind},
     }
-    return replace(data, val=added, info=info)
+    return replace(data, val=join(val, made), info=info)
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    """The name, or it with a number where a real type is called so."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(n for n in itertools.chain([name], numbered) if n not in taken)

@@ -8,9 +8,9 @@ from autosearch.data import NORMAL, ImageSet
 
 
 def image_set(side: int, normal: int, anomalous: int, seed: int) -> ImageSet:
-    """Diagonal stripes with a shift and noise of their own, read-only as the images of a search are.
+    """Diagonal stripes with a shift and noise of their own, and dark squares for defects.
 
-    Anomalous images, which come first, have a dark square.
+    Anomalous images come first. Arrays are read-only, as those of a search are.
 
     Args:
         side: Of the square images in pixels, at least 16.

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import ClassVar
@@ -18,7 +18,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from autosearch.contracts import Detector, Runner, TrialContext, check_space, with_defaults
+from autosearch.contracts import (
+    Detector,
+    Runner,
+    TrialContext,
+    check_space,
+    registry,
+    with_defaults,
+)
 from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, Space, Value
@@ -31,15 +38,16 @@ _FITTED: WeakKeyDictionary[Runner, dict[tuple[type, str], Detector]] = WeakKeyDi
 class RunnerSuite:
     """Checks of a `Runner` and of its detectors.
 
-    Give a fixture ``runner``, an instance, best of the scope of a module: it is left as it was.
-    Some ten detectors are fitted for the first configuration, and five for every other, so that
-    networks should be tiny. The images, and with them the device, are fixtures to override.
+    Give a fixture ``runner``, an instance, best made once for all checks, which leave it as it
+    was. Some ten detectors are fitted for the first configuration, and five for every other, so
+    networks should be tiny. The images and the context, with its device, are fixtures to override.
 
     Attributes:
         configurations: Parameters to try. Training that pauses should do so in the first.
         side: Of the square images in pixels.
         drawn: Number of random configurations of which the canonical form is looked at.
         texts: Values for parameters that take any text; without, those keep their defaults.
+        dependent_defaults: Parameters whose default is another one beside some other values.
         never: Choices that the study of ``runner`` does not allow.
         tolerance: Relative difference of maps that were computed in another order.
     """
@@ -48,6 +56,7 @@ class RunnerSuite:
     side: ClassVar[int] = 64
     drawn: ClassVar[int] = 300
     texts: ClassVar[Sequence[str]] = ()
+    dependent_defaults: ClassVar[Collection[str]] = ()
     never: ClassVar[Sequence[Value]] = ()
     tolerance: ClassVar[float] = 1e-4
 
@@ -103,7 +112,10 @@ class RunnerSuite:
     def test_missing_parameters_take_their_defaults(self, runner: Runner) -> None:
         """A default that is written out makes no difference."""
         for params, canonical in self._forms(runner):
-            assert runner.canonical(with_defaults(params, runner.parameters)) == canonical
+            full = with_defaults(params, runner.parameters)
+            for name in set(self.dependent_defaults) - params.keys():
+                del full[name]
+            assert runner.canonical(full) == canonical
 
     def test_canonical_leaves_its_argument_alone(self, runner: Runner) -> None:
         """What was asked for is kept beside its canonical form."""
@@ -125,7 +137,7 @@ class RunnerSuite:
         written = json.dumps(runner.canonical(params), sort_keys=True)
         again = runner.build(json.loads(written), context)
         again.fit(train)
-        assert torch.equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
+        _assert_equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
 
     def test_maps_are_finite_float32_on_the_cpu(
         self, runner: Runner, asked: Tensor, detector: Detector
@@ -184,7 +196,7 @@ class RunnerSuite:
         again = self._fitted(runner, params, context, other)
         assert not torch.equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
         again.fit(train)
-        assert torch.equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
+        _assert_equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
         assert again.cost() == detector.cost()
 
     def test_fit_in_steps_ends_as_fit_does(
@@ -202,7 +214,7 @@ class RunnerSuite:
             fractions.append(fraction)
             assert again.anomaly_maps(asked).isfinite().all()
         assert fractions == sorted(set(fractions)) and fractions[-1] < 1
-        assert torch.equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
+        _assert_equal(again.anomaly_maps(asked), detector.anomaly_maps(asked))
 
     def test_artifacts_are_bytes_by_file_name(self, detector: Detector) -> None:
         """They land in the trial's folder, and ``curves.json`` can be drawn."""
@@ -219,6 +231,12 @@ class RunnerSuite:
             assert all(isinstance(panel["title"], str) for panel in curves["panels"])
             assert len({len(numbers) for numbers in series}) <= 1
             assert all(value is None or math.isfinite(value) for one in series for value in one)
+
+    def test_figures_are_finite_numbers(self, detector: Detector) -> None:
+        """They are stored beside what is measured, under names that mean nothing else there."""
+        for name, figure in detector.figures().items():
+            assert name.isidentifier() and name not in registry.objectives(), name
+            assert isinstance(figure, (int, float)) and math.isfinite(figure), name
 
     def test_inputs_are_left_alone(
         self, runner: Runner, context: TrialContext, train: ImageSet, asked: Tensor
@@ -240,7 +258,7 @@ class RunnerSuite:
             assert {"name", "source", "sha256", "note"} <= entry.keys()
         params = self.configurations[0]
         found, expected = (self._fitted(r, params, context, train) for r in (copied, runner))
-        assert torch.equal(found.anomaly_maps(asked), expected.anomaly_maps(asked))
+        _assert_equal(found.anomaly_maps(asked), expected.anomaly_maps(asked))
 
     def test_detectors_share_no_weights_with_the_runner(
         self, runner: Runner, context: TrialContext, train: ImageSet, asked: Tensor
@@ -256,13 +274,14 @@ class RunnerSuite:
                 tensor.zero_()
         built = self._fitted(runner, params, context, train)
         for detector in (kept, built):
-            assert torch.equal(detector.anomaly_maps(asked), expected)
+            _assert_equal(detector.anomaly_maps(asked), expected)
 
     def test_module_exports_for_any_number_of_images(
         self, runner: Runner, context: TrialContext, train: ImageSet, asked: Tensor
     ) -> None:
         """Its operations are plain: torch traces them with a batch of any size."""
-        module = self._known(runner, self.configurations[0], context, train).module().cpu()
+        known = self._known(runner, self.configurations[0], context, train)
+        module = copy.deepcopy(known.module()).cpu()
         batch = torch.export.Dim("batch", min=1, max=64)
         graph = torch.export.export(module, (asked[:2],), dynamic_shapes=({0: batch},)).module()
         for count in (1, len(asked)):
@@ -298,7 +317,7 @@ class RunnerSuite:
         for seed in range(self.drawn):
             params = self._draw(runner, random.Random(seed))
             try:
-                canonical = runner.canonical(params)
+                canonical = runner.canonical(dict(params))
             except Infeasible as error:
                 assert str(error), "an infeasible configuration is told why"
                 continue
@@ -322,3 +341,7 @@ class RunnerSuite:
                 ends = [info.low, min(1.0, info.high)]
                 params[name] = rng.choice([*ends, rng.uniform(info.low, info.high)])
         return params
+
+
+def _assert_equal(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -34,6 +34,7 @@ from .detector import GlassDetector, GlassSettings
 from .feature_synthesis import AscentSettings
 from .training import TrainingSettings
 
+_PUBLISHED_BACKBONE = "wide_resnet50_2"
 _LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
 
 _SHARED = {
@@ -49,7 +50,9 @@ _SHARED = {
     "embed_dim": ParameterInfo(1536, "length of a mixed vector", low=16, high=4096),
     "patch_size": ParameterInfo(3, "side of a vector's neighbourhood", choices=(1, 3, 5)),
     "feature_scale": ParameterInfo(
-        "raw", "unit: divide vectors by the spread of normal ones", choices=("raw", "unit")
+        "auto",
+        "unit: divide vectors by the spread of normal ones; auto: raw for wide_resnet50_2 alone",
+        choices=("auto", "unit", "raw"),
     ),
     "adaptor_layers": ParameterInfo(1, "linear layers of the adaptor", low=0, high=2),
     "disc_hidden": ParameterInfo(1024, "width of the discriminator", low=8, high=4096),
@@ -147,6 +150,7 @@ class GlassRunner(PretrainedRunner):
                 last = self._levels[name] - 1
                 raise Infeasible(f"{name} has no level {deepest}, only 0 to {last}")
         full["project_every"] = min(integer(full, "project_every"), integer(full, "ascent_steps"))
+        full["feature_scale"] = self._feature_scale(full)
         if full["texture_source"] == "auto":
             full["texture_source"] = "folder" if self.spec.synthesis.textures else "procedural"
         kept = {key for part in _parts_in_use(full) for key in part}
@@ -159,7 +163,15 @@ class GlassRunner(PretrainedRunner):
     def build(self, params: Params, context: TrialContext) -> GlassDetector:
         """See `Runner.build`."""
         full = with_defaults(params, self.parameters)
+        full["feature_scale"] = self._feature_scale(full)
         return GlassDetector(self._extractor(full), settings_of(self.spec, full), context)
+
+    def _feature_scale(self, full: Params) -> str:
+        """``raw`` or ``unit``: radii and noise are published for vectors of one backbone."""
+        if full["feature_scale"] != "auto":
+            return str(full["feature_scale"])
+        name = "" if self._subnet is not None else str(full["backbone"])
+        return "raw" if name.split(".")[0] == _PUBLISHED_BACKBONE else "unit"
 
     def _extractor(self, full: Params) -> FeatureExtractor:
         """The backbone of a configuration that names every parameter."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .curve import Epoch
 from .looks import LocationMaps
-from .training import Epoch
 
 _SIDE, _GAP, _LETTERS = 120, 4, 22
 
@@ -37,7 +37,14 @@ def curves_json(curve: Sequence[Epoch], weights_learnt: bool, outer_steps: bool)
     if outer_steps:
         panels += [
             _panel("hypergradient", length=[e.hypergradient for e in curve]),
-            _panel("outer steps cut short", share=[e.diverged for e in curve]),
+            _panel("terms after the first", mean=[e.terms for e in curve]),
+            _panel(
+                "share of the outer steps",
+                **{
+                    "cut short": [e.diverged for e in curve],
+                    "scale capped": [e.capped for e in curve],
+                },
+            ),
         ]
     return json.dumps({"x": "epoch", "panels": panels}, allow_nan=False).encode()
 

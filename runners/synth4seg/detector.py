@@ -15,10 +15,11 @@ from autosearch.errors import ConfigError
 
 from ..trained import TrainedDetector
 from .artifacts import curves_json, locations_jpg
+from .curve import Epoch, outer_figures
 from .looks import LocationMaps
 from .networks import ENCODERS, UNet, make_location_net, make_unet
 from .sources import Sources, SourceSettings
-from .training import BilevelSettings, BilevelTrainer, Epoch
+from .training import BilevelSettings, BilevelTrainer
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,10 @@ class Synth4SegDetector(TrainedDetector):
         if self.locations:
             files["locations.jpg"] = locations_jpg(self._train.pixels, self.locations)
         return files
+
+    def figures(self) -> dict[str, float]:
+        """See `Detector.figures`: how hypergradients came about, if there were any."""
+        return outer_figures(self.curve)
 
     def _untrained(self) -> UNet:
         settings = self._settings

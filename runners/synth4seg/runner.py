@@ -16,7 +16,8 @@ from .poisson import load_opencv
 from .sources import COMBINED, NAMES, PASTING, SOURCES, SourceSettings
 from .training import BilevelSettings
 
-_SCALES = {"inner_lr": "lr", "value": "neumann_scale"}
+_LOCATION_DEFAULTS: Params = {"warmup_fraction": 0.5, "epochs": 60, "halve_every_fraction": 0.5}
+"""Published defaults that are others where places are learnt."""
 
 _SHARED = {
     "outer_task": ParameterInfo(
@@ -31,10 +32,10 @@ _SHARED = {
     ),
     "lr": learning_rate(2.5e-4, "learning rate of the inner loop"),
     "halve_every_fraction": ParameterInfo(
-        0.2, "share of the epochs after which lr is halved", low=0.01, high=1
+        0.2, "share of the epochs after which lr is halved; with locations 0.5", low=0.01, high=1
     ),
     "batch": ParameterInfo(2, "images of each source a step", low=2, high=128),
-    "epochs": epochs(150, "how many"),
+    "epochs": epochs(150, "how many; with locations 60"),
     "images_per_epoch": images_per_epoch(200, "images drawn an epoch, per source"),
     "checkpoint": ParameterInfo(
         "best", "the epoch of the best validation IoU, or the last", choices=("best", "last")
@@ -55,7 +56,9 @@ _WEIGHTS = {
 _OUTER = {
     "method": ParameterInfo("neumann", "how hypergradients are taken", choices=tuple(METHODS)),
     "outer_interval": ParameterInfo(1, "inner steps per outer step", low=1, high=1000),
-    "outer_batch": ParameterInfo(4, "validation images an outer step", low=1, high=256),
+    "outer_batch": ParameterInfo(
+        4, "validation images an outer step; all if there are no more", low=1, high=256
+    ),
     "outer_grad_clip": ParameterInfo(10.0, "longest hypergradient; 0 for any", low=0, high=1000),
     "warmup_fraction": ParameterInfo(
         0.2, "share of the steps before the first outer one; with locations 0.5", low=0, high=0.9
@@ -63,18 +66,20 @@ _OUTER = {
 }
 _TERMS = {
     "neumann_terms": ParameterInfo(
-        3, "terms of the series after the first, or as many steps", low=0, high=100
+        3, "most terms of the series after the first, or as many steps", low=0, high=100
     ),
 }
 _SCALE_RULE = {
     "scale_rule": ParameterInfo(
         "inner_lr",
-        "where the scale of the series comes from; auto: the largest eigenvalue",
+        "where the scale comes from: lr as it is by then, neumann_scale, or the curvature",
         choices=("inner_lr", "auto", "value"),
     ),
 }
 _SCALE = {
-    "neumann_scale": ParameterInfo(1e-2, "scale of the series", low=1e-6, high=10),
+    "neumann_scale": ParameterInfo(
+        1e-2, "scale of the series; no more than curvature allows", low=1e-6, high=10
+    ),
 }
 _DAMPING = {
     "damping": ParameterInfo(0.0, "added to every eigenvalue", low=0, high=100),
@@ -160,8 +165,8 @@ class Synth4SegRunner(PretrainedRunner):
         """
         full = with_defaults(params, self.parameters)
         learnt, located = _learnt(full), _located(full)
-        if located and "warmup_fraction" not in params:
-            full["warmup_fraction"] = 0.5
+        if located:
+            full |= {k: v for k, v in _LOCATION_DEFAULTS.items() if k not in params}
         names, fixed = _sources(full)
         pasting = set(names) & set(PASTING)
         if learnt and len(names) < 2:
@@ -222,7 +227,7 @@ def settings_of(full: Params) -> Synth4SegSettings:
         BilevelSettings,
         full,
         terms=integer(full, "neumann_terms"),
-        scale="auto" if rule == "auto" else number(full, _SCALES[str(rule)]),
+        scale=number(full, "neumann_scale") if rule == "value" else rule,
         outer_grad_clip=number(full, "outer_grad_clip") or None,
         fixed_source=names.index(fixed),
         initial_weights=None if _learnt(full) else given,

@@ -9,7 +9,7 @@ losses see the network as it will be used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +21,15 @@ from torch.func import functional_call
 
 from autosearch.errors import ConfigError
 
-from .hypergradients import METHODS, HypergradientSettings, Loss, Weights, largest_eigenvalue
+from .curve import Epoch, OuterStep, Scale
+from .hypergradients import (
+    METHODS,
+    SERIES,
+    HypergradientSettings,
+    Loss,
+    Weights,
+    largest_scale,
+)
 from .location import Reduction, allowed_areas, l1_penalty
 from .looks import LocationMaps, look, moments
 from .losses import segmentation_loss
@@ -48,8 +56,9 @@ class BilevelSettings:
         outer_task: What the outer level learns.
         method: Of `hypergradients.METHODS`.
         terms: See `HypergradientSettings`.
-        scale: See there; ``auto`` for the inverse of the largest eigenvalue, estimated once an
-            epoch, 1 at most.
+        scale: See there; ``inner_lr`` for the inner rate as it is by then; ``auto`` for the
+            inverse of the largest eigenvalue, estimated once an epoch, 1 at most. Whatever it is,
+            series take no larger one than that inverse.
         damping: See there.
         outer_interval: N: inner steps from one outer step to the next.
         outer_lr_weights: Learning rate (Adam) of the source weights.
@@ -79,7 +88,7 @@ class BilevelSettings:
     outer_task: OuterTask = "source_weights"
     method: str = "neumann"
     terms: int = 3
-    scale: float | Literal["auto"] = 2.5e-4
+    scale: float | Literal["inner_lr", "auto"] = "inner_lr"
     damping: float = 0.0
     outer_interval: int = 1
     outer_lr_weights: float = 1e-2
@@ -100,39 +109,6 @@ class BilevelSettings:
     images_per_epoch: int = 200
     batch: int = 2
     checkpoint: Literal["best", "last"] = "best"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to.
-
-    Attributes:
-        inner: Mean inner loss over its steps.
-        outer: Mean loss of all validation images at its end, without the price of locations.
-        iou: Of all validation images together at its end, of probabilities from one half upwards;
-            1 if nothing is anomalous and nothing found.
-        source_weights: By name, at its end.
-        diverged: Share of the outer steps whose hypergradient was cut short; 0 without any.
-        hypergradient: Mean length of the hypergradient before clipping; 0 without any.
-        scale: Of the series, as it was used; 0 without any outer step.
-    """
-
-    inner: float
-    outer: float
-    iou: float
-    source_weights: dict[str, float]
-    diverged: float
-    hypergradient: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class _OuterStep:
-    """Whether a series was cut short, the length of its result, and its scale."""
-
-    diverged: bool
-    length: float
-    scale: float
 
 
 class BilevelTrainer:
@@ -249,7 +225,7 @@ class BilevelTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = settings.lr * 0.5**halvings
         losses: list[Tensor] = []
-        outer: list[_OuterStep] = []
+        outer: list[OuterStep] = []
         for step in range((number - 1) * steps + 1, number * steps + 1):
             batch = self._draw(sources, step)
             losses.append(self._inner_step(batch))
@@ -263,9 +239,7 @@ class BilevelTrainer:
             outer=loss,
             iou=iou,
             source_weights=dict(zip(sources.names, weights, strict=True)),
-            diverged=_mean([step.diverged for step in outer]),
-            hypergradient=_mean([step.length for step in outer]),
-            scale=_mean([step.scale for step in outer]),
+            outer_steps=tuple(outer),
         )
 
     def _draw(self, sources: Sources, step: int) -> Batch:
@@ -306,7 +280,7 @@ class BilevelTrainer:
             means = means / factors.mean(dim=1).clamp(min=_LEAST_FACTOR)
         return self._outer.source_weights(p) @ means
 
-    def _outer_step(self, batch: Batch, step: int, scale: float | None) -> _OuterStep:
+    def _outer_step(self, batch: Batch, step: int, scale: Scale | None) -> OuterStep:
         """One step of the outer parameters, unless the hypergradient is not finite.
 
         Args:
@@ -336,21 +310,25 @@ class BilevelTrainer:
         p = self._outer.tensors
         if scale is None:
             scale = self._scale(inner, w, p, step)
-        wanted = HypergradientSettings(settings.terms, scale, settings.damping)
+        wanted = HypergradientSettings(settings.terms, scale.value, settings.damping)
         found = METHODS[settings.method](inner, outer, w, p, wanted)
         length = torch.stack([gradient.norm() for gradient in found.gradients]).norm().item()
         if not math.isfinite(length):
-            return _OuterStep(True, 0.0, scale)
+            return OuterStep(True, 0.0, scale, 0)
         self._outer.step(found.gradients)
-        return _OuterStep(found.diverged, length, scale)
+        return OuterStep(found.diverged, length, scale, found.terms)
 
-    def _scale(self, inner: Loss, w: Weights, p: Weights, step: int) -> float:
-        scale = self._settings.scale
-        if scale != "auto":
-            return scale
+    def _scale(self, inner: Loss, w: Weights, p: Weights, step: int) -> Scale:
+        """As asked for, but no larger than a series bears."""
+        settings, asked = self._settings, 1.0
+        if settings.scale != "auto":
+            rate: float = self._optimiser.param_groups[0]["lr"]
+            asked = rate if settings.scale == "inner_lr" else settings.scale
+            if settings.method not in SERIES or settings.terms == 0:
+                return Scale(asked, False)
         generator = torch.Generator().manual_seed(self._seed + step)
-        largest = largest_eigenvalue(inner, w, p, generator)
-        return 1 / max(largest, 1.0)
+        most = largest_scale(inner, w, p, generator)
+        return Scale(min(asked, most), settings.scale != "auto" and asked > most)
 
     def _price(self, p: Weights, images: Tensor) -> Tensor:
         """Of the location maps, so that not every place is allowed."""
@@ -376,8 +354,3 @@ def _some(count: int, rng: np.random.Generator, *rows: Tensor) -> tuple[Tensor, 
     size = len(rows[0])
     chosen = torch.from_numpy(rng.choice(size, min(count, size), replace=False))
     return tuple(tensor[chosen] for tensor in rows)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of nothing it is 0."""
-    return sum(values) / max(len(values), 1)

@@ -32,7 +32,8 @@
   function theme(root) {
     const style = getComputedStyle(root);
     const read = (name) => style.getPropertyValue(name).trim();
-    const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
+    const dark = window.matchMedia("(prefers-color-scheme: dark)").matches &&
+      !window.autosearch.print.isPrinting(root);
     const colours = COLOURS[dark ? "dark" : "light"];
     return {
       text: read("--text"), muted: read("--muted"), line: read("--line"),
@@ -187,8 +188,9 @@
     });
     if (!traces.length) return null;
     const present = LOST.filter((kind) => traces.some((trace) => trace.y[0] === kind));
-    return { traces, layout: base(look, { height: 62 + 22 * present.length, uirevision: "lost",
-      dragmode: false, xaxis: { title: { text: "trial number" }, rangemode: "tozero" },
+    return { traces, layout: base(look, { height: 72 + 22 * present.length, uirevision: "lost",
+      dragmode: false, xaxis: { title: { text: "trial number", standoff: 6 },
+        rangemode: "tozero" },
       yaxis: { type: "category", categoryorder: "array", categoryarray: present.reverse(),
         range: [-0.6, present.length - 0.4] } }) };
   }
@@ -280,7 +282,7 @@
       uirevision: "parallel", dragmode: false, height: 420, margin: { l: 90, r: 8, t: 12, b: 8 },
       shapes: dimensions.map((_, d) => ({ type: "line", x0: d, x1: d, y0: 0, y1: 1,
         layer: "below", line: { color: look.muted, width: 1 } })),
-      xaxis: { range: [-0.5, dimensions.length - 0.3], showgrid: false, tickangle: -40,
+      xaxis: { range: [-0.5, dimensions.length + 0.1], showgrid: false, tickangle: -40,
         tickvals: dimensions.map((_, d) => d), ticktext: dimensions.map((one) => plain(one.name)) },
       yaxis: { visible: false, range: [ABSENT - 0.04, 1.04] } }),
     count: dimensions.length };
@@ -303,7 +305,7 @@
         at: (i) => column[i] === null ? ABSENT : height(column[i]), height });
     };
     for (const [name, column] of Object.entries(study.trials.params)) add(name, column);
-    for (const name of new Set([...study.objectives.map((one) => one.name), state.x, state.y])) {
+    for (const name of new Set([...study.compared, state.x, state.y])) {
       add(name, study.trials.number.map((_, i) => of().scored(study, i)
         ? of().figure(study, name, i) : null));
     }

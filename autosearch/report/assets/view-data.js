@@ -37,10 +37,11 @@
       : { name, unit, help: help && `${help}, on the test split`, direction: "" };
   }
 
-  // Names of all that can stand on an axis: objectives, then measured figures, then test figures.
+  // Names of all that can stand on an axis: what trials are compared by, then all else that is
+  // measured, then test figures.
   function axes(studies) {
     const names = new Set();
-    for (const study of studies) for (const one of study.objectives) names.add(one.name);
+    for (const study of studies) for (const name of study.compared) names.add(name);
     for (const study of studies) for (const name of Object.keys(study.figures)) names.add(name);
     names.add(DURATION.name);
     for (const study of studies) {
@@ -127,7 +128,8 @@
   }
 
   // A configuration in rows by stage (`stage0.kernel_size`: row "stage 0", column "kernel size");
-  // names without a dot stand by themselves. What has no effect is not in it.
+  // names without a dot stand by themselves. What has no effect is not in it. Values are
+  // {value, usual}; usual is one that nobody asked for, which is the runner's default.
   function architecture(study, i) {
     const columns = study.trials.canonical;
     const whole = [], rows = new Map(), heads = [];
@@ -136,13 +138,13 @@
       if (value === null || value === undefined) continue;
       const dot = name.lastIndexOf(".");
       if (dot < 0) {
-        whole.push([words(name), value]);
+        whole.push([words(name), { value, usual: !searched(study, name, i) }]);
         continue;
       }
       const [row, head] = [words(name.slice(0, dot)), words(name.slice(dot + 1))];
       if (!rows.has(row)) rows.set(row, new Map());
       if (!heads.includes(head)) heads.push(head);
-      rows.get(row).set(head, value);
+      rows.get(row).set(head, { value, usual: !searched(study, name, i) });
     }
     const inOrder = [...rows.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     return { whole, heads, rows: inOrder.map((row) => [row, rows.get(row)]) };
@@ -150,12 +152,23 @@
 
   const words = (name) => name.replace(/_/g, " ").replace(/([a-z])(\d+)$/, "$1 $2");
 
-  // Values of the parameters as drawn, those that the trial has.
+  const known = (value) => value !== null && value !== undefined;
+
+  // Whether a parameter was drawn or fixed by the space, for the trial.
+  const searched = (study, name, i) => known((study.trials.params[name] || [])[i]);
+
+  // Values of the parameters as drawn, those that the trial has; then, of groups such as stages,
+  // defaults that have a part built. As [name, {value, usual}].
   function parameters(study, i) {
-    return Object.entries(study.trials.params)
-      .map(([name, column]) => [name, column[i]])
-      .filter(([, value]) => value !== null && value !== undefined);
+    const drawn = Object.keys(study.trials.params).filter((name) => searched(study, name, i));
+    const usual = Object.keys(study.trials.canonical).filter((name) => name.includes(".") &&
+      !searched(study, name, i) && isOn(study.trials.canonical[name][i]));
+    return [...drawn.map((name) => [name, { value: study.trials.params[name][i], usual: false }]),
+      ...usual.map((name) => [name, { value: study.trials.canonical[name][i], usual: true }])];
   }
+
+  // A value that leaves nothing out; none stands for null, see `_columns` in info.py.
+  const isOn = (value) => known(value) && value !== "none" && value !== false;
 
   function format(value) {
     if (value === null || value === undefined) return "–";
@@ -215,7 +228,7 @@
 
   window.autosearch = Object.assign(window.autosearch || {}, {
     data: { TEST, architecture, axes, defaultAxes, described, figure, format, front, indexOf,
-      matcher, named, outstanding, parameters, quoted, range, recommend, scored, status,
+      isOn, matcher, named, outstanding, parameters, quoted, range, recommend, scored, status,
       withUnit },
   });
 })();

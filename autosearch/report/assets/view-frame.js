@@ -30,8 +30,9 @@
           make("meaning", "p", { class: "muted" }),
           element("p", { class: "muted" }, "Each point is a trial: one configuration, measured " +
             "on the validation split. The line joins the Pareto front, the trials that no " +
-            "other one beats in both figures. Click a point for its details; arrow keys " +
-            "walk along the front. ", make("signs", "span", {})),
+            "other one beats in both figures. ", element("span", { class: "hint" }, "Click a " +
+            "point for its details; arrow keys walk along the front. "),
+          make("signs", "span", {})),
           element("div", { class: "controls" }, axis("x"), axis("y"), log("X", "logX"),
             log("Y", "logY")),
           at.scatter = element("div", { class: "chart scatter", tabindex: "0", role:
@@ -56,9 +57,9 @@
       section("Configurations", null, make("parallelCaption", "p", { class: "muted" }),
         element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label":
           "Parallel coordinates" }, chart("parallel", "Parallel coordinates"))),
-      section("All trials", "Click a heading to sort, a row for details. The filter takes " +
-        "words that must all hold: a status, part of a reason, front, or a comparison such as " +
-        "rwap>0.4, gflops<=0.31, width=1.2.",
+      section("All trials", element("span", { class: "hint" }, "Click a heading to sort, a row " +
+        "for details. The filter takes words that must all hold: a status, part of a reason, " +
+        "front, or a comparison such as rwap>0.4, gflops<=0.31, width=1.2."),
       element("div", { class: "controls" },
         labelled("Filter ", make("filter", "input", { type: "search", placeholder:
           "front rwap>0.4", oninput: (event) => view.sift(event.target.value) })),

@@ -4,7 +4,7 @@
   "use strict";
 
   const of = () => window.autosearch.data;
-  const PAGE = 25;
+  const [PAGE, PRINTED] = [25, 500];
   const CURVES = "curves.json";
 
   // element("p", {class: "note", onclick: f}, "text", otherElement, null)
@@ -58,7 +58,9 @@
   function hoverText(study, i, state, several) {
     const number = study.trials.number[i];
     const rows = [];
-    const figures = [state.x, state.y, ...Object.keys(study.trials.figures)];
+    const all = Object.keys(study.trials.figures);
+    const compared = [state.x, state.y].every((name) => study.compared.includes(name));
+    const figures = compared ? all : [state.x, state.y, ...all];
     for (const name of new Set(figures)) {
       const value = of().figure(study, name, i);
       if (value !== null) {
@@ -70,17 +72,23 @@
       element("span", { class: `status ${of().status(study, i)}` }, of().status(study, i)),
       study.reasons[number] ? element("p", {}, study.reasons[number]) : null,
       pairs(rows),
-      pairs(of().parameters(study, i).map(([name, value]) => [name, of().format(value)])),
+      pairs(settings(of().parameters(study, i))),
     ].filter(Boolean);
   }
+
+  // A value, and whether it is a default that the space does not name.
+  const setting = ({ value, usual }) => usual
+    ? element("span", { class: "usual" }, `${of().format(value)} `, element("i", {}, "default"))
+    : of().format(value);
+  const settings = (entries) => entries.map(([name, one]) => [name, setting(one)]);
 
   function stages(study, i) {
     const found = of().architecture(study, i);
     if (!found.rows.length && !found.whole.length) {
-      return pairs(of().parameters(study, i).map(([name, v]) => [name, of().format(v)]));
+      return pairs(settings(of().parameters(study, i)));
     }
-    const cell = (row, head) => row.has(head) ? of().format(row.get(head)) : "–";
-    const unused = (row) => [...row.values()].every((v) => v === "none" || v === false);
+    const cell = (row, head) => row.has(head) ? setting(row.get(head)) : "–";
+    const unused = (row) => ![...row.values()].some(({ value }) => of().isOn(value));
     return element("div", {},
       found.rows.length ? element("div", { class: "scroll" }, element("table", { class: "plain" },
         element("thead", {}, element("tr", {}, element("th", { scope: "col" }, ""),
@@ -89,7 +97,7 @@
           element("tr", { class: unused(row) ? "unused" : null },
             element("th", { scope: "row" }, name),
             found.heads.map((head) => element("td", {}, cell(row, head)))))))) : null,
-      found.whole.length ? pairs(found.whole.map(([name, v]) => [name, of().format(v)])) : null);
+      found.whole.length ? pairs(settings(found.whole)) : null);
   }
 
   function copyable(text) {
@@ -173,7 +181,8 @@
     if (!kept) return [];
     const range = (interval) => interval
       ? `${of().format(interval[0])} to ${of().format(interval[1])}` : "–";
-    const level = `${of().format(100 * kept.level)} % interval`;
+    const level = `${of().format(100 * kept.level)} % interval over ` +
+      `${(kept.unit || "images").split(",")[0]}`;
     const table = ({ metrics, intervals }) => element("table", { class: "plain" },
       element("thead", {}, element("tr", {}, ["metric", "value", level].map((head) =>
         element("th", { scope: "col" }, head)))),
@@ -187,7 +196,8 @@
         "Evaluated again, the validation figures differ from those of the search."),
       table(kept),
       ...Object.entries(kept.types).map(([kind, one]) => element("details", {},
-        element("summary", {}, `${kind}, ${one.images} images`), table(one))));
+        element("summary", {}, `${kind}, ${one.images} images` +
+          ((kept.too_few || []).includes(kind) ? ": too few for its intervals" : "")), table(one))));
   }
 
   // Everything about one trial. `select` is called with the number of another, `plot` as
@@ -203,7 +213,6 @@
       const about = of().described([study], name);
       return [name, of().withUnit(of().figure(study, name, i), about.unit), about.help];
     };
-    const objectives = study.objectives.map((one) => one.name);
     const folder = of().quoted(study.folder);
     const has = (file, n) => study.files[file].includes(n);
     return [
@@ -215,8 +224,8 @@
         element("button", { type: "button", class: "link", onclick: () => select(source) },
           `trial ${source}`), ", whose values it took over."),
       study.reasons[number] ? element("p", { class: "reason" }, study.reasons[number]) : null,
-      ...part("Objectives", figures.some((name) => objectives.includes(name))
-        ? pairs(objectives.filter((name) => figures.includes(name)).map(valued)) : null),
+      ...part("Objectives", figures.some((name) => study.compared.includes(name))
+        ? pairs(study.compared.filter((name) => figures.includes(name)).map(valued)) : null),
       ...part("Export this trial", of().scored(study, i)
         ? copyable(`autosearch export ${folder} --trial ${number}`) : null,
       ),
@@ -234,6 +243,37 @@
           .map(([name, c]) => [name.replace(/_/g, " "), `${of().format(c[i])} s`])])),
       ...part("In a terminal", copyable(`autosearch show ${folder} --trial ${number}`)),
     ].filter(Boolean);
+  }
+
+  // The trial that a budget leads to, in words, and a button that shows it.
+  function advice(studies, state, advised, within, select) {
+    const number = advised.study.trials.number[advised.i];
+    const shown = (axis) => element("strong", {}, of().withUnit(advised[axis],
+      of().described(studies, state[axis]).unit));
+    return [`Best ${state.y} with ${state.x} ${within}: `, shown("y"), " at ", shown("x"), ". ",
+      element("button", { type: "button", "data-trial": number, onclick: () => select(advised) },
+        studies.length > 1 ? `Show trial ${number} of ${advised.study.name}`
+          : `Show trial ${number}`)];
+  }
+
+  // Of several studies the legend tells the names, so that shapes are told here.
+  function signs(comparison) {
+    const kinds = Object.values(window.autosearch.charts.KINDS)
+      .map(({ glyph, label }) => `${glyph} ${label}`).join(", ");
+    const shaded = comparison.some((group) => group.attainment)
+      ? " Shaded: from the worst to the best of repeated studies; dotted: their median." : "";
+    return `● front, ${kinds}.${shaded}`;
+  }
+
+  // Shows a tooltip beside a pointer, where there is room in the window.
+  function showAt(tooltip, event) {
+    tooltip.hidden = false;
+    const { width, height } = tooltip.getBoundingClientRect();
+    const right = event.clientX + 16 + width < window.innerWidth;
+    const top = Math.min(event.clientY + 16, window.innerHeight - height - 8);
+    const left = right ? event.clientX + 16 : event.clientX - width - 16;
+    tooltip.style.left = `${Math.max(8, left)}px`;
+    tooltip.style.top = `${Math.max(8, top)}px`;
   }
 
   function columnsOf(studies, state) {
@@ -269,18 +309,20 @@
     const several = studies.length > 1;
     const columns = columnsOf(studies, state);
     const rows = tableRows(studies, state);
-    const pages = Math.max(1, Math.ceil(rows.length / PAGE));
+    const size = state.printing ? PRINTED : PAGE;
+    const pages = Math.max(1, Math.ceil(rows.length / size));
     const page = Math.min(state.page, pages - 1);
     const head = (column) => {
       const sorted = state.sort.column === column.name;
       const about = of().described(studies, column.name);
       const arrow = sorted ? (state.sort.down ? " ▼" : " ▲") : "";
+      const title = column.name + (about.unit ? ` (${about.unit})` : "") + arrow;
       return element("th", { scope: "col", class: column.numeric ? "number" : null, title:
         about.help || null, "aria-sort": sorted ? (state.sort.down ? "descending" : "ascending")
-        : "none" }, element("button", { type: "button", "data-column": column.name, onclick: () =>
-        change({ sort: { column: column.name, down: sorted ? !state.sort.down
-          : about.direction === "maximize" }, page: 0 }) },
-      column.name + (about.unit ? ` (${about.unit})` : "") + arrow));
+        : "none" }, state.printing ? title : element("button", { type: "button",
+        "data-column": column.name, onclick: () =>
+          change({ sort: { column: column.name, down: sorted ? !state.sort.down
+            : about.direction === "maximize" }, page: 0 }) }, title));
     };
     const row = ({ study, i }) => {
       const number = study.trials.number[i];
@@ -308,7 +350,7 @@
         element("table", { class: "trials" },
           element("thead", {}, element("tr", {},
             several ? element("th", { scope: "col" }, "study") : null, columns.map(head))),
-          element("tbody", {}, rows.slice(page * PAGE, (page + 1) * PAGE).map(row)))),
+          element("tbody", {}, rows.slice(page * size, (page + 1) * size).map(row)))),
       element("div", { class: "pages" }, turn(page - 1, "Previous"),
         element("span", { role: "status" }, `${rows.length} ` +
           `${rows.length === 1 ? "trial" : "trials"}, page ${page + 1} of ${pages}`),
@@ -317,6 +359,6 @@
   }
 
   window.autosearch = Object.assign(window.autosearch || {}, {
-    parts: { element, fill, warnings, header, hoverText, details, table },
+    parts: { advice, element, fill, warnings, header, hoverText, details, showAt, signs, table },
   });
 })();

@@ -28,13 +28,14 @@
       this.options = options;
       this.state = { x: null, y: null, logX: false, logY: false, budget: SLIDER_STEPS,
         selected: null, chosen: false, sort: { column: "trial", down: false }, filter: "", page: 0,
-        withParameters: false };
+        withParameters: false, printing: false };
       this.chosen = { x: null, y: null };
       this.curves = [];
       this.dirty = new Set();
       this.at = window.autosearch.frame(root, this, SLIDER_STEPS);
       this.watch();
       this.update(data);
+      window.autosearch.print.prepare(root, this);
     }
 
     // Charts further down are drawn when they come into sight, so that thousands of trials do not
@@ -59,6 +60,12 @@
       for (const name of Object.keys(draw)) observer.observe(this.at[name]);
       window.matchMedia("(prefers-color-scheme: dark)")
         .addEventListener("change", () => this.draw());
+    }
+
+    // What is out of sight, too.
+    drawAll() {
+      this.draw();
+      for (const name of [...this.dirty]) this.drawn(name);
     }
 
     later(...names) {
@@ -113,7 +120,7 @@
     }
 
     draw() {
-      const { fill, header, warnings, element } = window.autosearch.parts;
+      const { fill, header, signs, warnings, element } = window.autosearch.parts;
       const { axes, described } = window.autosearch.data;
       const several = this.studies.length > 1;
       this.look = window.autosearch.charts.theme(this.root);
@@ -135,7 +142,7 @@
       this.at.meaning.textContent = [this.state.y, this.state.x]
         .map((name) => [name, described(this.studies, name).help]).filter(([, help]) => help)
         .map((both) => both.join(": ")).join("; ");
-      this.at.signs.textContent = several ? this.signs() : "";
+      this.at.signs.textContent = several ? signs(this.comparison) : "";
       this.at.footer.textContent = `Put together ${this.generated} by autosearch.`;
       this.advise();
       // Until somebody chooses, the recommended trial is shown, also as better ones arrive.
@@ -151,17 +158,15 @@
       this.later("lost", "progress", "importance", "parallel", "table");
     }
 
-    // Of several studies the legend tells the names, so that shapes are told here.
-    signs() {
-      const kinds = Object.values(window.autosearch.charts.KINDS)
-        .map(({ glyph, label }) => `${glyph} ${label}`).join(", ");
-      const shaded = this.comparison.some((group) => group.attainment)
-        ? " Shaded: from the worst to the best of repeated studies; dotted: their median." : "";
-      return `● front, ${kinds}.${shaded}`;
+    react(place, traces, layout, config) {
+      // Plotly takes the height from here when the window is resized.
+      if (layout.height) place.style.height = `${layout.height}px`;
+      const width = window.autosearch.print.width(this.root, place);
+      window.Plotly.react(place, traces, width ? { width, ...layout } : layout, config);
     }
 
     plot(name, { traces, layout }, config = CONFIG) {
-      window.Plotly.react(this.at[name], traces, layout, config);
+      this.react(this.at[name], traces, layout, config);
       this.listen(name);
     }
 
@@ -231,6 +236,8 @@
         `${this.state.y}. –: the trial does not have the parameter.${this.whose()}`;
       const width = this.at.parallel.parentElement.clientWidth;
       chart.layout.width = Math.max(width, AXIS_PIXELS * chart.count);
+      // Paper cannot be scrolled.
+      this.at.parallel.style.zoom = this.state.printing ? width / chart.layout.width : "";
       this.plot("parallel", chart, { ...CONFIG, responsive: false });
     }
 
@@ -278,7 +285,7 @@
       for (const { place, panel, curves } of this.curves) {
         const { traces, layout } = window.autosearch.charts.curve(curves, panel, this.look,
           place.clientWidth);
-        window.Plotly.react(place, traces, layout, CONFIG);
+        this.react(place, traces, layout, CONFIG);
       }
     }
 
@@ -344,18 +351,11 @@
           "figures are for reporting it." : "No trial to recommend yet.");
         return;
       }
-      const { study, i } = this.advised;
-      const unit = (name) => data.described(this.studies, name).unit;
-      const number = study.trials.number[i];
-      const limit = data.withUnit(this.bound, unit(x));
+      const limit = data.withUnit(this.bound, data.described(this.studies, x).unit);
       this.at.slider.setAttribute("aria-valuetext", limit);
-      parts.fill(this.at.advice,
-        `Best ${y} with ${x} ${directions.x === "minimize" ? "up to" : "from"} ${limit}: `,
-        parts.element("strong", {}, data.withUnit(this.advised.y, unit(y))), ` at `,
-        parts.element("strong", {}, data.withUnit(this.advised.x, unit(x))), `. `,
-        parts.element("button", { type: "button", "data-trial": number, onclick: () =>
-          this.select(study, i) }, this.studies.length > 1 ? `Show trial ${number} of ` +
-          study.name : `Show trial ${number}`));
+      parts.fill(this.at.advice, parts.advice(this.studies, this.state, this.advised,
+        `${directions.x === "minimize" ? "up to" : "from"} ${limit}`,
+        ({ study, i }) => this.select(study, i)));
     }
 
     marks() {
@@ -383,13 +383,7 @@
       const { tooltip } = this.at;
       window.autosearch.parts.fill(tooltip, window.autosearch.parts.hoverText(found.study,
         found.i, this.state, this.studies.length > 1));
-      tooltip.hidden = false;
-      const { width, height } = tooltip.getBoundingClientRect();
-      const right = event.clientX + 16 + width < window.innerWidth;
-      const top = Math.min(event.clientY + 16, window.innerHeight - height - 8);
-      const left = right ? event.clientX + 16 : event.clientX - width - 16;
-      tooltip.style.left = `${Math.max(8, left)}px`;
-      tooltip.style.top = `${Math.max(8, top)}px`;
+      window.autosearch.parts.showAt(tooltip, event);
     }
   }
 

@@ -4,7 +4,7 @@ All methods have one signature, `Method`, and are chosen by name from `METHODS`.
 """
 
 from .conjugate_gradient import conjugate_gradient
-from .eigenvalue import largest_eigenvalue
+from .eigenvalue import largest_eigenvalue, largest_scale
 from .neumann import neumann
 from .one_step import one_step
 from .problem import Hypergradient, HypergradientSettings, Loss, Method, Weights
@@ -16,9 +16,12 @@ METHODS: dict[str, Method] = {
     "one_step": one_step,
     "unroll": unroll,
 }
+SERIES = frozenset({"neumann", "unroll"})
+"""Those whose terms grow where the scale is too large."""
 
 __all__ = [
     "METHODS",
+    "SERIES",
     "Hypergradient",
     "HypergradientSettings",
     "Loss",
@@ -26,6 +29,7 @@ __all__ = [
     "Weights",
     "conjugate_gradient",
     "largest_eigenvalue",
+    "largest_scale",
     "neumann",
     "one_step",
     "unroll",

@@ -29,7 +29,7 @@ def conjugate_gradient(
     """
     residual, direct = gradients(outer, w, p)
     gradient = InnerGradient(inner, w, p)
-    solution = tuple(map(torch.zeros_like, w))
+    solution, steps = tuple(map(torch.zeros_like, w)), 0
     direction, norms, diverged = residual, [norm(residual)], False
     while len(norms) <= settings.terms + 1 and not norms[-1] <= _SOLVED * norms[0]:
         image = add(gradient.hessian_product(direction), direction, settings.damping)
@@ -43,7 +43,8 @@ def conjugate_gradient(
         if not math.isfinite(norms[-1]):
             diverged = True
             break
-        solution = add(solution, direction, step)
+        solution, steps = add(solution, direction, step), steps + 1
         direction = add(residual, direction, (norms[-1] / norms[-2]) ** 2)
     indirect = gradient.mixed_product(solution)
-    return Hypergradient(add(direct, indirect, -1.0), tuple(norms), diverged)
+    result = add(direct, indirect, -1.0)
+    return Hypergradient(result, tuple(norms), diverged, max(0, steps - 1))

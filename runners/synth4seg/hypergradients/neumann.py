@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .derivatives import InnerGradient, gradients
 from .problem import Hypergradient, HypergradientSettings, Loss, Weights
-from .vectors import add, norm, rises
+from .vectors import add, norm, outgrows
 
 
 def neumann(
@@ -18,17 +18,18 @@ def neumann(
     """``d_p L_V - s (sum over k = 0..K of g (I - sH)^k) B`` with ``g = d_w L_V``.
 
     ``s`` times the sum tends to ``g H^-1``. Its terms can only grow where ``s`` is too large or
-    the curvature negative, so the sum ends before the first that does.
+    the curvature negative, so the sum ends before the first that is twice as long as ``g``.
     """
     term, direct = gradients(outer, w, p)
     gradient = InnerGradient(inner, w, p)
     total, norms = term, [norm(term)]
-    diverged = rises(norms)
+    diverged = outgrows(norms)
     while len(norms) <= settings.terms and not diverged:
         term = add(term, gradient.hessian_product(term), -settings.scale)
         norms.append(norm(term))
-        diverged = rises(norms)
+        diverged = outgrows(norms)
         if not diverged:
             total = add(total, term)
     indirect = gradient.mixed_product(total)
-    return Hypergradient(add(direct, indirect, -settings.scale), tuple(norms), diverged)
+    result = add(direct, indirect, -settings.scale)
+    return Hypergradient(result, tuple(norms), diverged, max(0, len(norms) - 1 - diverged))

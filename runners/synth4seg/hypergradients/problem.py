@@ -29,7 +29,8 @@ class HypergradientSettings:
     Attributes:
         terms: K, the terms of the series after the first, at least 0; the others spend alike.
         scale: s, the learning rate of the steps that the series stands for. It converges where
-            ``0 < s < 2 / (largest eigenvalue of H)`` and H has no negative eigenvalue.
+            ``0 < s < 2 / (largest eigenvalue of H)`` and H has no negative eigenvalue. See
+            `largest_scale`.
         damping: Is added to every eigenvalue of H, by `conjugate_gradient` alone.
     """
 
@@ -48,13 +49,17 @@ class Hypergradient:
             unrolled steps, of the residuals for `conjugate_gradient`. The first is that of the
             outer loss's gradient.
         diverged: Whether the method stopped at a sign that going on would have been wrong: a norm
-            that rose, negative curvature, or a number that is not finite. `gradients` are those of
-            the terms before, and not finite only if the losses' own gradients are not.
+            that outgrew the first, negative curvature for `conjugate_gradient`, or a number that
+            is not finite. `gradients` are those of the terms before, and not finite only if the
+            losses' own gradients are not.
+        terms: How many terms after the first `gradients` hold, at most those asked for. A larger
+            number would have changed nothing if it is smaller than that.
     """
 
     gradients: Weights
     norms: tuple[float, ...]
     diverged: bool
+    terms: int = 0
 
 
 Method = Callable[[Loss, Loss, Weights, Weights, HypergradientSettings], Hypergradient]

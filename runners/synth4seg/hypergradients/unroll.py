@@ -10,7 +10,7 @@ import torch
 
 from .derivatives import InnerGradient, gradients
 from .problem import Hypergradient, HypergradientSettings, Loss, Weights
-from .vectors import add, leaves, norm, rises
+from .vectors import add, leaves, norm, outgrows
 
 
 def unroll(
@@ -27,17 +27,17 @@ def unroll(
         path.append(_step(inner, path[-1], p, settings.scale))
     vector, result = gradients(outer, path.pop(), p)
     norms = [norm(vector)]
-    diverged = rises(norms)
+    diverged = outgrows(norms)
     while len(path) > 1 and not diverged:
         along, indirect = InnerGradient(inner, path.pop(), p).products(vector)
         result = add(result, indirect, -settings.scale)
         vector = add(vector, along, -settings.scale)
         norms.append(norm(vector))
-        diverged = rises(norms)
+        diverged = outgrows(norms)
     if not diverged:
         indirect = InnerGradient(inner, w, p).mixed_product(vector)
         result = add(result, indirect, -settings.scale)
-    return Hypergradient(result, tuple(norms), diverged)
+    return Hypergradient(result, tuple(norms), diverged, max(0, len(norms) - 1 - diverged))
 
 
 def _step(inner: Loss, w: Weights, p: Weights, scale: float) -> Weights:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .problem import Weights
 
-_ROUNDING = 1e-6
-"""Relative growth of a norm that may come from rounding."""
+_GROWTH = 2.0
+"""How many times the first norm a later one may be."""
 
 
 def leaves(tensors: Sequence[Tensor]) -> Weights:
@@ -35,7 +35,11 @@ def norm(vector: Weights) -> float:
     return math.sqrt(dot(vector, vector))
 
 
-def rises(norms: Sequence[float]) -> bool:
-    """Whether the last norm exceeds the one before by more than rounding, or is not finite."""
-    before = norms[-2] if len(norms) > 1 else math.inf
-    return not (math.isfinite(norms[-1]) and norms[-1] <= before * (1 + _ROUNDING))
+def outgrows(norms: Sequence[float]) -> bool:
+    """Whether the last norm is more than twice the first, or not finite.
+
+    Negative curvature, which young networks have everywhere, makes terms a little longer from one
+    to the next. As long as they stay about as long as the outer gradient, they are what they stand
+    for: the derivative of steps of gradient descent, which need not converge to have one.
+    """
+    return not (math.isfinite(norms[-1]) and norms[-1] <= norms[0] * _GROWTH)

@@ -1,0 +1,237 @@
+"""What a study on disk says, as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from autosearch.api.frames import to_frame
+from autosearch.contracts import SCORED, TrialRecord, registry
+from autosearch.errors import StudyError
+from autosearch.spec import Constraint, StudySpec
+from autosearch.storage import StudyFolder
+from autosearch.study import Recommendation, Repeated, compare, counts, front, over_runs, recommend
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects
+
+    from autosearch.contracts import Objective, Runner
+    from autosearch.metrics import RankCorrelation
+    from autosearch.study import Comparison
+
+
+class StoredStudy:
+    """All of a study that can be asked without loading its images.
+
+    Whatever it is asked, it reads from disk, so it sees what others add.
+
+    Attributes:
+        path: The study's folder.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        runner: type[Runner] | None = None,
+        objectives: Iterable[Objective] = (),
+    ) -> None:
+        self._folder, self._runner, self._others = folder, runner, tuple(objectives)
+        self.path = folder.path
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        storage: str | None = None,
+        runner: type[Runner] | None = None,
+        objectives: Iterable[Objective] = (),
+    ) -> Self:
+        """See `autosearch.open_study`."""
+        return cls(StudyFolder.open(Path(path), storage), runner, objectives)
+
+    def __repr__(self) -> str:
+        number = self.counts
+        shown = ", ".join(f"{count} {status}" for status, count in number.items() if count)
+        return f"<Study {self.path}: {shown or 'no trials'}>"
+
+    @property
+    def spec(self) -> StudySpec:
+        """What is searched."""
+        return self._folder.load_spec()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, seeds, hashes of data and weights, the machine."""
+        return self._folder.load_meta()
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The study's objectives by name, in its order."""
+        known = registry.objectives(self._others, self.meta)
+        return registry.resolve_objectives(self.spec, known)
+
+    @property
+    def budget(self) -> int:
+        """Trials wanted in all."""
+        return self.spec.study.trials
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """All trials in order of number, as plain records."""
+        return self._folder.trials.records()
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial.
+
+        Raises:
+            StudyError: There is none of that number.
+        """
+        records = self.trials
+        if not 0 <= number < len(records):
+            raise StudyError(f"{self.path}: no trial {number}; there are {len(records)}")
+        return records[number]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials of every status; they add up to all trials."""
+        return counts(self.trials)
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The non-dominated trials, ordered by the first objective."""
+        return front(self.trials, self._directions())
+
+    @property
+    def tests(self) -> dict[int, dict[str, Any]]:
+        """What `evaluate` has stored, by number of the trial."""
+        return self._folder.files.load_tests()
+
+    def files(self, number: int) -> list[Path]:
+        """Files about a trial: anomaly maps, curves of its training, traceback, test figures."""
+        folder = self._folder.files.path(number)
+        return [p for p in sorted(folder.glob("*")) if p.is_file() and not p.is_symlink()]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Trials as a table, one row each, indexed by number.
+
+        Columns are ``status``, ``reason``, ``duration`` (s), objectives and measured values by
+        their names, ``test.NAME`` for figures of the test split, and ``params.NAME``.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return to_frame(self.trials, self.tests)
+
+    def recommend(
+        self, budget: Mapping[str, float] | Iterable[str] = (), prefer: str | None = None
+    ) -> Recommendation:
+        """The trial to take: of those within a budget the best by one objective.
+
+        Args:
+            budget: Bounds by name of an objective or a measured value, at most for what is
+                minimised (``{"gflops": 0.5}``), at least for what is maximised; or texts such as
+                ``gflops <= 0.5``.
+            prefer: The objective that decides; by default the first that is maximised.
+
+        Raises:
+            ConfigError: A name stands for nothing that the trials have.
+            StudyError: No trial keeps to the budget.
+        """
+        known = registry.objectives(self._others, self.meta)
+        if isinstance(budget, Mapping):
+            budget = [
+                f"{name} {'>=' if _maximised(name, known) else '<='} {bound}"
+                for name, bound in budget.items()
+            ]
+        bounds = [Constraint.parse(text, "budget") for text in budget]
+        records = self.trials
+        runs = {r.number: over_runs(self._folder.files.load_runs(r.origin)) for r in records}
+        several = {number: figures for number, figures in runs.items() if figures}
+        return recommend(records, self.objectives, known, bounds, prefer, several)
+
+    def runs(self, number: int) -> dict[str, Repeated]:
+        """Every figure of a trial over its runs; empty for a trial that was run once."""
+        return over_runs(self._folder.files.load_runs(self.trial(number).origin))
+
+    def compare(self, trial: int, against: int) -> Comparison:
+        """Ask whether one trial is better than another on the test split.
+
+        Both have been evaluated, and met the same resamples of its images: differences of all
+        metrics have intervals of their own, and nothing is fitted again.
+
+        Args:
+            trial: Number of the one.
+            against: Number of the other, such as a fixed choice.
+
+        Raises:
+            StudyError: One was not evaluated, or with other images or resamples than the other.
+        """
+        from autosearch.study import compare_trials
+
+        return compare_trials(self._folder.files, self.tests, trial, against)
+
+    def correlate(self, first: str, second: str) -> RankCorrelation:
+        """Ask whether one figure ranks the trials as another does.
+
+        Args:
+            first: An objective or measured value, or ``test.NAME`` for one of the test split.
+            second: Another.
+
+        Raises:
+            ConfigError: No trial has a figure of that name, or fewer than four have both.
+        """
+        return compare(self.trials, self.tests, first, second)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write an HTML page with the study's front, trials and progress; opens without network.
+
+        Args:
+            out: The file; by default ``report.html`` in the study's folder.
+
+        Returns:
+            The file.
+        """
+        from autosearch.report import write_report
+
+        return write_report([self._folder], Path(out or self.path / "report.html"))
+
+    def figure(self, kind: str = "pareto", **options: Any) -> plotly.graph_objects.Figure:
+        """Draw the study.
+
+        Args:
+            kind: ``pareto`` (trials and front), ``progress`` (hypervolume after each trial),
+                ``importance`` (of parameters), ``parallel`` (coordinates), or ``curves`` of one
+                training.
+            options: ``x`` and ``y``, the figures of ``pareto``; ``trial``, the number for
+                ``curves``.
+
+        Raises:
+            ConfigError: There is no such kind, figure or option.
+        """
+        from autosearch.report import draw, study_info
+
+        return draw(study_info(self._folder), kind, self._folder, **options)
+
+    def _directions(self) -> dict[str, str]:
+        return {name: objective.direction for name, objective in self.objectives.items()}
+
+    def _scored_one(self, number: int) -> TrialRecord:
+        record = self.trial(number)
+        if record.status not in SCORED:
+            raise StudyError(f"{self.path}: trial {number} is {record.status}")
+        return record
+
+    def _scored(self, numbers: Iterable[int] | None) -> list[TrialRecord]:
+        """Trials with values, each once: those of some numbers, or the front."""
+        if numbers is None:
+            chosen = self.front
+            if not chosen:
+                raise StudyError(f"{self.path}: no complete trial, so no front to evaluate")
+            return chosen
+        return [self._scored_one(number) for number in dict.fromkeys(numbers)]
+
+
+def _maximised(name: str, known: Mapping[str, Objective]) -> bool:
+    return name in known and known[name].direction == "maximize"
