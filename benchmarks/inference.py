@@ -50,9 +50,10 @@ from autosearch.export import (
     openvino_run,
     read_manifest,
 )
-from autosearch.metrics import Ranking, Truth
+from autosearch.metrics import Ranking
 from autosearch.spec import DatasetSpec
 from autosearch.storage import StudyFolder
+from autosearch.study import truth_of
 
 PEER = "anomalib PatchCore"
 PARITY = 1e-3
@@ -216,7 +217,7 @@ def _measure(
     options: argparse.Namespace,
 ) -> None:
     """Add the rows of one runtime."""
-    truth = Truth.from_masks(test.masks, test.types)
+    truth = truth_of(test)
     for batch in options.batches:
         runs = [RUNTIMES[runtime](model.graphs[batch], options.threads) for model in models]
         images = np.ascontiguousarray(test.pixels[:batch])

@@ -26,10 +26,9 @@ from autosearch.contracts import (
     trial_seed,
 )
 from autosearch.data import load_test_set
-from autosearch.metrics import Truth
 from autosearch.spec import parse_spec
 from autosearch.storage import StudyFolder
-from autosearch.study import build, load_inputs
+from autosearch.study import build, load_inputs, truth_of
 
 Figures = Mapping[str, float]
 """Metrics of the test split and costs by the names of objectives; those of the validation split
@@ -109,7 +108,7 @@ def _fitted(job: Job, results: Path) -> Figures:
     test, _ = load_test_set(inputs.spec.dataset)
     for prefix, images in (("", test), ("val_", inputs.data.val)):
         maps = detector.anomaly_maps(shared_tensor(images.pixels)).numpy()
-        scored = Scored(maps, Truth.from_masks(images.masks, images.types), {})
+        scored = Scored(maps, truth_of(images), {}, spec.dataset.prevalence)
         figures |= {prefix + name: _measured(name, detector, scored) for name in job.metrics}
     figures["gflops"] = _measured("gflops", detector, None)
     path.write_text(json.dumps(figures), encoding="utf-8")

@@ -35,8 +35,9 @@ from autosearch.backbones import (
 )
 from autosearch.contracts import TrialContext, shared_tensor
 from autosearch.data import ImageSet, load_search_data, load_test_set
-from autosearch.metrics import Ranking, Truth
+from autosearch.metrics import Ranking
 from autosearch.spec import DatasetSpec
+from autosearch.study import truth_of
 
 TEACHER = "tf_efficientnet_lite0"
 TEACHER_LEVELS = {0: 1, 1: 2, 3: 3}
@@ -110,7 +111,7 @@ def measure(job: Job) -> Figures:
     )
     detector.fit(train)
     maps = detector.anomaly_maps(shared_tensor(test.pixels)).numpy()
-    ranking = Ranking.from_maps(maps, Truth.from_masks(test.masks, test.types))
+    ranking = Ranking.from_maps(maps, truth_of(test))
     return Figures(ranking.rwap(), ranking.ap(), detector.cost().flops / 1e9)
 
 

@@ -96,6 +96,8 @@ def main() -> None:
                 f"dataset.category={options.category}",
                 f"backbone.weights={options.weights}",
                 "resources.gpu=0",
+                # As the plain side: regions of the resized masks.
+                "dataset.regions=resized",
             ],
         )
     )

@@ -160,9 +160,7 @@ def run(spec: StudySpec, folder: Path) -> tuple[list[TrialRecord], Training]:
     return StudyFolder(folder).trials.records(), evaluator
 
 
-@pytest.mark.parametrize(
-    "objectives", [["rwap"], ["gflops", "rwap"], ["time"], ["time", "rwap"]]
-)
+@pytest.mark.parametrize("objectives", [["rwap"], ["gflops", "rwap"], ["time"], ["time", "rwap"]])
 def test_stopped_trials_do_not_finish_and_have_no_values(
     tmp_path: Path, objectives: list[str]
 ) -> None:

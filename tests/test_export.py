@@ -19,7 +19,7 @@ from export_parts import SIDE, detector_of, unseen
 from PIL import Image
 from torch import nn
 
-from autosearch.cli import export as export_cli
+from autosearch.cli import export as export_cli, predict as predict_cli
 from autosearch.contracts.trials import trial_seed
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
@@ -83,6 +83,7 @@ class TestDescription:
     ) -> None:
         counts = reopen(exported_study).data.info["counts"]
         train, val = counts["train"], counts["val"]  # type: ignore[index]
+        assert plain_export.manifest["input"]["orientation"] == "upright"
         fit = plain_export.manifest["fit"]
         assert fit["train"] == sum(train.values())
         assert fit["validation_normal"] == val[NORMAL]
@@ -121,6 +122,7 @@ class TestCard:
         with Image.open(plain_export.path / "maps.jpg") as picture:
             assert min(picture.size) > 100
         assert "was not evaluated" in card and "stage0 | " in card
+        assert "rwAP, pixels, calibrated | 0." in card and "so that 0.01 of all" in card
 
     def test_says_where_validation_was_made_up(
         self, exported_study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,7 +149,7 @@ class TestCard:
         done = subprocess.run(
             [sys.executable, "-c", code[1]], cwd=folder, capture_output=True, text=True, check=True
         )
-        export_cli.predict(folder, [str(folder / "part.png")], tmp_path / "out", 1)
+        predict_cli.predict(folder, [str(folder / "part.png")], tmp_path / "out", 1)
         (entry,) = json.loads((tmp_path / "out" / "scores.json").read_text())["images"]
         score, called = done.stdout.split()
         assert float(score) == pytest.approx(entry["score"], rel=0.05)

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "study/evaluate.py"}
 SELECT = ("contracts", "executors", "memory", "metrics", "study", "spec", "synthesis")
-AFTER_THE_CHOICE = {"study/correlation.py", "study/evaluate.py", "study/final.py"}
+_AFTER = ("correlation", "evaluate", "final", "paired")
+AFTER_THE_CHOICE = {f"study/{name}.py" for name in _AFTER}
+READ = {"load_tests", "write_test", "TEST", "test.json"}
+READ |= {"load_resamples", "write_resamples", "RESAMPLES", "resamples.npz"}
 
 
 class TestSelection:
@@ -33,7 +36,7 @@ class TestSelection:
         }
         assert files.keys() > AFTER_THE_CHOICE and "study/recommendation.py" in files
         for path in (p for name, p in files.items() if name not in AFTER_THE_CHOICE):
-            assert not names_in(path) & {"load_tests", "write_test", "TEST", "test.json"}, path
+            assert not names_in(path) & READ, path
 
     def test_a_search_goes_on_as_if_there_were_none(self, tmp_path: Path) -> None:
         plain = search_in(tmp_path)

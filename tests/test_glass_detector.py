@@ -272,7 +272,7 @@ EFFECTS = {
     "ohem_quantile": 0.0,
     "layers": "2",
     "embedding": "mean",
-    "feature_scale": "unit",
+    "feature_scale": "raw",
     "embed_dim": 48,
     "patch_size": 1,
     "adaptor_layers": 2,
@@ -322,6 +322,20 @@ def test_configurations_that_cannot_be_built(runner) -> None:
         ConfigError, match=r"texture_source.*'folder'.*synthesis.textures names no folder"
     ):
         GlassRunner(spec_of({"texture_source": ["folder", "self"]}))
+
+
+def test_vectors_are_scaled_unless_the_backbone_is_the_published_one(runner) -> None:
+    names = ["wide_resnet50_2", "wide_resnet50_2.tv_in1k", "tf_efficientnet_lite0", "resnet10t"]
+    other = GlassRunner(spec_of({"backbone": ["resnet10t"]}))
+    other._levels |= dict.fromkeys(names, 5)
+    found = [other.canonical({"backbone": name})["feature_scale"] for name in names]
+    assert found == ["raw", "raw", "unit", "unit"]
+    for scale in ("raw", "unit"):
+        asked: Params = {"backbone": "resnet10t", "feature_scale": scale}
+        assert other.canonical(asked)["feature_scale"] == scale
+    detectors = [fitted(runner, {"feature_scale": scale}) for scale in ("auto", "unit", "raw")]
+    scales = [detector.module().scores.scale.factor.item() for detector in detectors]
+    assert scales[0] == scales[1] != scales[2] == 1.0
 
 
 def test_a_level_that_the_backbone_lacks_is_infeasible() -> None:

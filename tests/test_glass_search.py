@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 import torch
 from autosearch_runners.autopatch import architecture_of
+from autosearch_runners.glass.detector import GlassDetector
 from autosearch_runners.glass.runner import GlassRunner
 from PIL import Image
 
@@ -33,6 +35,7 @@ SUBNETS = (
 )
 TINY = {"layers": "2", "embed_dim": 16, "disc_hidden": 8, "epochs": 2, "ascent_steps": 1}
 TINY |= {"images_per_epoch": 4, "batch": 4}
+RAW = {"feature_scale": "raw"}
 SPACE = f"space={json.dumps(TINY | {'radius_ratio': [1.5, 3.0]})}"
 
 
@@ -159,6 +162,41 @@ def test_a_relative_folder_of_textures_holds_from_anywhere(tmp_path, monkeypatch
     (procedural,) = evaluated(load_inputs(spec_of("glass", SPACE, "pruner.name=none")))
     assert procedural.values["gflops"] == outcome.values["gflops"]
     assert procedural.values["rwap"] != outcome.values["rwap"]
+
+
+def test_a_study_from_before_another_default_goes_on_with_its_own(tmp_path, monkeypatch) -> None:
+    before, folder = (
+        replace(GlassRunner.parameters["feature_scale"], default="raw"),
+        tmp_path / "a",
+    )
+    with monkeypatch.context() as patch:
+        patch.setitem(GlassRunner.parameters, "feature_scale", before)
+        run(spec_of("glass", SPACE, "study.trials=1"), StudyFolder(folder))
+    inputs = load_inputs(StudyFolder(folder).load_spec(["study.trials=2"]))
+    session.run(
+        inputs, StudyFolder(folder), open_driver(inputs, StudyFolder(folder)), LocalExecutor()
+    )
+    forms = [record.canonical for record in StudyFolder(folder).trials.records()]
+    assert [form["feature_scale"] for form in forms] == ["raw", "raw"]
+    scales = [inputs.runner.canonical(TINY | named)["feature_scale"] for named in ({}, RAW)]
+    assert scales == ["unit", "raw"]
+
+
+def test_figures_of_a_detector_stand_beside_what_is_measured(monkeypatch) -> None:
+    told = {"steps": 3, "rwap": 9.0, "ap": 9.0}
+    monkeypatch.setattr(GlassDetector, "figures", lambda self: told)
+    outcome = evaluated(load_inputs(spec_of("glass", SPACE, "pruner.name=none")))[-1]
+    assert outcome.measured["steps"] == 3.0 and isinstance(outcome.measured["steps"], float)
+    assert outcome.measured["ap"] <= 1 and outcome.values["rwap"] <= 1
+    assert "rwap" not in outcome.measured
+
+
+def test_early_stopping_is_told_what_only_grows(tmp_path) -> None:
+    inputs = load_inputs(spec_of("glass", SPACE, "objectives=[training_seconds, rwap]"))
+    assert inputs.cumulative == {"training_seconds"}
+    driver = open_driver(inputs, StudyFolder(tmp_path))
+    assert driver._stopping._cumulative == inputs.cumulative
+    driver.close()
 
 
 def plain(path, grey: int) -> None:

@@ -77,6 +77,11 @@ class TestTampering:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == stated
 
+    def test_an_orientation_that_there_is_not(self, model: Path) -> None:
+        write_model(model, input={**described()["input"], "orientation": "sideways"})
+        with pytest.raises(ModelError, match="images that are 'sideways'"):
+            load_model(model)
+
     def test_a_description_that_says_too_little(self, model: Path) -> None:
         lacking = described()
         del lacking["thresholds"]["pixel"]

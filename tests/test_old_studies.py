@@ -7,6 +7,8 @@ import pytest
 
 import autosearch
 from autosearch.data import load_search_data
+from autosearch.spec.sections import DatasetSpec
+from autosearch.storage.folder import StudyFolder
 
 STUDIES = sorted((Path(__file__).parent / "studies").iterdir())
 
@@ -26,6 +28,13 @@ def test_is_read_as_it_was_written(study: autosearch.Study) -> None:
     assert best.params["stage3.patch_size"] == 13 and best.measured["bank_mb"] == 12.77952
     assert study.tests[4]["metrics"]["rwap"] == pytest.approx(0.1234752787670246)
     assert study.meta["autosearch"] == "0.1.0" and study.spec.dataset.image_size == 64
+
+
+def test_keeps_what_it_was_begun_with(study: autosearch.Study) -> None:
+    assert study.spec.dataset.regions == "resized"
+    asked = study.spec.model_copy(update={"dataset": DatasetSpec(regions="source")})
+    assert StudyFolder(study.path).as_begun(asked).dataset == DatasetSpec(regions="resized")
+    assert StudyFolder(study.path / "new").as_begun(asked) == asked
 
 
 def test_is_shown(study: autosearch.Study) -> None:

@@ -26,6 +26,7 @@ from autosearch.export.predict import (
     predict_images,
     shade,
 )
+from autosearch.export.predictor import Predictor
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ class TestPredictions:
             "plain": (20, 12), "turned": (10, 30), "deep": (8, 8), "clear": (9, 7),
             "palette": (9, 7),
         }  # fmt: skip
+
+    @pytest.mark.parametrize(("stated", "size"), [("stored", (30, 10)), ("upright", (10, 30))])
+    def test_turn_pictures_as_the_search_did(
+        self, tmp_path: Path, stated: str, size: tuple[int, int]
+    ) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = save(tmp_path / "in" / "turned.jpg", (30, 10), exif=exif)
+        described = {"shape": ["batch", 3, SIDE, SIDE], "orientation": stated}
+        model = write_model(tmp_path / "model", input=described)
+        assert run(model, path, out=tmp_path / "out") == 0
+        assert Image.open(tmp_path / "out" / "masks" / "turned.png").size == size
+        assert Predictor(model)([path])[0].map.shape == size[::-1]
 
     def test_table_and_report_agree(self, model: Path, tmp_path: Path) -> None:
         for i in range(3):

@@ -15,7 +15,7 @@ NAME = "RAY_worker_niceness"
 DRIVER = """
 import json, os, ray
 from autosearch.executors.ray_tune import RayTuneExecutor
-os.nice(3)
+os.nice(1)
 with RayTuneExecutor()._ray():
     worker = ray.get(ray.remote(lambda: os.nice(0)).remote())
 print(json.dumps([os.nice(0), worker]))
@@ -30,7 +30,7 @@ def test_a_worker_is_as_nice_as_its_driver():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     driver, worker = json.loads(done.stdout.splitlines()[-1])
-    assert worker == driver >= 3
+    assert worker == driver >= 1
 
 
 @pytest.mark.parametrize(

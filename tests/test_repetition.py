@@ -58,6 +58,17 @@ def test_values_are_means_and_deviations_stand_beside_them() -> None:
     assert progress[1].values["rwap"] == pytest.approx((values[0] + values[1] / 2) / 2)
 
 
+def test_what_only_grows_is_spent_by_all_runs() -> None:
+    def spending(assignment: Assignment) -> Iterator[Progress | Outcome]:
+        yield Progress(0.25, {"seconds": 1.0})
+        yield Outcome(Status.COMPLETE, {"seconds": 4.0})
+
+    *progress, outcome = repeated_steps(spending, ASSIGNMENT, 3, ["seconds"])
+    assert outcome.values == {"seconds": 4.0}
+    # Wherever it stands, it is on its way to the 4 of the end.
+    assert [step.values["seconds"] / step.fraction for step in progress] == pytest.approx([4] * 3)
+
+
 def test_a_run_that_does_not_complete_ends_the_trial() -> None:
     def failing(assignment: Assignment) -> Iterator[Progress | Outcome]:
         if assignment.seed != 77:

@@ -101,7 +101,8 @@ def test_test_figures_are_taken_over(make_study: MakeStudy, tmp_path: Path) -> N
     folder = make_study(tmp_path / "tested", 3)
     part = {"metrics": {"rwap": 0.12345678, "aupro": None}, "intervals": {"rwap": [0.1, 0.2]}}
     short = {"metrics": {"rwap": 0.123457, "aupro": None}, "intervals": {"rwap": [0.1, 0.2]}}
-    others = {"data": {"images": 9, "sha256": "x"}, "bootstrap": {"level": 0.95, "seed": 1}}
+    drawn = {"level": 0.95, "seed": 1, "unit": "images, within their types", "too_few": ["crack"]}
+    others = {"data": {"images": 9, "sha256": "x"}, "bootstrap": drawn}
     types = {"crack": {"images": 2, **part, "intervals": {"rwap": None}}}
     folder.files.write_test(
         0, {**part, **others, "types": types, "validation": {"reproduced": False}}
@@ -110,6 +111,7 @@ def test_test_figures_are_taken_over(make_study: MakeStudy, tmp_path: Path) -> N
     told = study_info(folder)["tests"]
     crack = {"images": 2, "metrics": short["metrics"], "intervals": {}}
     whole = {"types": {"crack": crack}, "images": 9, "level": 0.95, "reproduced": False}
+    whole |= {"unit": drawn["unit"], "too_few": ["crack"]}
     assert told["0"] == {**short, **whole}
     assert told["1"]["metrics"] == {} and told["1"]["reproduced"]
 

@@ -1,6 +1,7 @@
 """The report in a real browser: what is drawn, and what a click, a key or newer data change."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ return [...document.querySelectorAll(".details .curve .main-svg:first-of-type")]
   return [texts(".ytitle").join(), chart._fullLayout.yaxis.type, texts(".xtitle").join(),
           texts(".legendtext")];
 });
+"""
+
+# What a tooltip says of the first trial of a study.
+TOOLTIP = """
+return autosearch.parts.hoverText(arguments[0], 0, {x: "gflops", y: "rwap"}, false)
+  .map((one) => one.textContent).join(" ");
 """
 
 # Where a trial lies in the window, by plotly's own axes.
@@ -281,6 +288,57 @@ def test_names_and_reasons_are_never_markup(shown: Any) -> None:
     assert ODD in text
     made = "return document.querySelectorAll('#view script, #view img[src=x], #view b').length"
     assert shown.execute_script(made) == 0
+
+
+def test_defaults_that_have_parts_built_are_shown(
+    shown: Any, odd_study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"stage0.extraction_block": 1}
+    built = {**asked, "stage1.extraction_block": 6, "stage1.patch_size": 3, "width": 1.0}
+    built |= {"stage2.extraction_block": None}
+    records = [
+        replace(record, params=asked, canonical=built) for record in odd_study.trials.records()
+    ]
+    monkeypatch.setattr(TrialStore, "records", lambda self: records)
+    data = view_data([study_info(odd_study)])
+    shown.execute_script("autosearch.update(arguments[0])", data)
+    shown.find_element("css selector", ".scatter").send_keys("\ue012")
+    cells = """
+    return [...document.querySelectorAll(".details .plain tr")].map((row) =>
+      [...row.cells].map((cell) => cell.textContent));
+    """
+    rows = {row[0]: row[1:] for row in shown.execute_script(cells)}
+    assert rows["stage 0"] == ["1", "\N{EN DASH}"]
+    assert rows["stage 1"] == ["6 default", "3 default"]
+    assert "1 default" in shown.find_element("css selector", ".details").text
+    text = shown.execute_script(TOOLTIP, data["studies"][0])
+    assert "stage1.extraction_block6 default" in text and "stage2" not in text
+
+
+def test_the_whole_cost_stands_beside_the_networks(
+    shown: Any, odd_study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    details = shown.find_element("css selector", ".details").text
+    front = odd_study.trials.records()[study_info(odd_study)["front"][-1]]
+    both = f"total_gflops\n{front.values['gflops'] + 3:.4g} GFLOP"
+    assert f"gflops\n{front.values['gflops']:.4g} GFLOP\n{both}\nrwap" in details
+    show_table(shown)
+    names = [one.text for one in shown.find_elements("css selector", ".trials thead th")]
+    assert names[2:5] == ["gflops (GFLOP)", "total_gflops (GFLOP)", "rwap"]
+    options = "return [...document.querySelector('.choose select').options].map((o) => o.value)"
+    assert shown.execute_script(options)[:3] == ["gflops", "total_gflops", "rwap"]
+    info = study_info(odd_study)
+    text = shown.execute_script(TOOLTIP, info)
+    assert text.index("gflops") < text.index("total_gflops") < text.index("rwap")
+    assert not [text for text in info["warnings"] if "total_gflops" in text]
+    records = [
+        replace(r, measured={**r.measured, "total_gflops": 9 - r.values.get("gflops", 0)})
+        for r in odd_study.trials.records()
+    ]
+    monkeypatch.setattr(TrialStore, "records", lambda self: records)
+    shown.execute_script("autosearch.update(arguments[0])", view_data([study_info(odd_study)]))
+    said = " ".join(one.text for one in shown.find_elements("css selector", ".warning"))
+    assert "order the front otherwise than total_gflops" in said
 
 
 def test_dark_pages_are_dark_and_phones_need_no_sideways_scrolling(

@@ -95,7 +95,7 @@ class TestSynth4Seg(RunnerSuite):
     )
     side = 32
     drawn = 600
-    dependent_defaults = ("warmup_fraction",)
+    dependent_defaults = ("warmup_fraction", "epochs", "halve_every_fraction")
     texts = ("all", "combined", "scale+rotation+defect_free", "trivial_augment+combined")
     tolerance = 1e-5
 

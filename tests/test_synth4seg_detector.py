@@ -124,7 +124,8 @@ def test_artifacts_show_what_was_learnt(runner) -> None:
     assert curves["x"] == "epoch"
     panels = {panel["title"]: panel["series"] for panel in curves["panels"]}
     assert list(panels) == [
-        "loss", "validation IoU", "source weights", "hypergradient", "outer steps cut short",
+        "loss", "validation IoU", "source weights", "hypergradient",
+        "terms after the first", "share of the outer steps",
     ]  # fmt: skip
     assert all(len(series) == 2 for panel in panels.values() for series in panel.values())
     assert panels["loss"]["inner"] == pytest.approx([epoch.inner for epoch in detector.curve])

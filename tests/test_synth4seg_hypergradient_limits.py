@@ -6,7 +6,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from autosearch_runners.synth4seg.hypergradients import METHODS, Weights, largest_eigenvalue
+from autosearch_runners.synth4seg.hypergradients import (
+    METHODS,
+    Weights,
+    largest_eigenvalue,
+    largest_scale,
+)
 from hypergradient_problems import (
     LOGISTIC,
     SERIES,
@@ -22,19 +27,50 @@ from torch import Tensor
 @pytest.mark.parametrize("method", SERIES)
 @pytest.mark.parametrize(
     ("eigenvalues", "scale", "rises"),
-    [((4.0, 0.5), 0.55, 2), ((1.0, -0.5), 0.1, 4), ((-1e-3,), 0.1, 1), ((1.0, 2.0), 3.0, 1)],
+    [((4.0, 0.5), 0.55, 6), ((1.0, -0.5), 0.1, 22), ((-1.0,), 0.6, 2), ((1.0, 2.0), 3.0, 1)],
 )
-def test_a_series_that_grows_is_cut_before_it_does(method, eigenvalues, scale, rises) -> None:
+def test_a_series_that_grows_is_cut_before_it_doubles(method, eigenvalues, scale, rises) -> None:
     problem = curved(*eigenvalues)
     found = derive(method, *problem, terms=30, scale=scale)
     growth = [abs(1 - scale * h) for h in eigenvalues]
     norms = [np.sqrt(sum(g ** (2 * k) for g in growth)) for k in range(31)]
-    rising = next(k for k in range(1, 31) if norms[k] > norms[k - 1])
+    rising = next(k for k in range(1, 31) if norms[k] > 2 * norms[0])
     assert found.diverged and found.norms == pytest.approx(norms[: rising + 1])
     fewer = derive(method, *problem, terms=rising - 1, scale=scale)
-    assert not fewer.diverged
+    assert not fewer.diverged and found.terms == fewer.terms == rising - 1
     torch.testing.assert_close(found.gradients, fewer.gradients)
     assert rising == rises
+
+
+@pytest.mark.parametrize("method", SERIES)
+def test_mild_negative_curvature_does_not_end_a_series(method) -> None:
+    # It still is the derivative of as many steps.
+    for terms in (1, 3, 30):
+        found = derive(method, *curved(-1e-2), terms=terms, scale=0.1)
+        assert found.terms == terms and not found.diverged
+        assert found.gradients[0].item() == pytest.approx(1 - 1.001 ** (terms + 1))
+
+
+@pytest.mark.parametrize("method", SERIES)
+def test_a_scale_that_the_curvature_bears_makes_terms_count(method) -> None:
+    problem, dense = curved(40.0, 8.0, 1.0), torch.ones(3, dtype=torch.float64)
+    too_large = [derive(method, *problem, terms=k, scale=1.0) for k in (1, 5, 80)]
+    assert all(found.diverged and found.terms == 0 for found in too_large)
+    inner, _, w, p = problem
+    bearable = largest_scale(inner, w, p, torch.Generator().manual_seed(0), iterations=5)
+    assert bearable == pytest.approx(1 / 40, rel=0.1)
+    far = []
+    for terms in (1, 5, 80, 500):
+        found = derive(method, *problem, terms=terms, scale=min(1.0, bearable))
+        assert found.terms == terms and not found.diverged
+        far.append((found.gradients[0] - dense).abs().max().item())
+    assert far == sorted(far, reverse=True) and far[0] > 0.9 and far[-1] < 1e-4
+
+
+def test_steps_of_conjugate_gradients_are_counted() -> None:
+    assert derive("conjugate_gradient", *curved(1.0, 3.0), terms=9).terms == 1
+    assert derive("conjugate_gradient", *curved(5.0, -1.0), terms=5).terms == 0
+    assert derive("one_step", *curved(1.0, 3.0), terms=9).terms == 0
 
 
 @pytest.mark.parametrize("method", SERIES)

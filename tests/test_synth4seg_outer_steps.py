@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from autosearch_runners.synth4seg import training
+from autosearch_runners.synth4seg.curve import outer_figures
 from autosearch_runners.synth4seg.hypergradients import METHODS, Hypergradient
 from autosearch_runners.synth4seg.outer import OuterParameters
 from autosearch_runners.synth4seg.training import BilevelTrainer
@@ -269,17 +270,61 @@ def test_a_price_closes_places() -> None:
     assert all(a >= b for a, b in itertools.pairwise(means))
 
 
-def test_a_growing_series_is_reported() -> None:
-    settings = replace(QUICK, scale=1e4)
-    curve = train(settings)[0].curve
+@pytest.mark.parametrize("method", ["neumann", "unroll"])
+def test_a_scale_that_is_too_large_is_capped(method) -> None:
     # Outer steps begin with the first epoch's last step.
-    assert [epoch.diverged for epoch in curve] == [1.0] * 4
-    assert all(
-        math.isfinite(weight) for epoch in curve for weight in epoch.source_weights.values()
-    )
+    settings = replace(QUICK, method=method, scale=1e4)
+    curves = {k: train(replace(settings, terms=k))[0].curve for k in (1, 3)}
+    for terms, curve in curves.items():
+        assert [epoch.capped for epoch in curve] == [1.0] * 4
+        assert all(0 < epoch.scale < 100 for epoch in curve)
+        assert sum(epoch.terms for epoch in curve) > 2 * terms
+        assert all(math.isfinite(w) for epoch in curve for w in epoch.source_weights.values())
+    assert curves[1][-1].source_weights != curves[3][-1].source_weights
     calm = train(replace(QUICK, scale="auto"))[0].curve
     assert all(0 < epoch.scale <= 1 for epoch in calm)
     assert sum(epoch.diverged for epoch in calm) < 4
+    assert {epoch.capped for epoch in calm} == {0.0}
+
+
+def test_a_single_step_has_no_series_to_bound() -> None:
+    for settings in (replace(QUICK, terms=0), replace(QUICK, method="one_step")):
+        curve = train(replace(settings, scale=1e4))[0].curve
+        assert {epoch.scale for epoch in curve} == {1e4}
+        assert {epoch.capped + epoch.terms for epoch in curve} == {0.0}
+
+
+def test_the_bound_is_estimated_anew_after_a_cut(monkeypatch) -> None:
+    asked = []
+
+    def bound(inner, w, p, generator, iterations):
+        asked.append(iterations)
+        # The first is far too large.
+        return 1e4 if len(asked) == 1 else 1e-3
+
+    monkeypatch.setattr(training, "largest_scale", bound)
+    curve = train(replace(QUICK, scale=1e3))[0].curve
+    assert len(asked) == 2
+    assert [epoch.diverged for epoch in curve] == [1, 0, 0, 0]
+    assert [epoch.terms for epoch in curve] == [0, 3, 3, 3]
+    assert [epoch.capped for epoch in curve] == [0, 1, 1, 1]
+
+
+def test_the_inner_rate_is_a_scale_as_it_is_by_then(asked) -> None:
+    settings = replace(QUICK, method="spied", scale="inner_lr", lr=1e-2, halve_every_fraction=0.5)
+    train(settings)
+    first, *_, last = (problem[4].scale for problem, _ in asked)
+    assert (first, last) == (1e-2, 5e-3)
+
+
+def test_figures_tell_how_hypergradients_came_about() -> None:
+    curve = train(replace(QUICK, scale=1e4))[0].curve
+    figures = outer_figures(curve)
+    steps = [step for epoch in curve for step in epoch.outer_steps]
+    assert len(steps) == 10 and set(figures) == {"outer_terms", "outer_cut", "scale_capped"}
+    assert figures["outer_terms"] == sum(step.terms for step in steps) / 10
+    assert figures["scale_capped"] == 1.0 and 0 <= figures["outer_cut"] < 1
+    assert outer_figures(train(replace(QUICK, outer_task="none"))[0].curve) == {}
 
 
 def test_hypergradients_that_are_not_finite_move_nothing(monkeypatch) -> None:

@@ -137,14 +137,18 @@ def test_given_weights_are_relative_to_the_fixed_one(runner) -> None:
 
 
 def test_published_settings_are_the_defaults(runner) -> None:
-    canonical = runner.canonical({})
-    assert canonical["warmup_fraction"] == 0.2
-    assert runner.canonical(PLACES)["warmup_fraction"] == 0.5
+    canonical, places = runner.canonical({}), runner.canonical(PLACES)
+    schedule = "epochs", "halve_every_fraction", "warmup_fraction"
+    assert [canonical[name] for name in schedule] == [150, 0.2, 0.2]
+    # Warm-up and the first rate last 30 epochs in both.
+    assert [places[name] for name in schedule] == [60, 0.5, 0.5]
+    asked: Params = {"epochs": 150, "halve_every_fraction": 0.2, "warmup_fraction": 0.2}
+    assert asked.items() <= runner.canonical(PLACES | asked).items()
     settings = settings_of(with_defaults(canonical, runner.parameters))
     training, sources = settings.training, settings.sources
     assert (training.epochs, training.lr, training.halve_every_fraction) == (150, 2.5e-4, 0.2)
     assert (sources.batch, sources.variation.photometric) == (2, pytest.approx((0.1, 1.9)))
-    assert training.scale == training.lr and training.terms == 3
+    assert training.scale == "inner_lr" and training.terms == 3
     assert settings.decoder_width == 256 and not settings.outer_normals
 
 

@@ -115,7 +115,8 @@ class Study(StoredStudy):
             text = f"trial {record.number}"
             progress(Update("repeating", done, total, text, trial=record, study=self))
 
-        repeat_trials(self._folder, chosen, evaluator, repeats, told)
+        seed = inputs.spec.study.seed
+        repeat_trials(self._folder, chosen, evaluator.one_run, seed, repeats, told)
         return {record.number: self.runs(record.number) for record in chosen}
 
     def evaluate(

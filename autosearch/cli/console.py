@@ -226,23 +226,17 @@ def counts_line(counts: Mapping[str, int]) -> str:
     )
 
 
-def check_report(report: Report, every: bool = False) -> Iterable[RenderableType]:
-    """What a dataset holds and what is wrong with it.
-
-    Args:
-        report: Of a check.
-        every: Give each problem a line of its own, instead of each kind.
-    """
+def check_report(report: Report) -> Iterable[RenderableType]:
+    """What a dataset holds."""
     yield f"[bold]{escape(report.category)}[/] in {escape(one_line(str(report.root)))}"
     table = Table(box=None, title="images", title_justify="left")
-    kinds = list(dict.fromkeys(kind for types in report.counts.values() for kind in types))
-    table.add_column("split")
-    for kind in kinds:
-        table.add_column(escape(kind), justify="right")
+    table.add_column("type", overflow="fold")
+    # A row with sums might be taken for a type, since types may be called anything.
     for split, types in report.counts.items():
-        # A column with the sum might be taken for a type, and a type may be called anything.
-        numbers = [str(types.get(kind, 0)) for kind in kinds]
-        table.add_row(f"{split}, {sum(types.values())} images", *numbers)
+        table.add_column(f"{split} ({sum(types.values())})", justify="right", no_wrap=True)
+    for kind in dict.fromkeys(kind for types in report.counts.values() for kind in types):
+        numbers = (str(types.get(kind, 0)) for types in report.counts.values())
+        table.add_row(escape(kind), *numbers)
     yield table
     (w0, h0), (w1, h1) = report.smallest, report.largest
     yield f"image sizes from {w0} x {h0} to {w1} x {h1} pixels"
@@ -258,22 +252,32 @@ def check_report(report: Report, every: bool = False) -> Iterable[RenderableType
                 escape(kind), str(area.count), str(area.minimum), median, str(area.maximum)
             )
         yield areas
+
+
+def problem_lines(report: Report, every: bool = False) -> Iterable[Text]:
+    """What is wrong with a dataset.
+
+    Args:
+        report: Of a check.
+        every: Give each problem a line of its own, instead of each kind.
+    """
     for group in ((problem,) for problem in report.problems) if every else report.groups:
         severity = group[0].severity
         colour = "red" if severity == "error" else "yellow"
         yield Text.assemble((severity, colour), f" {one_line(_told(group))}")
     if not report.problems:
-        yield "[green]no problems found[/]"
+        yield Text("no problems found", style="green")
 
 
 def _told(group: Sequence[Problem]) -> str:
     """Problems of one kind on one line."""
     first, count = group[0], len(group)
+    text = f"{first.path}: {first.problem}; {first.remedy}"
     if count == 1:
-        return f"{first.path}: {first.problem}; {first.remedy}"
-    names = ", ".join(str(problem.path) for problem in group[:_NAMES_SHOWN])
+        return text
+    names = ", ".join(str(problem.path) for problem in group[1:_NAMES_SHOWN])
     rest = f" and {count - _NAMES_SHOWN} more (--all names them)" if count > _NAMES_SHOWN else ""
-    return f"{count} times: {first.problem}; {first.remedy}: {names}{rest}"
+    return f"{count} times, such as {text}; also {names}{rest}"
 
 
 def warnings(meta: Mapping[str, Any]) -> Iterable[RenderableType]:

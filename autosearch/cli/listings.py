@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autosearch.cli.options import Overrides
-from autosearch.cli.screen import console, print_all
+from autosearch.cli.screen import console, print_all, print_unbroken
 from autosearch.errors import ConfigError, did_you_mean
 
 
@@ -94,9 +94,10 @@ def check(
     With --set, how a study would split it: --set dataset.validation.real_per_type=2.
     """
     from autosearch.api import check_data
-    from autosearch.cli.console import check_report
+    from autosearch.cli.console import check_report, problem_lines
 
     report = check_data(root, category, overrides or ())
-    print_all(check_report(report, every))
+    print_all(check_report(report))
+    print_unbroken(problem_lines(report, every))
     if not report.usable:
         raise typer.Exit(1)

@@ -24,7 +24,7 @@ def print_all(*groups: Iterable[Any]) -> None:
             console.print(line, highlight=False)
 
 
-def print_unbroken(*groups: Iterable[str]) -> None:
+def print_unbroken(*groups: Iterable[Any]) -> None:
     """Print lines that only the terminal itself wraps, so that what they hold can be copied."""
     for group in groups:
         for line in group:

@@ -33,7 +33,7 @@ def open_index(dataset: DatasetSpec) -> Index:
     root = _existing(dataset.root)
     opened = index_folders if root.is_dir() else index_csv
     index = opened(root, dataset.category)
-    return replace(index, faults=(*index.faults, *masks_among_images(index.samples)))
+    return replace(index, faults=(*masks_among_images(index.samples), *index.faults))
 
 
 def only_category(root: str) -> str:

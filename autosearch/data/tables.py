@@ -19,8 +19,6 @@ COLUMNS = ("path", "mask", "label", "type", "split", "group", "category")
 
 _LABELS = {"0": False, "normal": False, "good": False, "1": True, "anomalous": True}
 
-_BACKSLASHES = "names paths with backslashes, which are read as slashes"
-
 
 def index_csv(file: Path, category: str) -> Index:
     """Index the rows of a CSV file; paths in it are relative to its folder.
@@ -36,9 +34,9 @@ def index_csv(file: Path, category: str) -> Index:
         if not rows:
             raise ConfigError("dataset.category", category, f"one of {', '.join(known)}")
     samples: dict[Path, Sample] = {}
-    notes: list[Note] = []
+    slashed: list[str] = []
     for row in rows:
-        sample = row.sample(notes)
+        sample = row.sample(slashed)
         if sample.path in samples:
             raise row.error(f"{row.cells['path']} stands there twice", "remove one row")
         samples[sample.path] = sample
@@ -46,7 +44,7 @@ def index_csv(file: Path, category: str) -> Index:
         raise DataError(file, "has no rows", "add one row per image")
     ordered = tuple(samples[path] for path in sorted(samples))
     name = nfc(category) if known else file.stem
-    return Index(file.parent, name, ordered, notes=tuple(notes))
+    return Index(file.parent, name, ordered, notes=tuple(_backslash_notes(file, slashed)))
 
 
 def csv_categories(file: Path) -> list[str]:
@@ -77,8 +75,8 @@ class _Row:
     def error(self, problem: str, remedy: str) -> DataError:
         return DataError(self.file, f"line {self.number}: {problem}", remedy)
 
-    def sample(self, notes: list[Note]) -> Sample:
-        """The image, or an error that names the line; what was assumed goes to ``notes``."""
+    def sample(self, slashed: list[str]) -> Sample:
+        """The image, or an error that names the line; ``slashed`` gets paths with backslashes."""
         cells = self.cells
         if not cells["path"]:
             raise self.error("path is empty", "name the image")
@@ -89,8 +87,8 @@ class _Row:
         if kind and anomalous == (kind == NORMAL):
             raise self.error(f"label {label} contradicts type {kind}", "correct one")
         split = self._split()
-        path = self._path(cells["path"], notes)
-        mask = self._path(cells["mask"], notes) if cells.get("mask") else None
+        path = self._path(cells["path"], slashed)
+        mask = self._path(cells["mask"], slashed) if cells.get("mask") else None
         kind = (kind or "anomaly") if anomalous else NORMAL
         return Sample(path, mask, kind, split, nfc(cells.get("group") or cells["path"]))
 
@@ -104,7 +102,7 @@ class _Row:
             raise self.error(f"split is {cell!r}", f"use {allowed}, or leave it empty")
         return None
 
-    def _path(self, cell: str, notes: list[Note]) -> Path:
+    def _path(self, cell: str, slashed: list[str]) -> Path:
         """The file that a cell names, as it is spelled on the disk."""
         path = self._inside(cell)
         if cell.isascii() and "\\" not in cell:
@@ -113,11 +111,11 @@ class _Row:
             return found
         if "\\" not in cell:
             return path
-        slashed = cell.replace("\\", "/")
-        if (found := _spelled(self._inside(slashed))) is None:
-            problem = f"path {cell!r} has backslashes, and there is no file {slashed!r} either"
+        other = cell.replace("\\", "/")
+        if (found := _spelled(self._inside(other))) is None:
+            problem = f"path {cell!r} has backslashes, and there is no file {other!r} either"
             raise self.error(problem, "name a file below the folder of the CSV file, with slashes")
-        notes.append(Note(self.file, _BACKSLASHES, "write slashes", f"line {self.number}: {cell}"))
+        slashed.append(f"line {self.number}: {cell}")
         return found
 
     def _inside(self, cell: str) -> Path:
@@ -127,6 +125,12 @@ class _Row:
             remedy = "name a file below the folder of the CSV file, relative to it"
             raise self.error(f"path {cell!r} leads elsewhere", remedy)
         return self.file.parent / inside
+
+
+def _backslash_notes(file: Path, slashed: list[str]) -> Iterator[Note]:
+    if slashed:
+        kind = "has paths with backslashes, which are read as slashes"
+        yield Note(file, kind, "write slashes", f"{len(slashed)} paths, the first on {slashed[0]}")
 
 
 def _rows(file: Path) -> Iterator[_Row]:

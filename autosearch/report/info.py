@@ -49,17 +49,17 @@ def study_info(folder: StudyFolder) -> Info:
         ``budget``, ``sampler``, ``parameters`` (name to YAML form); ``objectives`` (name,
         direction, unit, help, in the study's order); ``compared``, names of what trials are
         compared by, objectives first of all; ``figures``, the same as of objectives for
-        everything that is measured; ``header`` and ``warnings``; ``counts`` by status; ``trials``, columns of equal
-        length: number, status (index into ``statuses``), duration, and by name params,
-        canonical, figures (objectives included, whatever the status) and seconds; ``reasons``
-        and ``cached_from`` by trial number; ``front``, numbers of the non-dominated trials;
-        ``hypervolume`` after each trial as a share of the box of
+        everything that is measured; ``header`` and ``warnings``; ``counts`` by status;
+        ``trials``, columns of equal length: number, status (index into ``statuses``), duration,
+        and by name params, canonical, figures (objectives included, whatever the status) and
+        seconds; ``reasons`` and ``cached_from`` by trial number; ``front``, numbers of the
+        non-dominated trials; ``hypervolume`` after each trial as a share of the box of
         `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
         by trial number what it reached on the test split: metrics, intervals and types as
         `autosearch.study.final` describes them, images, level of the intervals, unit of their
-        resamples and types with too few of them, and whether the
-        validation figures were reproduced.
+        resamples and types with too few of them, and whether the validation figures were
+        reproduced.
 
     Raises:
         StudyError: The folder cannot be read.

@@ -4,8 +4,8 @@ With one objective, asynchronous successive halving (Li et al., "A System for Ma
 Hyperparameter Tuning", MLSys 2020) as Optuna implements it. With several, a trial is stopped when
 even an optimistic guess at its final values is dominated.
 
-What a training spends, such as its time, says little before the end: of such an objective the
-value at hand counts as what it would be at the end, were the rest as dear as the part that is done.
+What a training has spent by then, such as time, says little by itself: of such an objective the
+value counts as what it would be at the end, were the rest as dear as the part that is done.
 """
 
 from __future__ import annotations

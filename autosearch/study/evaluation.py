@@ -70,7 +70,8 @@ class TrialEvaluator:
         repeats = self.spec.study.repeats
         if repeats == 1:
             return self.once(assignment)
-        return repeated_steps(self.once, assignment, repeats)
+        cumulative = [objective.name for objective in self._objectives if objective.cumulative]
+        return repeated_steps(self.once, assignment, repeats, cumulative)
 
     def one_run(self, assignment: Assignment) -> Outcome:
         """Evaluate once, with the seed of the assignment, without a pause."""

@@ -56,6 +56,11 @@ class Ledger:
         """The first complete trial of a canonical configuration."""
         return self._by_key.get(key)
 
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All of them."""
+        return list(self._records.values())
+
     def with_status(self, *statuses: Status) -> list[TrialRecord]:
         """Records of those statuses."""
         return [record for record in self._records.values() if record.status in statuses]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,10 @@ from autosearch.contracts import (
     trial_seed,
 )
 from autosearch.errors import StudyError
-from autosearch.storage import REPEATS, Run, StudyFolder
+from autosearch.storage import REPEATS, Run
 
-if TYPE_CHECKING:
-    from autosearch.study.evaluation import TrialEvaluator
+if TYPE_CHECKING:  # What evaluates a trial must not load Optuna.
+    from autosearch.storage import StudyFolder
 
 Steps = Callable[[Assignment], Iterator[Progress | Outcome]]
 
@@ -49,7 +49,7 @@ class Repeated:
 
 
 def repeated_steps(
-    once: Steps, assignment: Assignment, repeats: int
+    once: Steps, assignment: Assignment, repeats: int, cumulative: Collection[str] = ()
 ) -> Iterator[Progress | Outcome]:
     """Evaluate a configuration with several seeds, one run after the other.
 
@@ -57,6 +57,7 @@ def repeated_steps(
         once: Evaluates with the seed of an assignment.
         assignment: The trial; its own seed is that of the first run.
         repeats: How many runs.
+        cumulative: Objectives that only grow while a trial trains; see `Objective`.
 
     Yields:
         How the trial stands, over the runs so far; then one outcome. Objectives and measured
@@ -68,7 +69,7 @@ def repeated_steps(
         own = replace(assignment, seed=run_seed(assignment.seed, index))
         for step in once(own):
             if isinstance(step, Progress):
-                yield _so_far(done, step, index, repeats)
+                yield _so_far(done, step, repeats, cumulative)
             elif step.status != Status.COMPLETE:
                 yield step
                 return
@@ -80,7 +81,8 @@ def repeated_steps(
 def repeat_trials(
     folder: StudyFolder,
     records: Sequence[TrialRecord],
-    evaluator: TrialEvaluator,
+    once: Callable[[Assignment], Outcome],
+    study_seed: int,
     repeats: int,
     told: Callable[[TrialRecord, int, int], None] = lambda record, done, total: None,
 ) -> None:
@@ -89,7 +91,8 @@ def repeat_trials(
     Args:
         folder: The study's.
         records: Trials with values.
-        evaluator: The study's; it is asked for single runs.
+        once: Evaluates once, with the seed of an assignment.
+        study_seed: The study's.
         repeats: Runs wanted of each, the trial itself included.
         told: Told of the trial at hand before each run, of runs done and of all.
 
@@ -98,7 +101,7 @@ def repeat_trials(
     """
     runs = {record.number: list(folder.files.load_runs(record.number)) for record in records}
     for record in records:
-        runs[record.number] = runs[record.number] or [first_run(record, evaluator.spec.study.seed)]
+        runs[record.number] = runs[record.number] or [first_run(record, study_seed)]
     total = sum(max(0, repeats - len(known)) for known in runs.values())
     done = 0
     for record in records:
@@ -107,7 +110,7 @@ def repeat_trials(
             told(record, done, total)
             seed = run_seed(known[0].seed, len(known))
             assignment = Assignment(record.number, record.params, record.canonical, seed)
-            outcome = evaluator.one_run(assignment)
+            outcome = once(assignment)
             if outcome.status != Status.COMPLETE:
                 raise StudyError(
                     f"trial {record.number}, run {len(known)}: {outcome.status}: {outcome.reason}"
@@ -155,13 +158,18 @@ def _repeated(values: Sequence[float]) -> Repeated:
     return Repeated(statistics.fmean(values), deviation, len(values))
 
 
-def _so_far(done: Sequence[Outcome], step: Progress, index: int, repeats: int) -> Progress:
-    """How a trial stands in the middle of a run: the mean of this run and those before."""
-    values = {
-        name: statistics.fmean([value, *(outcome.values[name] for outcome in done)])
-        for name, value in step.values.items()
-    }
-    return Progress((index + step.fraction) / repeats, values)
+def _so_far(
+    done: Sequence[Outcome], step: Progress, repeats: int, cumulative: Collection[str]
+) -> Progress:
+    """How a trial stands in the middle of a run: the mean of this run and those before.
+
+    Of what only grows, all runs have their share in the mean; those to come have spent nothing.
+    """
+    values = {}
+    for name, value in step.values.items():
+        known = [value, *(outcome.values[name] for outcome in done)]
+        values[name] = sum(known) / (repeats if name in cumulative else len(known))
+    return Progress((len(done) + step.fraction) / repeats, values)
 
 
 def _combined(outcomes: Sequence[Outcome], assignment: Assignment) -> Outcome:

@@ -42,6 +42,11 @@ _PAUSES = 20
 _GAMMA_PIXELS = 256 * 256
 """At this size, the mean of a location map costs as much as its sum."""
 
+_PRODUCTS = 5
+"""Products with the Hessian for an estimate of the largest scale that a series bears.
+
+After so many it has come to nine tenths of the eigenvalue, and half of it would do.
+"""
 _LEAST_FACTOR = 1e-6
 """Smallest sum of factors, as a share of their number, that losses are divided by."""
 
@@ -57,8 +62,9 @@ class BilevelSettings:
         method: Of `hypergradients.METHODS`.
         terms: See `HypergradientSettings`.
         scale: See there; ``inner_lr`` for the inner rate as it is by then; ``auto`` for the
-            inverse of the largest eigenvalue, estimated once an epoch, 1 at most. Whatever it is,
-            series take no larger one than that inverse.
+            inverse of the largest eigenvalue, estimated once an epoch, 1 at most. Series of other
+            scales take no larger one than that inverse, which is then estimated at first, and anew
+            in every epoch after one in which a series was cut short.
         damping: See there.
         outer_interval: N: inner steps from one outer step to the next.
         outer_lr_weights: Learning rate (Adam) of the source weights.
@@ -174,6 +180,7 @@ class BilevelTrainer:
         """
         settings = self._settings
         self._outer = self._outer_parameters(sources.names)
+        self._bearable: float | None = None
         self._train, self._val, self._masks = train_images, val_images, val_masks
         interval = -(-settings.epochs // _PAUSES)
         looks = moments(settings.epochs)
@@ -224,6 +231,8 @@ class BilevelTrainer:
         halvings = (number - 1) // max(1, round(settings.halve_every_fraction * settings.epochs))
         for group in self._optimiser.param_groups:
             group["lr"] = settings.lr * 0.5**halvings
+        if self.curve and self.curve[-1].diverged:
+            self._bearable = None
         losses: list[Tensor] = []
         outer: list[OuterStep] = []
         for step in range((number - 1) * steps + 1, number * steps + 1):
@@ -320,15 +329,17 @@ class BilevelTrainer:
 
     def _scale(self, inner: Loss, w: Weights, p: Weights, step: int) -> Scale:
         """As asked for, but no larger than a series bears."""
-        settings, asked = self._settings, 1.0
-        if settings.scale != "auto":
-            rate: float = self._optimiser.param_groups[0]["lr"]
-            asked = rate if settings.scale == "inner_lr" else settings.scale
-            if settings.method not in SERIES or settings.terms == 0:
-                return Scale(asked, False)
+        settings = self._settings
         generator = torch.Generator().manual_seed(self._seed + step)
-        most = largest_scale(inner, w, p, generator)
-        return Scale(min(asked, most), settings.scale != "auto" and asked > most)
+        if settings.scale == "auto":
+            return Scale(min(1.0, largest_scale(inner, w, p, generator)), False)
+        rate: float = self._optimiser.param_groups[0]["lr"]
+        asked = rate if settings.scale == "inner_lr" else settings.scale
+        if settings.method not in SERIES or settings.terms == 0:
+            return Scale(asked, False)
+        if self._bearable is None:
+            self._bearable = largest_scale(inner, w, p, generator, _PRODUCTS)
+        return Scale(min(asked, self._bearable), asked > self._bearable)
 
     def _price(self, p: Weights, images: Tensor) -> Tensor:
         """Of the location maps, so that not every place is allowed."""

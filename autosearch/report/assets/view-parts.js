@@ -58,9 +58,9 @@
   function hoverText(study, i, state, several) {
     const number = study.trials.number[i];
     const rows = [];
-    const all = Object.keys(study.trials.figures);
-    const compared = [state.x, state.y].every((name) => study.compared.includes(name));
-    const figures = compared ? all : [state.x, state.y, ...all];
+    const chosen = [state.x, state.y];
+    const first = chosen.every((name) => study.compared.includes(name)) ? study.compared : chosen;
+    const figures = [...first, ...Object.keys(study.trials.figures)];
     for (const name of new Set(figures)) {
       const value = of().figure(study, name, i);
       if (value !== null) {

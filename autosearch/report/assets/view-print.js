@@ -27,6 +27,7 @@
       view.state.printing = false;
       for (const one of provenance()) one.open = opened.includes(one.dataset.study);
       view.draw();
+      view.at.parallel.style.zoom = "";
       for (const chart of root.querySelectorAll(".js-plotly-plot:not(.parallel)")) {
         delete chart.layout.width;
         window.Plotly.Plots.resize(chart);
