@@ -149,6 +149,12 @@ class WritesElsewhere(MeanImageRunner):
             return {"../locations.jpg": b""}
 
 
+class CountsToNothing(MeanImageRunner):
+    class detector(MeanImage):
+        def figures(self) -> dict[str, float]:
+            return {"loss": float("nan")}
+
+
 class StandsStill(MeanImageRunner):
     class detector(MeanImage):
         def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
@@ -211,6 +217,7 @@ RUNNERS = (
     CannotBeTraced,
     CostsNothing,
     WritesElsewhere,
+    CountsToNothing,
     StandsStill,
     ScoresTooEarly,
     WritesIntoImages,

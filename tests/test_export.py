@@ -19,6 +19,7 @@ from export_parts import SIDE, detector_of, unseen
 from PIL import Image
 from torch import nn
 
+import autosearch.export
 from autosearch.cli import export as export_cli, predict as predict_cli
 from autosearch.contracts.trials import trial_seed
 from autosearch.data import load_search_data
@@ -299,7 +300,7 @@ def test_command_prints_what_was_made(
     exported_study: StudyFolder, plain_export: Exported, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(export, "export_trial", lambda *_: plain_export)
+    monkeypatch.setattr(autosearch.export, "export_trial", lambda *_: plain_export)
     export_cli.export(exported_study.path, 0)
     out = capsys.readouterr().out
     assert "onnxruntime" in out and "model.onnx" in out and "autosearch predict" in out

@@ -170,8 +170,9 @@ def _unreadable(root: Path, category: str, found: list[str]) -> ConfigError | Da
     if (root / "train" / NORMAL).is_dir():
         remedy = f"set dataset.root to the folder above the categories, {root.parent}, and"
         return DataError(root, "is a category itself", f"{remedy} dataset.category to {root.name}")
-    places = [root / category] if found else [root / category, root, *folders(root)]
-    for place in filter(Path.is_dir, places):
+    inside = folders(root)
+    named = [path for path in inside if nfc(path.name) == nfc(category)]
+    for place in named if found else [*named, root, *inside]:
         if problem := _near_miss(place):
             return problem
     if found:

@@ -11,7 +11,7 @@ from autosearch.spec import Params
 Canonical = Callable[[Params], Params]
 
 
-def as_begun(records: Sequence[TrialRecord], canonical: Canonical) -> Canonical:
+def canonical_as_begun(records: Sequence[TrialRecord], canonical: Canonical) -> Canonical:
     """A runner's canonical form with the defaults of when a study was begun.
 
     Of parameters that its space does not name, the stored trials say which values they had.

@@ -32,7 +32,7 @@ from autosearch.contracts import (
 from autosearch.errors import Infeasible, StudyError
 from autosearch.spec import Params, StudySpec
 from autosearch.storage import Note, StoredTrials, StudyFolder, open_study, silent
-from autosearch.study.begun import as_begun
+from autosearch.study.begun import canonical_as_begun
 from autosearch.study.claims import Claims
 from autosearch.study.early_stopping import EarlyStopping
 from autosearch.study.handout import Handout
@@ -102,7 +102,7 @@ class StudyDriver:
         timeout = spec.study.timeout
         self._deadline = time.monotonic() + timeout if timeout else math.inf
         self._refresh()
-        self._canonical = as_begun(self._ledger.records, canonical)
+        self._canonical = canonical_as_begun(self._ledger.records, canonical)
         self._teller.tell_kept()
         folder.trials.exclusively(self._claims.reap)
         # A listener may well use the driver, which its maker does not have before now.

@@ -72,7 +72,7 @@ _TERMS = {
 _SCALE_RULE = {
     "scale_rule": ParameterInfo(
         "inner_lr",
-        "where the scale comes from: lr as it is by then, neumann_scale, or the curvature",
+        "where the scale comes from: lr as it is by then, the curvature, or neumann_scale",
         choices=("inner_lr", "auto", "value"),
     ),
 }
