@@ -336,7 +336,8 @@ class TestShow:
         self, command: Callable[..., Result], shown: StudyFolder, figures: dict
     ) -> None:
         out = command("show", shown.path, "--trial", 0).output
-        lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
+        # The table by type, whose head names metrics too, comes last.
+        lines = {line.split()[0]: line for line in reversed(out.splitlines()) if line.split()}
         assert "iou_half" not in lines, "the scores are no probabilities"
         for name in set(METRICS) - {"iou_half"}:
             assert f"{figures['metrics'][name]:.4f}" in lines[name]

@@ -166,7 +166,7 @@ class TestCommand:
         out = command(study.path, "--trial", trial, "--against", base)
         found = study.compare(trial, base)
         low, high = found.intervals["rwap"]
-        assert f"{found.metrics['rwap']:+.4f} [{low:+.3f}, {high:+.3f}]" in out
+        assert f"{found.metrics['rwap']:+.3f} [{low:+.3f}, {high:+.3f}]" in out
         assert "same resamples" in out
 
     def test_against_what_was_not_evaluated_yet(self, command, study) -> None:

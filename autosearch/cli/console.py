@@ -317,6 +317,7 @@ def next_commands(
     failed = [record for record in records if record.status == Status.FAILED]
     if front:
         yield f"autosearch report {folder}   # the front as a page; `autosearch dashboard` is live"
+        yield f"autosearch recommend {folder}   # the trial to take; --budget 'gflops <= 0.5'"
         yield f"autosearch evaluate {folder} --front   # figures on the test split"
         yield f"autosearch export {folder} --trial {front[-1].number}"
     if failed:

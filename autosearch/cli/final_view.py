@@ -55,33 +55,35 @@ def evaluated_table(
     prevalence = next(filter(None, (tests[r.number].get("prevalence") for r in records)), None)
     names = tested_names(objectives)
     others = [name for name in compared(objectives) if name not in names]
+    main = list(dict.fromkeys(comparable(name, prevalence) for name in names))
+    raw = [name for name in names if name not in main]
     also = [name for name in ("ap", "aupro", "image_auroc") if name not in names]
-    wide = list(dict.fromkeys(comparable(name, prevalence) for name in names))
-    raw = [name for name in names if name not in wide]
-    heads = ["trial", *others]
-    for name in wide:
-        heads += [f"{titled(name, prevalence)}\n{p}" for p in ("validation", "test", "[95 %]")]
-    heads += [f"{name}\n{part}" for name in raw for part in ("validation", "test")]
-    heads += [f"{name}\ntest" for name in also]
+    heads = [name.replace("_", "_\n") for name in others]
+    for name in main:
+        title = titled(name, prevalence)
+        heads += [f"{title}\nvalidation", f"{title}\ntest [95 %]"]
     if comparisons:
         heads.append(f"{names[0]}, difference\nto trial {comparisons[0].against} [95 %]")
-    table = _table(*heads)
+    first = _table("trial", *heads)
+    if comparisons:
+        first.padding = (0, 1, 0, 0)  # So that 80 columns are enough.
+    second = _table("trial", *(f"{n}\n{part}" for n in raw for part in ("validation", "test")),
+                    *(f"{name}\ntest" for name in also))  # fmt: skip
     differences = {one.trial: _difference(one, names[0]) for one in comparisons}
     for record in records:
-        found = tests[record.number]
+        found, number = tests[record.number], str(record.number)
         row = ["-" if (v := figure_of(record, n)) is None else f"{v:.4g}" for n in others]
-        for name in wide:
-            row += [_figure(found["validation"], name), _figure(found, name)]
-            row.append(_interval(found, name))
-        for name in raw:
-            row += [_figure(found["validation"], name), _figure(found, name)]
-        row += [_figure(found, name) for name in also]
+        for name in main:
+            row += [_figure(found["validation"], name), with_interval(found, name)]
         row += [differences.get(record.number, "-")] if comparisons else []
-        table.add_row(str(record.number), *row)
+        first.add_row(number, *row)
+        pairs = [_figure(part, n) for n in raw for part in (found["validation"], found)]
+        second.add_row(number, *pairs, *(_figure(found, name) for name in also))
     yield from _about(tests[records[0].number])
-    yield table
+    yield first
     if comparisons:
         yield _PAIRED
+    yield second
     yield "Choose by validation: picking a trial by its test figures would flatter them."
 
 
@@ -98,10 +100,11 @@ def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
         table.add_row(shown, validation, _figure(figures, name), _interval(figures, name))
     yield table
     first = comparable("rwap", prevalence)
-    rest = [name for name in ("rwap", "ap", "aupro", "image_auroc", "pixel_f1_at_val")
+    rest = [name for name in ("rwap", "ap", "image_auroc", "pixel_f1_at_val")
             if name != first]  # fmt: skip
     heads = [name.replace("_", " ").replace(" ", "\n", 1) for name in rest]
-    by_type = _table("type", "images", titled(first, prevalence), "[95 %]", *heads)
+    title = titled(first, prevalence).replace(" at ", "\nat ")
+    by_type = _table("type", "images", title, "[95 %]", *heads)
     few = figures["bootstrap"].get("too_few", ())
     for kind, part in figures["types"].items():
         images = f"{part['images']}, too few" if kind in few else str(part["images"])
@@ -189,9 +192,13 @@ def tested_names(objectives: Mapping[str, Objective]) -> list[str]:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
+    number = first == "trial"
     table.add_column(
-        escape(first), overflow="fold", justify="right" if first == "trial" else "left"
+        escape(first),
+        overflow="fold",
+        justify="right" if number else "left",
+        min_width=5 if number else 12,
     )
     for head in others:
         table.add_column(escape(head), justify="right", no_wrap=True)
@@ -226,7 +233,7 @@ def _difference(comparison: Comparison, name: str) -> str:
     value, ends = comparison.metrics.get(name), comparison.intervals.get(name)
     if value is None:
         return "-"
-    return f"{value:+.4f}" + escape(f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else "")
+    return f"{value:+.3f}" + escape(f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else "")
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> str:
