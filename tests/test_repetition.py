@@ -140,6 +140,14 @@ class TestRepeat:
         assert "mean of 4 runs, standard deviation" in choice.reasons[1]
         assert study.evaluate([number], resamples=100)[number]["validation"]["reproduced"]
 
+    def test_running_another_trial_again_does_not_make_it_the_choice(
+        self, study: autosearch.Study
+    ) -> None:
+        best = study.recommend().trial
+        worst = min(study.trials, key=lambda record: record.values["rwap"])
+        study.repeat([worst.number], 2)
+        assert study.recommend().trial == best
+
     def test_the_command_shows_it(self, study: autosearch.Study) -> None:
         run = CliRunner().invoke(app, ["repeat", str(study.path), "--repeats", "2"])
         assert run.exit_code == 0, run.output
@@ -161,6 +169,20 @@ def test_the_front_is_repeated_at_the_end(tmp_path: Path) -> None:
     assert {study.runs(record.number)["rwap"].runs for record in study.front} == {3}
     behind = {r.number for r in study.trials} - {r.number for r in study.front}
     assert all(study.runs(number) == {} for number in behind)
+
+
+def test_an_interrupt_among_the_last_runs_keeps_those_that_ended(tmp_path: Path) -> None:
+    def interrupt(update: autosearch.Update) -> None:
+        if update.stage == "repeating" and update.done == 1:
+            raise KeyboardInterrupt
+
+    given = {**GIVEN, "dataset.root": demo_root(), "study.front_repeats": 3}
+    study = autosearch.search(
+        "autopatch", given, trials=2, results=tmp_path, executor="local", progress=interrupt
+    )
+    first = study.front[0].number
+    assert study.stopped and study.runs(first)["rwap"].runs == 2
+    assert study.resume(executor="local").runs(first)["rwap"].runs == 3 and not study.stopped
 
 
 @pytest.mark.parametrize("key", ["repeats", "front_repeats"])

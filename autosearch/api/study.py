@@ -83,7 +83,10 @@ class Study(StoredStudy):
             run(inputs, self._folder, driver, chosen)
         self.stopped = driver.stopped
         if spec.study.front_repeats > 1 and not self.stopped and self.front:
-            self.repeat(repeats=spec.study.front_repeats, progress=progress)
+            try:
+                self.repeat(repeats=spec.study.front_repeats, progress=progress)
+            except KeyboardInterrupt:
+                self.stopped = True  # Each run that ended is stored.
 
     def repeat(
         self,

@@ -162,6 +162,11 @@ def _conclude(study: Study) -> None:
         why = "Stopped" if study.stopped else "Time is up"
         console.print(f"{why}. Continue with: autosearch resume {place}")
         raise typer.Exit(INTERRUPTED if study.stopped else 0)
+    if study.stopped:
+        console.print(
+            f"Stopped while the front was run again. Continue with: autosearch resume {place}"
+        )
+        raise typer.Exit(INTERRUPTED)
     console.print("Next:")
     for command in view.next_commands(study.path, records, best):
         console.print(f"  {command}")

@@ -1,4 +1,4 @@
-"""The wiring of one search: data, runner, study folder, driver, executor."""
+"""What a search is made from, loaded and checked: data, runner, objectives."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ def recommend(
         prefer: The objective that decides; by default the first that is maximised, else the
             first. Of equal trials the one that is better by the others is taken, then the
             earlier.
-        runs: Figures over the runs of trials that were run several times, by number. Where there
-            are any, the choice is among these trials, by their means: one run flatters whoever
-            was chosen for it.
+        runs: Figures over the runs of trials that were run several times, by number. If the
+            trial that looks best is among them, the choice is between them alone, by their
+            means: one run flatters whoever was chosen for it. Else they count as run once.
 
     Raises:
         ConfigError: A name stands for nothing that the trials have.
@@ -67,26 +67,35 @@ def recommend(
         raise ConfigError("prefer", chosen, f"an objective; {did_you_mean(chosen, objectives)}")
     _check_names(bounds, scored, known)
     within = [record for record in scored if all(_keeps(record, bound) for bound in bounds)]
-    again = [_averaged(record, runs[record.number]) for record in within if record.number in runs]
-    within = again or within
     limits = " and ".join(f"{bound.name} {bound.relation} {bound.bound:g}" for bound in bounds)
     if not within:
         ends = ", ".join(_end(scored, bound) for bound in bounds)
         raise StudyError(f"no trial keeps to {limits}; the {ends}")
     order = [chosen, *(name for name in objectives if name != chosen)]
-    ranked = sorted(within, key=lambda record: [_cost(record, objectives[n]) for n in order])
+    ranked = _ranked(within, objectives, order)
+    among = f"{len(ranked)} trials within {limits}" if limits else f"all {len(ranked)} trials"
+    spread = []
+    if ranked[0].number in runs:
+        several = [record for record in within if record.number in runs]
+        averaged = [_averaged(record, runs[record.number]) for record in several]
+        ranked = _ranked(averaged, objectives, order)
+        found = runs[ranked[0].number][chosen]
+        among = f"the {len(ranked)} of {among} that were run several times"
+        spread = [f"mean of {found.runs} runs, standard deviation {found.deviation:.2g}"]
     best, others = ranked[0], _others(ranked)
-    where = f"{len(within)} trials within {limits}" if limits else f"all {len(within)} trials"
-    reasons = [f"best validation {chosen} of {where}: {best.values[chosen]:.4g}"]
-    if again:
-        found = runs[best.number][chosen]
-        reasons[0] = reasons[0].replace("all ", "").replace("trials", "trials run several times")
-        reasons.append(f"mean of {found.runs} runs, standard deviation {found.deviation:.2g}")
+    reasons = [f"best validation {chosen} of {among}: {best.values[chosen]:.4g}", *spread]
     reasons += [f"{name} {best.values[name]:.4g}" for name in order[1:]]
     if others:
         after = others[0]
         reasons.append(f"next is trial {after.number} with {chosen} {after.values[chosen]:.4g}")
     return Recommendation(best, tuple(reasons), tuple(others[:_RUNNERS_UP]))
+
+
+def _ranked(
+    records: Sequence[TrialRecord], objectives: Mapping[str, Objective], order: Sequence[str]
+) -> list[TrialRecord]:
+    """The best first, by objectives in an order."""
+    return sorted(records, key=lambda record: [_cost(record, objectives[n]) for n in order])
 
 
 def _averaged(record: TrialRecord, figures: Mapping[str, Repeated]) -> TrialRecord:
