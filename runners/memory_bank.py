@@ -8,10 +8,13 @@ nearest neighbours there is its score, and scores are upsampled to the image.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autosearch.backbones import (
@@ -115,11 +118,11 @@ class MemoryBankDetector(Detector):
         bn_recalibration: bool = False,
     ) -> None:
         self._settings, self._context = bank, context
-        self._network = profile(extractor, (1, 3, context.image_size, context.image_size))
+        self._network = profile(extractor, (1, 3, *context.image_size))
         self._extra_flops, self._bn_recalibration = extra_flops, bn_recalibration
         self._extractor, self._patch_sizes = extractor, patch_sizes
         self._features: PatchFeatures | None = None
-        self._side = 0
+        self._grid = (0, 0)
         self._bank: MemoryBank | None = None
 
     def fit(self, train: ImageSet) -> None:
@@ -131,6 +134,8 @@ class MemoryBankDetector(Detector):
         images = shared_tensor(train.pixels)
         features = self._prepare(images)
         patches = self._patches(features, images)
+        if train.valid is not None:
+            patches = patches[cells_within(train.valid, self._grid).flatten()]
         settings = self._settings
         if settings.coreset_ratio < 1:
             kept = coreset(
@@ -152,13 +157,13 @@ class MemoryBankDetector(Detector):
         features, bank = self._fitted()
         queries = self._patches(features, images)
         distances = bank.search(queries, self._settings.num_neighbors).mean(dim=1)
-        scores = distances.view(len(images), 1, self._side, self._side)
-        return _upsample(scores, images.shape[-1])[:, 0].cpu()
+        scores = distances.view(len(images), 1, *self._grid)
+        return _upsample(scores, images.shape[2:])[:, 0].cpu()
 
     def cost(self) -> Cost:
         """See `Detector.cost`."""
         bank = self._bank
-        per_image = self._side * self._side
+        per_image = math.prod(self._grid)
         search = nearest_neighbour_flops(per_image, len(bank), bank.dimension) if bank else 0
         return Cost(
             macs=self._network.macs,
@@ -190,7 +195,7 @@ class MemoryBankDetector(Detector):
         with torch.inference_mode():
             for part in passes(images, self._context.device):
                 grid = features(part)
-                self._side = grid.shape[-1]
+                self._grid = (grid.shape[-2], grid.shape[-1])
                 patches.append(to_patches(grid))
             return torch.cat(patches)
 
@@ -246,7 +251,7 @@ class NearestPatchScore(nn.Module):
         distances = self._least(torch.cat(nearest, dim=1))
         distances = distances + queries.square().sum(dim=1, keepdim=True)
         scores = distances.clamp(min=0).mean(dim=1).view(count, 1, height, width)
-        return _upsample(scores, images.shape[-1])[:, 0]
+        return _upsample(scores, images.shape[2:])[:, 0]
 
     def _least(self, distances: Tensor) -> Tensor:
         """The smallest of every row, as many as there are neighbours to find."""
@@ -264,5 +269,21 @@ def _refresh_squares(module: nn.Module, keys: object) -> None:
         module.squares.copy_(module._squares())
 
 
-def _upsample(scores: Tensor, size: int) -> Tensor:
-    return F.interpolate(scores, (size, size), mode="bilinear", align_corners=False)
+def cells_within(valid: NDArray[np.bool_], grid: tuple[int, int]) -> Tensor:
+    """Cells of a feature grid that lie within what counts, at least half of each.
+
+    Args:
+        valid: ``(N, H, W)`` bool.
+        grid: Rows and columns of cells.
+
+    Returns:
+        ``(N, h, w)`` bool.
+    """
+    shares = F.interpolate(
+        torch.from_numpy(valid)[:, None].float(), grid, mode="bilinear", antialias=True
+    )
+    return shares[:, 0] >= 0.5
+
+
+def _upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False)

@@ -76,7 +76,7 @@ def detector_of(exported: Exported, folder: StudyFolder, train: Any, **bank: Any
     runner = reopen(folder).runner
     found = exported.manifest
     params = runner.canonical({**found["configuration"]["search"], **bank})
-    detector = runner.build(params, TrialContext(found["study"]["trial_seed"], "cpu", SIDE))
+    detector = runner.build(params, TrialContext(found["study"]["trial_seed"], "cpu", (SIDE, SIDE)))
     detector.fit(train)
     return detector
 

@@ -54,7 +54,7 @@ ASKED = torch.from_numpy(image_set(2, 1, seed=2).pixels)
 
 def build(runner: Synth4SegRunner, params: Params, seed: int = 0) -> Synth4SegDetector:
     canonical = runner.canonical(QUICK | params)
-    return runner.build(canonical, TrialContext(seed, "cpu", SIDE, VAL))
+    return runner.build(canonical, TrialContext(seed, "cpu", (SIDE, SIDE), VAL))
 
 
 def fitted(runner: Synth4SegRunner, params: Params, seed: int = 0) -> Synth4SegDetector:
@@ -70,7 +70,7 @@ def maps_of(runner: Synth4SegRunner, params: Params, seed: int = 0) -> Tensor:
 def asked_maps(runner: Synth4SegRunner, params: Params) -> Tensor:
     """Maps of a detector built from all that is asked for, not from its canonical form."""
     detector = runner.build(
-        with_defaults(QUICK | params, runner.parameters), TrialContext(0, "cpu", SIDE, VAL)
+        with_defaults(QUICK | params, runner.parameters), TrialContext(0, "cpu", (SIDE, SIDE), VAL)
     )
     detector.fit(TRAIN)
     return detector.anomaly_maps(ASKED)

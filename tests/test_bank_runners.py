@@ -59,7 +59,7 @@ def own(runner: Runner, params: Params) -> Params:
 
 
 def build(runner: Runner, params: Params, seed: int = 0) -> Detector:
-    return runner.build(runner.canonical(params), TrialContext(seed, "cpu", SIDE))
+    return runner.build(runner.canonical(params), TrialContext(seed, "cpu", (SIDE, SIDE)))
 
 
 def fitted(runner: Runner, params: Params, train: ImageSet = TRAIN, seed: int = 0) -> Detector:

@@ -31,14 +31,14 @@ def test_resize_equals_torch_antialiased_bilinear(shape: tuple[int, int], size: 
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(image)[None], (size, size), mode="bilinear", antialias=True
     )[0]
-    result = resize(image, size)
+    result = resize(image, (size, size))
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected.numpy(), atol=1e-4)
 
 
 def test_resize_keeps_differences_finer_than_8_bits() -> None:
     image = np.full((1, 8, 8), 0.5001, dtype=np.float32)
-    np.testing.assert_allclose(resize(image, 4), 0.5001, atol=1e-6)
+    np.testing.assert_allclose(resize(image, (4, 4)), 0.5001, atol=1e-6)
 
 
 @given(
@@ -57,7 +57,7 @@ def test_any_marks_exactly_the_cells_that_overlap_an_anomalous_pixel(
                 rows = max(i * height, y * size) < min((i + 1) * height, (y + 1) * size)
                 columns = max(j * width, x * size) < min((j + 1) * width, (x + 1) * size)
                 expected[i, j] |= rows and columns
-    np.testing.assert_array_equal(resize_mask(mask, size, "any"), expected)
+    np.testing.assert_array_equal(resize_mask(mask, (size, size), "any"), expected)
 
 
 @given(
@@ -69,16 +69,16 @@ def test_nearest_equals_torch_nearest_exact(mask: np.ndarray, size: int) -> None
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(mask.astype(np.float64))[None, None], (size, size), mode="nearest-exact"
     )[0, 0]
-    nearest = resize_mask(mask, size)
+    nearest = resize_mask(mask, (size, size))
     tie_rows, tie_columns = ((2 * np.arange(size) + 1) * n % (2 * size) == 0 for n in mask.shape)
     sure = ~(tie_rows[:, None] | tie_columns[None, :])
     np.testing.assert_array_equal(nearest[sure], expected.numpy()[sure] > 0)
-    assert (resize_mask(mask, size, "any") | ~nearest).all()
+    assert (resize_mask(mask, (size, size), "any") | ~nearest).all()
 
 
 def test_nearest_takes_the_later_pixel_where_a_centre_lies_on_a_border() -> None:
-    assert resize_mask(np.eye(2, dtype=bool)[::-1], 1).item() is False
-    assert resize_mask(np.eye(2, dtype=bool), 1).item() is True
+    assert resize_mask(np.eye(2, dtype=bool)[::-1], (1, 1)).item() is False
+    assert resize_mask(np.eye(2, dtype=bool), (1, 1)).item() is True
 
 
 def test_8_bit_kinds_agree(tmp_path: Path) -> None:

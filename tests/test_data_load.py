@@ -47,7 +47,8 @@ def root(tmp_path: Path) -> Path:
 
 def spec(root: Path, **keys: object) -> DatasetSpec:
     return DatasetSpec.model_validate(
-        {"name": "made", "root": str(root), "category": "part", "image_size": 32, **keys}
+        {"name": "made", "root": str(root), "category": "part", "image_size": 32, "fit": "stretch"}
+        | keys
     )
 
 
@@ -82,9 +83,11 @@ def test_arrays_are_the_files_resized_in_order(root: Path) -> None:
     assert data.val.types == ("dent", "hole", "good", "good")
     assert data.val.labels.tolist() == [True, True, False, False]
     for i, name in enumerate(data.val.paths):
-        np.testing.assert_array_equal(data.val.pixels[i], resize(read_image(root / name), 32))
+        np.testing.assert_array_equal(
+            data.val.pixels[i], resize(read_image(root / name), (32, 32))
+        )
     mask = read_mask(root / "part/ground_truth/hole/0_mask.png").mask
-    np.testing.assert_array_equal(data.val.masks[1], resize_mask(mask, 32))
+    np.testing.assert_array_equal(data.val.masks[1], resize_mask(mask, (32, 32)))
     assert data.val.masks[:2].any(axis=(1, 2)).all() and not data.val.masks[2:].any()
 
 
@@ -101,7 +104,7 @@ def test_info_says_what_was_used(root: Path) -> None:
     assert info["counts"] == {"train": {"good": 4}, "val": {"dent": 2, "good": 2, "hole": 2}}
     assert (info["name"], info["category"], info["root_name"]) == ("made", "part", "made")
     assert (info["rule"], info["synthetic"]) == ("2 per anomaly type for validation", False)
-    assert str(info["mask_rule"]).startswith("any:") and info["image_size"] == 32
+    assert str(info["mask_rule"]).startswith("any:") and info["image_size"] == [32, 32]
     assert "test" not in info["counts"]  # type: ignore[operator]
 
 

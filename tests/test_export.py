@@ -146,7 +146,7 @@ class TestCard:
         code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
         assert code is not None
         smooth = (unseen(1)[0].transpose(1, 2, 0) * 255).astype(np.uint8)
-        Image.fromarray(smooth).resize((200, 150)).save(folder / "part.png")
+        Image.fromarray(smooth).resize((200, 200)).save(folder / "part.png")
         done = subprocess.run(
             [sys.executable, "-c", code[1]], cwd=folder, capture_output=True, text=True, check=True
         )
@@ -283,7 +283,7 @@ class TestRefusals:
         module = nn.Module()
         module.register_buffer("bank", torch.empty(30_000, 20_000, device="meta"))
         with pytest.raises(ConfigError, match=r"--coreset: '2\.4 GB'"):
-            onnx_bytes(module, SIDE)
+            onnx_bytes(module, (SIDE, SIDE))
 
 
 def test_all_normal_images_are_train_and_normal_validation(exported_study: StudyFolder) -> None:

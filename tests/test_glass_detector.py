@@ -67,7 +67,7 @@ ASKED = torch.from_numpy(stripes(3, seed=1))
 
 def build(runner: GlassRunner, params: Params, seed: int = 0) -> GlassDetector:
     canonical = runner.canonical(QUICK | params)
-    return runner.build(canonical, TrialContext(seed, "cpu", SIDE))
+    return runner.build(canonical, TrialContext(seed, "cpu", (SIDE, SIDE)))
 
 
 def fitted(runner: GlassRunner, params: Params, seed: int = 0) -> GlassDetector:
@@ -248,7 +248,7 @@ def test_what_does_not_remain_has_no_effect(runner, base, without_effect) -> Non
     # Built from all that was asked for, not from its canonical form.
     source = {"texture_source": "procedural"}
     asked = with_defaults(QUICK | base | without_effect | source, runner.parameters)
-    detector = runner.build(asked, TrialContext(0, "cpu", SIDE))
+    detector = runner.build(asked, TrialContext(0, "cpu", (SIDE, SIDE)))
     detector.fit(TRAIN)
     assert torch.equal(detector.anomaly_maps(ASKED), maps_of(runner, base))
 

@@ -54,7 +54,7 @@ TAMPERED: dict[str, tuple[Change, str]] = {
 class TestTampering:
     def test_untouched_it_loads(self, model: Path) -> None:
         loaded = load_model(model)
-        assert (loaded.name, loaded.image_size) == ("bright, trial 3", SIDE)
+        assert (loaded.name, loaded.framing.size) == ("bright, trial 3", (SIDE, SIDE))
 
     @pytest.mark.parametrize("case", TAMPERED)
     def test_is_refused_in_one_line(self, model: Path, tmp_path: Path, case: str) -> None:

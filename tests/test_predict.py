@@ -44,7 +44,7 @@ class TestPredictions:
         assert report["skipped"] == [] and report["thresholds"] == {"image": 0.5, "pixel": 0.5}
         assert [entry["path"] for entry in report["images"]] == [str(path) for path in paths]
         for entry, path, size in zip(report["images"], paths, sizes, strict=True):
-            values = resize(read_image(path), SIDE).mean(0)
+            values = resize(read_image(path), (SIDE, SIDE)).mean(0)
             assert entry["score"] == pytest.approx(values.max(), abs=1e-6)
             assert entry["anomalous"] == (values.max() >= LIMIT)
             mask = np.asarray(Image.open(tmp_path / "out" / entry["mask"]))

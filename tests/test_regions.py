@@ -67,7 +67,7 @@ def most_with_a_cell(found: dict[int, dict[tuple[int, int], int]]) -> int:
 @given(mask=masks, size=st.integers(1, 6), rule=rules)
 @settings(max_examples=150, deadline=None)
 def test_as_many_regions_as_can_have_a_cell_have_one(mask: Mask, size: int, rule: str) -> None:
-    found, (labels, lost) = overlaps(label_regions(mask), size), resize_regions(mask, size, rule)
+    found, (labels, lost) = overlaps(label_regions(mask), size), resize_regions(mask, (size, size), rule)
     for cell, region in np.ndenumerate(labels):
         assert region == 0 or cell in found[region], "a region lies where it does not belong"
     kept = set(np.unique(labels).tolist()) - {0}
@@ -77,8 +77,8 @@ def test_as_many_regions_as_can_have_a_cell_have_one(mask: Mask, size: int, rule
 @given(mask=masks, size=st.integers(1, 6))
 @settings(max_examples=150, deadline=None)
 def test_rule_any_gives_a_cell_to_the_region_with_most_pixels(mask: Mask, size: int) -> None:
-    labels, _ = resize_regions(mask, size, "any")
-    np.testing.assert_array_equal(labels > 0, resize_mask(mask, size, "any"))
+    labels, _ = resize_regions(mask, (size, size), "any")
+    np.testing.assert_array_equal(labels > 0, resize_mask(mask, (size, size), "any"))
     found = overlaps(label_regions(mask), size)
     assume(len(found) <= 2)  # With more of them, one may be given a cell by way of another.
     for cell, region in np.ndenumerate(labels):
@@ -93,7 +93,7 @@ def test_rule_nearest_changes_cells_only_for_what_would_vanish(mask: Mask, size:
     source = label_regions(mask)
     rows, columns = ((2 * np.arange(size) + 1) * n // (2 * size) for n in mask.shape)
     plain = source[np.ix_(rows, columns)]
-    labels, _ = resize_regions(mask, size)
+    labels, _ = resize_regions(mask, (size, size))
     assert (labels > 0)[plain > 0].all()
     if not set(np.unique(source)) - {0} - set(np.unique(plain)):
         np.testing.assert_array_equal(labels, plain)
@@ -105,7 +105,7 @@ def test_at_the_files_own_size_and_above_nothing_changes(mask: Mask, factor: int
     square = np.zeros((14, 14), dtype=bool)
     square[: mask.shape[0], : mask.shape[1]] = mask
     for rule in ("nearest", "any"):
-        labels, lost = resize_regions(square, 14 * factor, rule)
+        labels, lost = resize_regions(square, (14 * factor, 14 * factor), rule)
         expected = np.kron(label_regions(square), np.ones((factor, factor), dtype=int))
         np.testing.assert_array_equal(labels, expected)
         assert lost == 0
@@ -114,9 +114,9 @@ def test_at_the_files_own_size_and_above_nothing_changes(mask: Mask, factor: int
 def test_a_thin_crack_stays_one_region() -> None:
     crack = np.zeros((90, 90), dtype=bool)
     crack[np.arange(90), np.arange(90) * 2 // 3 + 7] = True
-    assert label_regions(resize_mask(crack, 30)).max() > 3, "the case is none"
+    assert label_regions(resize_mask(crack, (30, 30))).max() > 3, "the case is none"
     for rule in ("nearest", "any"):
-        labels, lost = resize_regions(crack, 30, rule)
+        labels, lost = resize_regions(crack, (30, 30), rule)
         assert set(np.unique(labels)) == {0, 1} and lost == 0
 
 
@@ -124,13 +124,13 @@ def test_a_thin_crack_stays_one_region() -> None:
 def test_a_region_without_a_cell_gets_that_with_most_of_its_pixels(at: int) -> None:
     mask = np.zeros((9, 9), dtype=bool)
     mask[0, slice(3 * at - 1, 3 * at + 2) if at else slice(1, 4)] = True  # Two of three pixels.
-    labels, _ = resize_regions(mask, 3)
+    labels, _ = resize_regions(mask, (3, 3))
     assert np.argwhere(labels).tolist() == [[0, at]]
 
 
 def test_a_cell_of_a_region_that_keeps_another_is_given_away() -> None:
     mask = drawn("#.###### #.######" + 6 * " ..######")
-    assert resize_regions(mask, 2).labels.tolist() == [[1, 2], [2, 2]]
+    assert resize_regions(mask, (2, 2)).labels.tolist() == [[1, 2], [2, 2]]
 
 
 def test_regions_move_together_where_that_frees_a_cell() -> None:
@@ -138,14 +138,14 @@ def test_regions_move_together_where_that_frees_a_cell() -> None:
     mask[0, 0] = True  # Overlaps the first cell alone, ...
     mask[2, 1:5] = True  # ... which is the only one of this, but it reaches into the second, ...
     mask[0, 6:] = True  # ... and this has the second and the third.
-    labels, lost = resize_regions(mask, 3, "any")
+    labels, lost = resize_regions(mask, (3, 3), "any")
     assert labels[0].tolist() == [1, 3, 2] and lost == 0
 
 
 def test_two_fall_together_where_there_are_more_regions_than_cells() -> None:
     mask = drawn("#.#. .... #.#. ....")
-    assert resize_regions(mask, 2).lost == 0
-    labels, lost = resize_regions(mask, 1)
+    assert resize_regions(mask, (2, 2)).lost == 0
+    labels, lost = resize_regions(mask, (1, 1))
     assert labels.item() > 0 and lost == 3
 
 
@@ -230,8 +230,8 @@ def test_real_cracks_keep_their_number(shared_data: Path) -> None:
     for sample in index.samples:
         if sample.mask_path is not None:
             mask = read_mask(sample.mask_path).mask
-            carried, lost = resize_regions(mask, 64)
-            before = label_regions(resize_mask(mask, 64)).max()
+            carried, lost = resize_regions(mask, (64, 64))
+            before = label_regions(resize_mask(mask, (64, 64))).max()
             counts += (label_regions(mask).max(), np.unique(carried[carried > 0]).size, before)
             assert lost == 0
     source, now, before = counts

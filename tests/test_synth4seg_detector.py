@@ -61,7 +61,7 @@ def test_exported_graph_computes_the_same_maps(runner) -> None:
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     detector = known(runner, EQUAL)
-    session = runtime.InferenceSession(onnx_bytes(detector.module(), SIDE))
+    session = runtime.InferenceSession(onnx_bytes(detector.module(), (SIDE, SIDE)))
     for count in (1, 3):
         maps, scores = session.run(None, {"images": ASKED[:count].numpy()})
         expected = detector.anomaly_maps(ASKED[:count]).numpy()
@@ -71,7 +71,7 @@ def test_exported_graph_computes_the_same_maps(runner) -> None:
 
 def test_images_need_no_side_of_whole_cells(runner) -> None:
     side = 50
-    context = TrialContext(0, "cpu", side, image_set(1, 0, 1, side))
+    context = TrialContext(0, "cpu", (side, side), image_set(1, 0, 1, side))
     detector = runner.build(runner.canonical(QUICK | EQUAL | {"epochs": 1}), context)
     detector.fit(image_set(2, 2, 0, side))
     asked = torch.from_numpy(image_set(1, 1, 2, side).pixels)
@@ -169,7 +169,7 @@ def test_training_selects_on_validation_or_says_what_is_missing(runner) -> None:
         (image_set(0, 2, 1), r"dataset\.labelled\.val: '0 anomalous"),
         (replace(VAL, masks=np.zeros_like(VAL.masks)), r"dataset\.labelled\.val: '3 anomalous"),
     ):
-        context = TrialContext(0, "cpu", SIDE, validation)
+        context = TrialContext(0, "cpu", (SIDE, SIDE), validation)
         detector = runner.build(runner.canonical(QUICK | EQUAL), context)
         with pytest.raises(ConfigError, match=message):
             detector.fit(TRAIN)

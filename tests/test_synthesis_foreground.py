@@ -95,6 +95,6 @@ def test_real_images_are_told_apart(
     shared_data: Path, folder: str, share: tuple[float, float]
 ) -> None:
     paths = sorted((shared_data / folder / "train" / "good").iterdir())[::12][:6]
-    masks = foreground_masks(np.stack([resize(read_image(path), 128) for path in paths]))
+    masks = foreground_masks(np.stack([resize(read_image(path), (128, 128)) for path in paths]))
     assert share[0] <= masks.mean(axis=(1, 2)).min()
     assert masks.mean(axis=(1, 2)).max() <= share[1]

@@ -35,7 +35,7 @@ from autosearch.contracts import (
     TrialRecord,
     registry,
 )
-from autosearch.data import Problem, Report
+from autosearch.data import Problem, Report, size_text
 from autosearch.errors import one_line
 from autosearch.study import compared, figure_of, order_warning
 
@@ -301,7 +301,7 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
         split = ", ".join(f"{part} {_listed(types)}" for part, types in data["counts"].items())
         yield (
             f"data     {escape(str(data['name']))}/{escape(str(data['category']))}: {split}; "
-            f"{data['image_size']} px; sha256 {data['sha256'][:12]}"
+            f"{size_text(data['image_size'])}; sha256 {data['sha256'][:12]}"
         )
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
     for weights in meta.get("weights", ()):

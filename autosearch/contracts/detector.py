@@ -28,14 +28,14 @@ class TrialContext:
     Attributes:
         seed: For every random draw of the trial.
         device: A torch device string, such as ``cpu`` or ``cuda``.
-        image_size: Side of the square input in pixels.
+        image_size: Height and width of the input in pixels.
         validation: For training that selects on it, as an outer loop does; None where the detector
             is only to be built.
     """
 
     seed: int
     device: str
-    image_size: int
+    image_size: tuple[int, int]
     validation: ImageSet | None = None
 
 

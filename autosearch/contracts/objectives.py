@@ -32,16 +32,18 @@ class Scored:
     """A detector's answer to the validation split.
 
     Attributes:
-        maps: ``(N, H, W)`` anomaly maps.
+        maps: ``(N, h, w)`` anomaly maps at the size of the masks.
         truth: What is known of the split.
         seconds: Wall time of each part of the trial so far.
         prevalence: Share of anomalous pixels that calibrated figures stand for.
+        input_size: Height and width of what the detector was given.
     """
 
     maps: NDArray[np.float32]
     truth: Truth
     seconds: dict[str, float]
     prevalence: float = 0.01
+    input_size: tuple[int, int] = (224, 224)
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -109,8 +111,7 @@ def _latency(detector: Detector, scored: Scored | None) -> float:
 
     from autosearch.backbones import measure_latency
 
-    size = 224 if scored is None else scored.maps.shape[-1]
-    image = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, 3, *((224, 224) if scored is None else scored.input_size))
     return measure_latency(lambda: detector.anomaly_maps(image))
 
 

@@ -12,6 +12,18 @@ from .decoding import (
 from .demo import (
     demo_root as demo_root,
 )
+from .framing import (
+    FITS as FITS,
+    Box as Box,
+    Framing as Framing,
+    Size as Size,
+    View as View,
+    size_text as size_text,
+)
+from .framings import (
+    Framings as Framings,
+    framings_of as framings_of,
+)
 from .images import (
     RESIZE_RULE as RESIZE_RULE,
     read_image as read_image,

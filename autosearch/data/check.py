@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,13 +15,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data.images import resize_mask
+from autosearch.data.decoding import shape_of
+from autosearch.data.framing import Framing, size_text
+from autosearch.data.framings import framings_for
 from autosearch.data.index import Index, Sample
 from autosearch.data.layouts import open_index
 from autosearch.data.notes import Note
 from autosearch.data.originals import flat_notes, read_sample
 from autosearch.data.records import NORMAL
-from autosearch.data.regions import label_regions, resize_regions
+from autosearch.data.regions import label_regions
 from autosearch.data.splits import Split, split_index
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec
@@ -145,8 +148,9 @@ def check_dataset(dataset: DatasetSpec) -> Report:
     except ConfigError as error:
         text = f"{error.key} is {error.value}"
         problems.append(Problem("error", index.root, text, f"set it to {error.allowed}"))
+    framing = _framing(parts.get("train", index.samples), dataset)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        findings = list(pool.map(lambda sample: _inspect(sample, dataset), index.samples))
+        findings = list(pool.map(lambda sample: _inspect(sample, dataset, framing), index.samples))
     for finding in findings:
         problems += finding.problems
     flat = [s.path for s, found in zip(index.samples, findings, strict=True) if found.flat]
@@ -163,6 +167,17 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         regions=_region_areas(index, findings),
         problems=tuple(sorted(problems, key=lambda found: (found.severity, found.path))),
     )
+
+
+def _framing(train: tuple[Sample, ...], dataset: DatasetSpec) -> Framing:
+    """How masks come to the size at which maps are measured."""
+    shapes = []
+    for sample in train:
+        # What cannot be read is a finding of its own.
+        with suppress(DataError):
+            if sample.normal:
+                shapes.append(shape_of(sample.path, dataset.orientation))
+    return framings_for(dataset, shapes).measured
 
 
 def _layout_problems(index: Index) -> Iterator[Problem]:
@@ -214,7 +229,7 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
             )
 
 
-def _inspect(sample: Sample, dataset: DatasetSpec) -> _Finding:
+def _inspect(sample: Sample, dataset: DatasetSpec, framing: Framing) -> _Finding:
     try:
         original = read_sample(sample, dataset)
     except DataError as error:
@@ -223,26 +238,27 @@ def _inspect(sample: Sample, dataset: DatasetSpec) -> _Finding:
     problems = list(map(Problem.of_note, original.notes))
     areas = np.zeros(0, dtype=np.int64)
     if original.mask.any():
-        problems += _resizing_problems(sample.mask_path or sample.path, original.mask, dataset)
+        problems += _resizing_problems(sample.mask_path or sample.path, original.mask, dataset, framing)
         areas = np.bincount(label_regions(original.mask).ravel())[1:]
     return _Finding(width, height, original.digests[0], areas, tuple(problems), original.flat)
 
 
 def _resizing_problems(
-    path: Path, mask: NDArray[np.bool_], dataset: DatasetSpec
+    path: Path, mask: NDArray[np.bool_], dataset: DatasetSpec, framing: Framing
 ) -> Iterator[Problem]:
     """Regions of which resizing leaves next to nothing."""
-    size, rule = dataset.image_size, dataset.mask_rule
+    size, rule = size_text(framing.size), dataset.mask_rule
+    view = framing.view((mask.shape[0], mask.shape[1]))
     if dataset.regions == "resized":
-        if not resize_mask(mask, size, rule).any():
-            text = f"all regions vanish at image_size {size} under mask_rule {rule}"
+        if not framing.mask(mask, view, rule).any():
+            text = f"all regions vanish at {size} under mask_rule {rule}"
             remedy = "set dataset.regions to source, or raise dataset.image_size"
             yield Problem("warning", path, text, remedy)
         return
-    labels, lost = resize_regions(mask, size, rule)
+    labels, lost = framing.regions(mask, view, rule)
     _, areas = np.unique(labels[labels > 0], return_counts=True)
     if tiny := int((areas < _FEW_PIXELS).sum()):
-        what = f"regions have fewer than {_FEW_PIXELS} pixels at image_size {size}"
+        what = f"regions have fewer than {_FEW_PIXELS} pixels at {size}"
         yield Problem(
             "warning",
             path,
@@ -251,7 +267,7 @@ def _resizing_problems(
             what,
         )
     if lost:
-        what = f"regions share their pixels with others at image_size {size}"
+        what = f"regions share their pixels with others at {size}"
         text = f"{lost} of {areas.size + lost} {what}"
         yield Problem("warning", path, text, "raise dataset.image_size to tell them apart", what)
 

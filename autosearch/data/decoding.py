@@ -36,6 +36,9 @@ Orientation = Literal["upright", "stored"]
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 """What Pillow raises where a file is damaged, besides what says that it is too large."""
 
+_ACROSS = range(5, 9)
+"""EXIF orientations under which width and height change places."""
+
 _TURNED_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -109,6 +112,27 @@ def holds_image(path: Path) -> bool:
         return False
     _check_name(path)
     return True
+
+
+def shape_of(path: Path, orientation: Orientation = "upright") -> tuple[int, int]:
+    """Height and width of a file, without decoding it.
+
+    Args:
+        path: The file.
+        orientation: See `decode`.
+
+    Raises:
+        DataError: It cannot be opened as an image.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            width, height = opened.size
+            across = _turn(opened) in _ACROSS and orientation == "upright"
+            return (width, height) if across else (height, width)
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            path, f"cannot be read as an image ({error})", "replace or remove the file"
+        ) from error
 
 
 def decode(

@@ -17,7 +17,7 @@ from autosearch.errors import DataError
 
 MaskRule = Literal["nearest", "any"]
 
-RESIZE_RULE = "bilinear, antialiased, to an exact square, in float32"
+RESIZE_RULE = "bilinear, antialiased, in float32"
 MASK_RULES: dict[MaskRule, str] = {
     "nearest": "nearest source pixel of the binary mask, pixel centres aligned",
     "any": "anomalous if any anomalous source pixel overlaps the cell",
@@ -69,50 +69,50 @@ def rgb_of(decoded: Decoded) -> NDArray[np.float32]:
     return np.ascontiguousarray(rgb.transpose(2, 0, 1) / np.float32(255))
 
 
-def resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Resize to a square with the antialiased bilinear filter, without rounding to 8 bits.
+def resize(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize with the antialiased bilinear filter, without rounding to 8 bits.
 
-    The triangle filter is widened by the reduction factor and renormalised at the border; with
-    aspect ratios other than one, each axis has its own factor.
+    The triangle filter is widened by the reduction factor and renormalised at the border; each
+    axis has its own factor.
 
     Args:
-        image: ``(C, H, W)`` float32.
-        size: Side of the result in pixels.
+        image: ``(C, h, w)`` float32.
+        size: Height and width of the result in pixels.
 
     Returns:
-        ``(C, size, size)`` float32, within the range of the input.
+        ``(C, H, W)`` float32, within the range of the input.
     """
     # Pillow's mode "F" takes one channel at a time and keeps float32 throughout.
     return np.stack(
         [
-            np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR))
+            np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR))
             for channel in np.ascontiguousarray(image, dtype=np.float32)
         ]
     )
 
 
 def resize_mask(
-    mask: NDArray[np.bool_], size: int, rule: MaskRule = "nearest"
+    mask: NDArray[np.bool_], size: tuple[int, int], rule: MaskRule = "nearest"
 ) -> NDArray[np.bool_]:
-    """Resize a binary mask to a square.
+    """Resize a binary mask.
 
     Args:
-        mask: ``(H, W)`` bool.
-        size: Side of the result in pixels.
+        mask: ``(h, w)`` bool.
+        size: Height and width of the result in pixels.
         rule: ``nearest`` takes the source pixel nearest to each cell's centre, so a region
             smaller than a cell may vanish; ``any`` marks every cell that an anomalous pixel
             overlaps, so that none vanishes but all grow by up to a cell.
 
     Returns:
-        ``(size, size)`` bool.
+        ``(H, W)`` bool.
     """
-    height, width = mask.shape
+    (height, width), (rows, columns) = mask.shape, size
     if rule == "nearest":
-        return mask[np.ix_(nearest(height, size), nearest(width, size))]
+        return mask[np.ix_(nearest(height, rows), nearest(width, columns))]
     # A summed-area table answers "any" for all cells at once, whatever their extent.
     table = np.zeros((height + 1, width + 1), dtype=np.int64)
     table[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    (top, bottom), (left, right) = extent(height, size), extent(width, size)
+    (top, bottom), (left, right) = extent(height, rows), extent(width, columns)
     inside = (
         table[np.ix_(bottom, right)]
         - table[np.ix_(top, right)]

@@ -12,18 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from autosearch.data.images import (
-    MASK_RULES,
-    RESIZE_RULE,
-    resize,
-    resize_mask,
-)
+from autosearch.data.framing import FITS
+from autosearch.data.framings import Framings, framings_of
+from autosearch.data.images import MASK_RULES, RESIZE_RULE
 from autosearch.data.index import Index, Sample
 from autosearch.data.layouts import open_index
 from autosearch.data.notes import Note, summary
 from autosearch.data.originals import flat_notes, read_sample
 from autosearch.data.records import ImageSet, SearchData
-from autosearch.data.regions import REGION_RULES, resize_regions
+from autosearch.data.regions import REGION_RULES
 from autosearch.data.splits import first_test_position, split_index
 from autosearch.errors import DataError
 from autosearch.spec import DatasetSpec
@@ -52,8 +49,11 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
     index = _accepted(dataset)
     split = split_index(index, dataset)
     tick = _ticker(progress, len(split.train) + len(split.val))
-    train, train_files, train_notes = _read_all(index, split.train, dataset, tick)
-    val, val_files, val_notes = _read_all(index, split.val, dataset, tick)
+    framings = framings_of(dataset, split.train)
+    framing = framings.input
+    fitting = Framings(framing, framing)
+    train, train_files, train_notes = _read_all(index, split.train, dataset, fitting, tick)
+    val, val_files, val_notes = _read_all(index, split.val, dataset, framings, tick)
     counts = {"train": _count(split.train), "val": _count(split.val)}
     files = [f"train\0{line}" for line in train_files] + [f"val\0{line}" for line in val_files]
     info: dict[str, object] = {
@@ -63,8 +63,10 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "root_name": index.root.name,
         "counts": counts,
         "sha256": _sha256(files),
-        "image_size": dataset.image_size,
-        "resize_rule": RESIZE_RULE,
+        "image_size": list(framing.size),
+        "framing": framing.to_plain(),
+        "evaluation_size": list(framings.measured.size),
+        "resize_rule": f"{RESIZE_RULE}; {FITS[dataset.fit]}",
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
         "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",
         "prevalence": dataset.prevalence,
@@ -72,7 +74,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "notes": summary((*index.doubts(), *train_notes, *val_notes), index.relative),
         "synthetic": dataset.root is None,
     }
-    return SearchData(train, val, info)
+    return SearchData(train, val, info, tuple(files))
 
 
 def load_test_set(
@@ -103,7 +105,8 @@ def load_test_set(
             "dataset.labelled",
         )
     tick = _ticker(progress, len(split.test))
-    images, files, notes = _read_all(index, split.test, dataset, tick)
+    framings = framings_of(dataset, split.train)
+    images, files, notes = _read_all(index, split.test, dataset, framings, tick)
     info: dict[str, object] = {
         "counts": _count(split.test),
         "sha256": _sha256(f"test\0{line}" for line in files),
@@ -131,12 +134,17 @@ def _rule(dataset: DatasetSpec) -> str:
 
 
 def _read_all(
-    index: Index, samples: tuple[Sample, ...], dataset: DatasetSpec, tick: Callable[[], None]
+    index: Index,
+    samples: tuple[Sample, ...],
+    dataset: DatasetSpec,
+    framings: Framings,
+    tick: Callable[[], None],
 ) -> tuple[ImageSet, list[str], list[Note]]:
     """The samples as arrays, a line with name and hashes for each, and what was assumed."""
-    size = dataset.image_size
-    pixels = np.empty((len(samples), 3, size, size), dtype=np.float32)
-    masks = np.zeros((len(samples), size, size), dtype=bool)
+    framing, measured = framings.input, framings.measured
+    pixels = np.empty((len(samples), 3, *framing.size), dtype=np.float32)
+    masks = np.zeros((len(samples), *measured.size), dtype=bool)
+    outside = np.zeros(masks.shape, dtype=bool)
     regions = None
     if dataset.regions == "source" and not all(sample.normal for sample in samples):
         regions = np.zeros(masks.shape, dtype=np.int32)
@@ -144,13 +152,19 @@ def _read_all(
     def read(i: int) -> tuple[tuple[str, ...], tuple[Note, ...], bool]:
         original = read_sample(samples[i], dataset)
         told = (original.digests, original.notes, original.flat)
-        pixels[i] = resize(original.image, size)
+        shape = original.mask.shape
+        view = framing.view(shape)
+        pixels[i] = framing.pixels(original.image, view)
+        seen = measured.view(shape)
+        inside = measured.valid(seen)
+        if inside is not None:
+            outside[i] = ~inside
         if not original.mask.any():
             return told
         if regions is None:
-            masks[i] = resize_mask(original.mask, size, dataset.mask_rule)
+            masks[i] = measured.mask(original.mask, seen, dataset.mask_rule)
         else:
-            regions[i] = resize_regions(original.mask, size, dataset.mask_rule).labels
+            regions[i] = measured.regions(original.mask, seen, dataset.mask_rule).labels
             masks[i] = regions[i] > 0
         return told
 
@@ -171,7 +185,15 @@ def _read_all(
             raise
     types = tuple(sample.type for sample in samples)
     groups = tuple(sample.group for sample in samples)
-    images = ImageSet(pixels, masks, types, names, groups, regions=regions).locked()
+    images = ImageSet(
+        pixels,
+        masks,
+        types,
+        names,
+        groups,
+        regions=regions,
+        valid=~outside if outside.any() else None,
+    ).locked()
     return images, lines, notes + flat_notes(flat, len(samples))
 
 

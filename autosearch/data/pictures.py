@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from autosearch.data.images import resize_mask
 from autosearch.data.records import NORMAL, ImageSet
 
-_SIDE, _GAP = 160, 4
+_PIXELS, _GAP = 160 * 160, 4
+"""Of each picture, and between two."""
 _HOT = np.array([[0, 0, 3], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
 
 
@@ -23,7 +25,7 @@ def contact_sheet(images: ImageSet, maps: NDArray[np.float32], limit: int = 6) -
 
     Args:
         images: A split with ground truth.
-        maps: ``(N, H, W)`` scores of all its images.
+        maps: ``(N, h, w)`` scores of all its images.
         limit: Largest number of rows.
 
     Returns:
@@ -50,17 +52,25 @@ def heat(values: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def _row(images: ImageSet, i: int, values: NDArray[np.floating]) -> NDArray[np.uint8]:
     photo = (images.pixels[i].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    marked = photo.copy()
-    mask = images.masks[i]
+    height, width = photo.shape[:2]
+    scale = (_PIXELS / (height * width)) ** 0.5
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    photo, marked = _resized(photo, size), _resized(photo, size)
+    mask = resize_mask(images.masks[i], size, "any")
     inner = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0)
     inner &= np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
     marked[mask & ~inner] = (0, 255, 80)
-    named = Image.fromarray(np.concatenate([_tile(t) for t in (photo, marked, heat(values))], 1))
+    tiles = [_tile(picture, size) for picture in (photo, marked, heat(values))]
+    named = Image.fromarray(np.concatenate(tiles, 1))
     label = ImageDraw.Draw(named)
     label.text((4, 3), images.types[i], fill="white", stroke_width=1, stroke_fill="black")
     return np.asarray(named)
 
 
-def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    resized = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    return np.pad(np.asarray(resized), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
+def _tile(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    gaps = ((0, _GAP), (0, _GAP), (0, 0))
+    return np.pad(_resized(image, size), gaps, constant_values=255)
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))

@@ -28,7 +28,7 @@ class Regions(NamedTuple):
     """Regions of one resized mask.
 
     Attributes:
-        labels: ``(size, size)`` int32, number of each cell's region from 1 on, 0 where normal.
+        labels: ``(H, W)`` int32, number of each cell's region from 1 on, 0 where normal.
         lost: Regions without a cell of their own: where more of them meet than there are cells,
             two fall together.
     """
@@ -57,12 +57,14 @@ def label_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(labels, dtype=np.int32)
 
 
-def resize_regions(mask: NDArray[np.bool_], size: int, rule: MaskRule = "nearest") -> Regions:
-    """Label the regions of a mask and carry the labels down to a square.
+def resize_regions(
+    mask: NDArray[np.bool_], size: tuple[int, int], rule: MaskRule = "nearest"
+) -> Regions:
+    """Label the regions of a mask and carry the labels to another size.
 
     Args:
         mask: ``(H, W)`` bool at the size of the file.
-        size: Side of the result in pixels.
+        size: Height and width of the result in pixels.
         rule: ``nearest`` gives each cell the region of the source pixel nearest to its centre;
             ``any`` gives it to the region with most pixels in it. Either way, a region that got
             no cell is given one: of the cells that it overlaps, that with most of its pixels
@@ -70,10 +72,11 @@ def resize_regions(mask: NDArray[np.bool_], size: int, rule: MaskRule = "nearest
     """
     labels = label_regions(mask)
     height, width = mask.shape
-    found = labels[np.ix_(nearest(height, size), nearest(width, size))].ravel()
+    rows, columns = size
+    found = labels[np.ix_(nearest(height, rows), nearest(width, columns))].ravel()
     count = int(labels.max(initial=0))
     if rule == "nearest" and np.unique(found[found > 0]).size == count:
-        return Regions(found.reshape(size, size), 0)
+        return Regions(found.reshape(size), 0)
     overlaps = _overlaps(labels, size)
     if rule == "any":
         found = np.zeros_like(found)
@@ -81,17 +84,18 @@ def resize_regions(mask: NDArray[np.bool_], size: int, rule: MaskRule = "nearest
         # Of several values for a cell, the last one stays.
         found[overlaps.cells[rising]] = overlaps.regions[rising]
     lost = _give_cells(found, overlaps, count)
-    return Regions(found.reshape(size, size), lost)
+    return Regions(found.reshape(size), lost)
 
 
-def _overlaps(labels: NDArray[np.int32], size: int) -> _Overlaps:
-    rows, ys = _pairs(labels.shape[0], size)
-    columns, xs = _pairs(labels.shape[1], size)
+def _overlaps(labels: NDArray[np.int32], size: tuple[int, int]) -> _Overlaps:
+    rows, ys = _pairs(labels.shape[0], size[0])
+    columns, xs = _pairs(labels.shape[1], size[1])
+    count = size[0] * size[1]
     repeated = labels[np.ix_(ys, xs)]
     at = np.nonzero(repeated)
-    keys = repeated[at].astype(np.int64) * size**2 + rows[at[0]] * size + columns[at[1]]
+    keys = repeated[at].astype(np.int64) * count + rows[at[0]] * size[1] + columns[at[1]]
     distinct, pixels = np.unique(keys, return_counts=True)
-    regions, cells = np.divmod(distinct, size**2)
+    regions, cells = np.divmod(distinct, count)
     order = np.lexsort((cells, -pixels, regions))
     return _Overlaps(regions[order], cells[order], pixels[order])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data import NORMAL
+from autosearch.data import NORMAL, size_text
 from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
 
 _RULES = {
@@ -126,7 +126,7 @@ def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
-    size, value = d["input"]["shape"][-1], d["thresholds"]["image"]["value"]
+    (height, width), value = d["input"]["shape"][-2:], d["thresholds"]["image"]["value"]
     if ONNX in sizes:
         yield "```\nautosearch predict THIS_FOLDER images/ --out predictions/\n```"
         yield (
@@ -138,7 +138,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
                 "```python",
                 "import numpy as np, onnxruntime, PIL.Image",
                 'image = PIL.Image.open("part.png").convert("RGB").resize('
-                f"({size}, {size}), PIL.Image.Resampling.BILINEAR)",
+                f"({width}, {height}), PIL.Image.Resampling.BILINEAR)",
                 "images = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255",
                 f'session = onnxruntime.InferenceSession("{ONNX}")',
                 'maps, scores = session.run(["anomaly_map", "score"], {"images": images})',
@@ -148,7 +148,9 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
         )
         yield (
             "This resizes in 8 bits; `predict` resizes in float32 as the search did, so scores "
-            "differ a little."
+            "differ a little. It is for images of the shape that the input has: others are "
+            "brought onto it as `input.framing` of `model.json` says, which `predict` and "
+            "`autosearch.Predictor` do."
         )
     if OPENVINO in sizes:
         yield (
@@ -209,7 +211,8 @@ def _data(d: Mapping[str, Any]) -> Iterable[str]:
         for part, types in data["counts"].items()
     )
     yield (
-        f"`{data['name']}/{data['category']}` ({counts}), resized to {data['image_size']} pixels: "
+        f"`{data['name']}/{data['category']}` ({counts}), resized to "
+        f"{size_text(data['image_size'])}: "
         f"{data['resize_rule']}. Masks: {data['mask_rule']}. SHA-256 of the images "
         f"`{data['sha256']}`."
     )

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data import Orientation
+from autosearch.data import Framing, Orientation, Size, size_text
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.metrics import Threshold
 
@@ -45,9 +45,9 @@ _INSTALL = {
 
 Images = NDArray[np.float32]
 Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""``(N, S, S)`` anomaly maps and ``(N,)`` image scores."""
+"""``(N, H, W)`` anomaly maps and ``(N,)`` image scores."""
 Run = Callable[[Images], Answer]
-"""From ``(N, 3, S, S)`` float32 RGB in [0, 1] to maps and scores."""
+"""From ``(N, 3, H, W)`` float32 RGB in [0, 1] to maps and scores."""
 
 
 class ModelError(AutosearchError):
@@ -61,7 +61,7 @@ class ExportedModel:
     Attributes:
         name: Study and trial it comes from.
         sha256: Of its description, which covers all its files.
-        image_size: Side ``S`` of the square input in pixels.
+        framing: How images come onto the graph's input, ``(H, W)`` pixels.
         image_threshold: For image scores.
         pixel_threshold: For values of an anomaly map.
         low: Value of a map at the dark end of the colour scale.
@@ -73,7 +73,7 @@ class ExportedModel:
 
     name: str
     sha256: str
-    image_size: int
+    framing: Framing
     image_threshold: Threshold
     pixel_threshold: Threshold
     low: float
@@ -109,9 +109,9 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
             run = onnx_run(graph, provider, threads)
     try:
         study, limits, scale = (manifest[name] for name in ("study", "thresholds", "display"))
-        size, low, high = int(manifest["input"]["shape"][-1]), scale["low"], scale["high"]
-        if not (0 < size <= _MAX_SIDE and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"{size} pixels, maps from {low} to {high}")
+        framing, low, high = _framing(manifest["input"]), scale["low"], scale["high"]
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"maps from {low} to {high}")
         # Models that say nothing are older than the choice.
         orientation = manifest["input"].get("orientation", "upright")
         if orientation not in ("upright", "stored"):
@@ -119,17 +119,17 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
         model = ExportedModel(
             name=f"{study['name']}, trial {study['trial']}",
             sha256=manifest["sha256"],
-            image_size=size,
+            framing=framing,
             image_threshold=Threshold.from_plain(limits["image"]),
             pixel_threshold=Threshold.from_plain(limits["pixel"]),
             low=float(low),
             high=float(high),
-            run=_checked(run, size, folder),
+            run=_checked(run, framing.size, folder),
             orientation=orientation,
         )
     except (LookupError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None
-    model.run(np.zeros((1, 3, size, size), np.float32))
+    model.run(np.zeros((1, 3, *framing.size), np.float32))
     return model
 
 
@@ -271,7 +271,17 @@ def needed(package: str) -> Any:
         raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
 
 
-def _checked(run: Run, size: int, folder: Path) -> Run:
+def _framing(described: Mapping[str, Any]) -> Framing:
+    """How images come onto the input; models older than the choice squeeze them to a square."""
+    height, width = map(int, described["shape"][-2:])
+    plain = described.get("framing") or {"size": [height, width], "fit": "stretch", "region": None}
+    framing = Framing.from_plain(plain)
+    if not (framing.size == (height, width) and max(framing.size) <= _MAX_SIDE):
+        raise ValueError(f"{height} x {width} pixels, framed as {framing.size}")
+    return framing
+
+
+def _checked(run: Run, size: Size, folder: Path) -> Run:
     """Refuse a graph that fails, or answers with something else than maps and scores.
 
     NaN above all: it reaches no threshold, so that everything would be called normal.
@@ -282,9 +292,9 @@ def _checked(run: Run, size: int, folder: Path) -> Run:
             maps, scores = run(images)
         except Exception as error:  # those of the runtimes share no base class
             raise ModelError(f"{folder}: its graph cannot be run: {_line(error)}") from None
-        shapes = ((len(images), size, size), (len(images),))
+        shapes = ((len(images), *size), (len(images),))
         if (np.shape(maps), np.shape(scores)) != shapes or not np.isfinite(maps).all():
-            raise ModelError(f"{folder}: its graph gives no finite maps of {size} x {size}")
+            raise ModelError(f"{folder}: its graph gives no finite maps of {size_text(size)}")
         return maps, scores
 
     return checked

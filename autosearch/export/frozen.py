@@ -96,7 +96,7 @@ def freeze(
         frozen.files[TENSORS] = _tensors(module, half)
     if {"onnx", "openvino"} & set(formats):
         say("writing and checking the ONNX graph")
-        graph = onnx_bytes(module, images.shape[-1], half)
+        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half)
     if "onnx" in formats:
         frozen.files[ONNX] = graph
         run = onnx_run(graph, threads=LATENCY_THREADS)

@@ -30,7 +30,7 @@ class WithScore(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, S, S)`` in [0, 1] to maps ``(N, S, S)`` and scores ``(N,)``."""
+        """``(N, 3, H, W)`` in [0, 1] to maps ``(N, H, W)`` and scores ``(N,)``."""
         maps = self.module(images)
         return maps, maps.amax(dim=(1, 2))
 
@@ -57,12 +57,12 @@ def stored_in_half(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.numel() >= _ROUNDED_FROM
 
 
-def onnx_bytes(module: nn.Module, image_size: int, half: bool = False) -> bytes:
+def onnx_bytes(module: nn.Module, image_size: tuple[int, int], half: bool = False) -> bytes:
     """The ONNX file of a module, for batches of any size; checked against the standard.
 
     Args:
-        module: ``(N, 3, S, S)`` in [0, 1] to ``(N, S, S)``, on the CPU, in evaluation mode.
-        image_size: ``S``.
+        module: ``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)``, on the CPU, in evaluation mode.
+        image_size: ``(H, W)``.
         half: Store tensors that `round_to_half` has rounded in 16 bits. Their values are the
             same, and all arithmetic stays in float32.
 
@@ -74,7 +74,7 @@ def onnx_bytes(module: nn.Module, image_size: int, half: bool = False) -> bytes:
     held = sum(tensor.nbytes for tensor in module.state_dict().values())
     if held > _MAX_BYTES * (2 if half else 1):
         raise ConfigError("--coreset", f"{held / 1e9:.1f} GB", "a memory bank that fits 2 GB")
-    example = (torch.zeros(2, 3, image_size, image_size),)
+    example = (torch.zeros(2, 3, *image_size),)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(

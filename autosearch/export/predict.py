@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autosearch.data import EXTENSIONS, heat, read_image, resize
+from autosearch.data import EXTENSIONS, Framing, View, heat, read_image
 from autosearch.errors import AutosearchError, ConfigError, DataError, one_line
 from autosearch.export.folder import ExportedModel
 from autosearch.files import publish, user_path, write_atomic
@@ -88,10 +88,19 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image as the graph wants it, and as a person sees it."""
+    """An image as the graph wants it, as a person sees it, and how one lies on the other."""
 
     photo: NDArray[np.uint8]
     pixels: Pixels
+    framing: Framing
+    view: View
+
+    def answered(self, values: Pixels, score: float) -> tuple[Pixels, float]:
+        """The graph's map at the size of the photograph, and the score of what counts in it."""
+        valid = self.framing.valid(self.view)
+        if valid is not None:
+            score = float(values[valid].max())
+        return self.framing.restored(values, self.view), score
 
 
 def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
@@ -229,17 +238,11 @@ def blend(photo: NDArray[np.uint8], values: Pixels) -> NDArray[np.uint8]:
     return mixed
 
 
-def prepared(image: Pixels, size: int) -> Loaded:
-    """An image ``(3, H, W)`` as a photograph, and as the graph wants it."""
+def prepared(image: Pixels, framing: Framing) -> Loaded:
+    """An image ``(3, h, w)`` as a photograph, and as the graph wants it."""
     photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    return Loaded(np.ascontiguousarray(photo), resize(image, size))
-
-
-def enlarged_to(values: Pixels, photo: NDArray[np.uint8]) -> Pixels:
-    """A map at the size of its photograph."""
-    height, width = photo.shape[:2]
-    whole = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(whole)
+    view = framing.view((image.shape[1], image.shape[2]))
+    return Loaded(np.ascontiguousarray(photo), framing.pixels(image, view), framing, view)
 
 
 def _members(folder: Path, out: Path) -> list[tuple[Path, str]]:
@@ -280,7 +283,7 @@ def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
-    return prepared(image, model.image_size)
+    return prepared(image, model.framing)
 
 
 def _write(
@@ -293,7 +296,7 @@ def _write(
     out: Path,
 ) -> Prediction:
     height, width = loaded.photo.shape[:2]
-    enlarged = enlarged_to(values, loaded.photo)
+    enlarged, score = loaded.answered(values, score)
     mask = decide(enlarged, model.pixel_threshold)
     suffix = ".jpg" if max(width, height) <= _LONGEST_JPEG else ".png"
     heatmap, drawn = f"{HEATMAPS}/{found.name}{suffix}", f"{MASKS}/{found.name}.png"

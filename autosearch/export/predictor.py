@@ -18,7 +18,6 @@ from autosearch.export.predict import (
     Pixels,
     Prediction,
     Skipped,
-    enlarged_to,
     find_images,
     make_folders,
     predict_images,
@@ -33,7 +32,7 @@ class Answer:
     """What the model says of one image that was handed over in Python.
 
     Attributes:
-        score: Maximum of the anomaly map that the graph gives.
+        score: Maximum of the anomaly map that the graph gives, padding left out.
         anomalous: Whether the score reaches the image threshold.
         map: ``(H, W)`` float32 of the image's own size; higher is more anomalous.
         mask: ``(H, W)`` bool: where the map reaches the pixel threshold.
@@ -89,11 +88,11 @@ class Predictor:
         while part := [_loaded(image, self.model) for image in islice(every, batch)]:
             maps, scores = self.model.run(np.stack([entry.pixels for entry in part]))
             for entry, values, score in zip(part, maps, scores, strict=True):
-                enlarged = enlarged_to(values, entry.photo)
+                enlarged, highest = entry.answered(values, float(score))
                 answers.append(
                     Answer(
-                        float(score),
-                        bool(decide(float(score), self.model.image_threshold)),
+                        highest,
+                        bool(decide(highest, self.model.image_threshold)),
                         enlarged,
                         decide(enlarged, self.model.pixel_threshold),
                     )
@@ -135,13 +134,13 @@ class Predictor:
 
 def _loaded(image: str | Path | NDArray[np.uint8], model: ExportedModel) -> Loaded:
     """An image by path or as it is."""
-    size = model.image_size
+    framing = model.framing
     if isinstance(image, (str, Path)):
-        return prepared(read_image(Path(image), orientation=model.orientation), size)
+        return prepared(read_image(Path(image), orientation=model.orientation), framing)
     array = np.asarray(image)
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[-1] == 3)):
         found = f"{array.dtype} of shape {array.shape}"
         raise ConfigError("images", found, "uint8 pictures (H, W, 3) or (H, W), or paths")
     whole = np.repeat(array[..., None], 3, -1) if grey else array
-    return prepared(whole.transpose(2, 0, 1).astype(np.float32) / np.float32(255), size)
+    return prepared(whole.transpose(2, 0, 1).astype(np.float32) / np.float32(255), framing)

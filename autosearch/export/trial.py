@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch import __version__
-from autosearch.contracts import SCORED, Detector, TrialRecord, shared_tensor, trial_seed
+from autosearch.contracts import SCORED, Detector, TrialRecord, trial_seed
 from autosearch.data import RESIZE_RULE, ImageSet, SearchData, contact_sheet, join
 from autosearch.errors import ConfigError, StudyError
 from autosearch.export.card import model_card
@@ -39,7 +39,16 @@ from autosearch.metrics import (
 )
 from autosearch.spec import Params
 from autosearch.storage import StudyFolder
-from autosearch.study import Inputs, build, of_first_run, reopen, threads_of, truth_of
+from autosearch.study import (
+    Inputs,
+    build,
+    counted_pixels,
+    maps_of,
+    of_first_run,
+    reopen,
+    threads_of,
+    truth_of,
+)
 
 _PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
 
@@ -124,7 +133,7 @@ def export_trial(
     data = inputs.data
     say(f"fitting on {len(data.train)} train images, for thresholds")
     detector, everything = fitted(data.train), data.train
-    val_maps = _maps(detector, data.val)
+    val_maps = maps_of(detector, data.val)
     # Training that selects on validation must not also learn from it.
     if not inputs.runner.supervised:
         everything = all_normal(data)
@@ -205,7 +214,8 @@ def _origin(
     inputs: Inputs, record: TrialRecord, canonical: Params, seed: int, folder: StudyFolder
 ) -> dict[str, Any]:
     """Where the model comes from, what it is, and what goes in and out."""
-    study, size = inputs.spec.study, inputs.spec.dataset.image_size
+    study = inputs.spec.study
+    height, width = inputs.data.val.pixels.shape[2:]
     groups: dict[str, dict[str, Any]] = {}
     for name, value in canonical.items():
         head, dot, tail = name.rpartition(".")
@@ -231,13 +241,14 @@ def _origin(
         "input": {
             "name": INPUT,
             "type": "float32",
-            "shape": ["batch", 3, size, size],
+            "shape": ["batch", 3, height, width],
             "values": "RGB in [0, 1]; the graph normalises",
             "resize": RESIZE_RULE,
+            "framing": inputs.data.info["framing"],
             "orientation": inputs.spec.dataset.orientation,
         },
         "outputs": {
-            MAPS: f"(batch, {size}, {size}) float32, higher is more anomalous",
+            MAPS: f"(batch, {height}, {width}) float32, higher is more anomalous",
             SCORES: "(batch,) float32, the maximum of each map",
         },
         "opset": OPSET,
@@ -257,7 +268,7 @@ def _calibration(val: ImageSet, maps: Maps, options: ExportOptions) -> dict[str,
         "thresholds": {
             "chosen_on": "the validation split, with the detector fitted on the train split alone",
             "image": chosen(image_scores(maps), val.labels).to_plain(),
-            "pixel": chosen(maps.reshape(-1), val.masks.reshape(-1)).to_plain(),
+            "pixel": chosen(*counted_pixels(maps, truth_of(val))).to_plain(),
         },
         "display": {"low": float(np.median(maps)), "high": float(maps.max())},
     }
@@ -318,11 +329,6 @@ def _record(folder: StudyFolder, number: int) -> TrialRecord:
         why = f": {record.reason}" if record.reason else ""
         raise StudyError(f"trial {number} is {record.status}{why}")
     return of_first_run(record, folder.files.load_runs(record.origin))
-
-
-def _maps(detector: Detector, images: ImageSet) -> Maps:
-    maps: Maps = detector.anomaly_maps(shared_tensor(images.pixels)).numpy()
-    return maps
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

@@ -90,8 +90,8 @@ class Histograms:
         shares = (1 / truth.areas)[truth.regions]
         overlap: Floats = np.bincount(flat, shares, size).astype(np.float64).reshape(shape)
         normal = np.empty(shape)
-        for i, (scored, mask) in enumerate(zip(maps, truth.masks, strict=True)):
-            rising = np.sort(scored[~mask])
+        for i, (scored, plain) in enumerate(zip(maps, truth.normal, strict=True)):
+            rising = np.sort(scored[plain])
             below = np.searchsorted(rising, starts, side="left")
             normal[i] = np.diff(np.concatenate(([0], below, [rising.size])))[::-1]
         anomalies = {kind for kind, label in zip(types, truth.labels, strict=True) if label}

@@ -151,7 +151,7 @@ class Ranking:
                 f"anomaly maps: shape {scores.shape} is not allowed; "
                 f"expected that of the masks, {truth.masks.shape}"
             )
-        normal_scores = scores[~truth.masks]
+        normal_scores = scores[truth.normal]
         normal_scores.sort()
         standing = _Standing.of(scores[truth.masks], normal_scores)
         return cls(
@@ -272,6 +272,8 @@ def mean_image_iou(maps: ArrayLike, truth: Truth, threshold: float) -> float:
     """
     called = _finite_scores("anomaly maps", maps) >= threshold
     masks = truth.masks
+    if truth.counted is not None:
+        called &= truth.counted
     chosen = masks.any(axis=(1, 2))
     if not chosen.any():
         return float("nan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Truth:
         region_images: ``(R,)`` int64, image that holds each region.
         region_weights: ``(R,)`` float64, rwAP's weight of each pixel of the region,
             ``(mean area / area) * (mean regions per type / regions of its type)``.
+        counted: ``(N, H, W)`` bool, false for pixels that no pixel metric knows of, such as
+            padding; true wherever ``masks`` is. None where all count.
     """
 
     masks: NDArray[np.bool_]
@@ -38,6 +41,7 @@ class Truth:
     areas: NDArray[np.int64]
     region_images: NDArray[np.int64]
     region_weights: Floats
+    counted: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_masks(
@@ -46,6 +50,7 @@ class Truth:
         types: Sequence[str],
         regions: NDArray[np.int32] | None = None,
         normal: str = "good",
+        counted: NDArray[np.bool_] | None = None,
     ) -> Truth:
         """Find the regions of all masks and weigh them.
 
@@ -57,6 +62,7 @@ class Truth:
             regions: ``(N, H, W)`` integers, number of each anomalous pixel's region within its
                 image, 0 where ``masks`` is false; None for the 8-connected regions of ``masks``.
             normal: The type of defect-free images; it takes no part in the weights.
+            counted: ``(N, H, W)`` bool, false for pixels to be left out; None for none.
 
         Raises:
             ValueError: If shapes or types do not fit, or a normal image has anomalous pixels.
@@ -76,20 +82,27 @@ class Truth:
                 f"masks: images {mislabelled.tolist()} are of type {normal!r} but have anomalous "
                 "pixels; expected empty masks"
             )
+        if counted is not None and (counted.shape != masks.shape or (masks & ~counted).any()):
+            raise ValueError("counted: expected the shape of masks, and true wherever they are")
         found = _connected(masks) if regions is None else _renumbered(masks, regions)
         areas = np.bincount(found)
         images = np.zeros(areas.size, dtype=np.int64)
         images[found] = np.nonzero(masks)[0]
         kinds = [types[image] for image in images.tolist()]
         weights = _region_weights(areas, kinds, set(types) - {normal})
-        return cls(masks, labels, found, areas, images, weights)
+        return cls(masks, labels, found, areas, images, weights, counted)
+
+    @cached_property
+    def normal(self) -> NDArray[np.bool_]:
+        """``(N, H, W)`` bool, true for a pixel that counts and is not anomalous."""
+        return ~self.masks if self.counted is None else self.counted & ~self.masks
 
     @property
     def gap(self) -> str | None:
         """Why pixel metrics of this split are NaN, or None if all of them are defined."""
         if not self.masks.any():
             return "no anomalous pixel in the split"
-        return "no normal pixel in the split" if self.masks.all() else None
+        return None if self.normal.any() else "no normal pixel in the split"
 
 
 def negative_weight(positives: ArrayLike, negatives: ArrayLike, prevalence: float) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autosearch.contracts import SCORED, Objective, Status, TrialRecord, registry
+from autosearch.data import size_text
 from autosearch.report.analysis import (
     MOST_OBJECTIVES,
     attainment,
@@ -266,7 +267,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
         rows += [
             ["Dataset", f"{data['name']} / {data['category']}"],
             ["Split", f"{split} ({data['rule']})"],
-            ["Images", f"{data['image_size']} px; resize: {data['resize_rule']}"],
+            ["Images", f"{size_text(data['image_size'])}; resize: {data['resize_rule']}"],
             ["Masks", data["mask_rule"]],
             ["Regions", data.get("regions", "resized")],
             ["Data sha256", data["sha256"][:12]],

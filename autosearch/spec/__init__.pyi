@@ -1,4 +1,9 @@
 from .constraint import Constraint as Constraint
+from .identity import (
+    MAY_CHANGE as MAY_CHANGE,
+    defaults as defaults,
+    differences as differences,
+)
 from .reading import (
     Override as Override,
     dataset_spec as dataset_spec,
@@ -15,6 +20,12 @@ from .sections import (
     SamplerSpec as SamplerSpec,
     StudySpec as StudySpec,
     SyntheticSpec as SyntheticSpec,
+    TilingSpec as TilingSpec,
+)
+from .sizes import (
+    EvaluationSize as EvaluationSize,
+    ImageSize as ImageSize,
+    OwnShape as OwnShape,
 )
 from .space import (
     Parameter as Parameter,

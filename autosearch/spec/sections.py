@@ -7,23 +7,16 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from autosearch.spec.constraint import Constraint
+from autosearch.spec.identity import fixed
+from autosearch.spec.sizes import EvaluationSize, ImageSize, Region
 from autosearch.spec.space import Space
+from autosearch.spec.strict_yaml import yaml_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-# How a searched architecture was found may change, and its weights are told apart by their hashes.
-_NOT_IDENTITY: Any = {
-    "weights": True,
-    "study": True,
-    "trial": True,
-    "architecture": {"hashes", "weights", "seed"},
-}
-
 
 def seconds(value: object) -> object:
     """Read ``90``, ``"90s"``, ``"15m"``, ``"2h"`` or ``"1d"`` as seconds; leave the rest alone."""
@@ -119,10 +112,26 @@ class LabelledSpec(Section):
     val: float = Field(0.28, gt=0, lt=1)
 
 
+class TilingSpec(Section):
+    """Large images as overlapping tiles; ``size`` is a tile's side in pixels of the input.
+
+    ``overlap`` is the least share of a tile that it has in common with the next one. With ``banks:
+    position`` every place of a tile has a detector of its own, for parts that are aligned.
+    """
+
+    size: int = Field(ge=32, le=2048)
+    overlap: float = Field(0.25, ge=0, le=0.5)
+    banks: Literal["shared", "position"] = "shared"
+
+
 class DatasetSpec(Section):
     """Which images to search on, how they are split and resized, and how figures weigh them.
 
-    ``prevalence`` is the share of anomalous pixels that calibrated figures stand for.
+    ``fit`` says how images of another shape than the input's come in: with padding that nothing
+    counts, or out of proportion. Of ``region_of_interest`` a rectangle, ``[top, left, bottom,
+    right]`` in pixels of the files, is cut out, and outside a mask file nothing is scored.
+    ``preprocess`` finds the object first. ``prevalence`` is the share of anomalous pixels that
+    calibrated figures stand for.
     """
 
     name: str = "demo"
@@ -131,7 +140,12 @@ class DatasetSpec(Section):
     validation: ValidationSpec = ValidationSpec()
     labelled: LabelledSpec | None = None
     test_skip: int | None = Field(None, ge=0)
-    image_size: int = Field(224, ge=32, le=2048)
+    image_size: ImageSize = 224
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    evaluation_size: EvaluationSize = None
+    tiling: TilingSpec | None = None
+    region_of_interest: Region = None
+    preprocess: Literal["none", "mask", "crop", "centre"] = "none"
     mask_rule: Literal["nearest", "any"] = "nearest"
     mask_reading: Literal["auto", "value", "index", "alpha", "inverted"] = "auto"
     orientation: Literal["upright", "stored"] = "upright"
@@ -221,15 +235,19 @@ class StudySpec(Section):
         return tuple(Constraint.parse(text) for text in self.constraints)
 
     def identity(self) -> dict[str, Any]:
-        """What two runs must share to add trials to one study, apart from data and weights."""
-        repeats = self.study.repeats
+        """What two runs must share to add trials to one study, apart from data and weights.
+
+        Returns:
+            Values by dotted key, of all keys but those of `autosearch.spec.identity.MAY_CHANGE`,
+            as JSON has them. Of a searched architecture only what it is: how it was found may
+            change, and its weights are told apart by their hashes.
+        """
+        found = self.backbone.architecture
         return {
-            **({"repeats": repeats} if repeats > 1 else {}),
-            "runner": self.study.runner,
-            "objectives": self.objectives,
+            **fixed(self),
             "constraints": [str(constraint) for constraint in self.parsed_constraints],
             "space": self.parsed_space.to_plain(),
-            "backbone": self.backbone.model_dump(exclude=_NOT_IDENTITY, exclude_none=True),
+            "backbone.architecture": found and found.model_dump(include={"runner", "params"}),
         }
 
     def content_hash(self) -> str:
@@ -238,4 +256,4 @@ class StudySpec(Section):
 
     def to_yaml(self) -> str:
         """The resolved spec as YAML that `load_spec` reads back to an equal spec."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml_text(self.model_dump(mode="json"))

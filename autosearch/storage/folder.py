@@ -1,6 +1,7 @@
 """The folder ``results/<study>/``: what is written during a search and read by all that follows.
 
-``spec.yaml`` (resolved), ``meta.json`` (versions, seeds, hashes, machine), ``study.journal``
+``spec.yaml`` (resolved), ``meta.json`` (versions, seeds, hashes, machine), ``data.json`` (names
+and short hashes of the images), ``study.journal``
 (Optuna's) or ``storage.json`` (which database has the trials instead), ``trials/<number>/``
 (artifacts, tracebacks), ``pareto.csv`` and ``study.log``. Files other than journal and log appear
 whole or not at all.
@@ -19,12 +20,14 @@ from typing import Any
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
 from autosearch.spec import Override, StudySpec, load_spec
+from autosearch.storage.data_files import Files, read_files, write_files
 from autosearch.storage.database import VARIABLE, Database, read_place, write_place
+from autosearch.storage.identity import begun_with
 from autosearch.storage.stored import FORMAT, read_meta
 from autosearch.storage.trial_files import TrialFiles
 from autosearch.storage.trial_store import TrialStore
 
-YOUNGER: dict[str, object] = {"dataset.regions": "resized"}
+YOUNGER: dict[str, object] = {"dataset.regions": "resized", "dataset.fit": "stretch"}
 """Keys of a spec that were added later, with the value that stands for what was done before."""
 
 
@@ -107,7 +110,9 @@ class StudyFolder:
     @cached_property
     def trials(self) -> TrialStore:
         """All trials."""
-        return TrialStore(self.journal_path, self.spec_path, self.database)
+        return TrialStore(
+            self.journal_path, self.spec_path, self.database, self.load_spec, self.begun_with
+        )
 
     @cached_property
     def database(self) -> Database | None:
@@ -125,6 +130,11 @@ class StudyFolder:
     def meta_path(self) -> Path:
         """Versions, seeds, hashes and the machine."""
         return self.path / "meta.json"
+
+    @property
+    def files_path(self) -> Path:
+        """Names and short hashes of the images that the study was begun with."""
+        return self.path / "data.json"
 
     @property
     def journal_path(self) -> Path:
@@ -164,6 +174,15 @@ class StudyFolder:
         kept = [(key, reduce(getitem, key.split("."), begun)) for key in YOUNGER]
         return load_spec(spec.model_dump(), kept)
 
+    def begun_with(self, guard: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of keys that the study was begun with, by dotted name.
+
+        Args:
+            guard: What stands beside its trials. Earlier versions kept less there, so that not
+                all keys are known.
+        """
+        return begun_with(guard, self.load_meta(), YOUNGER)
+
     def load_meta(self) -> dict[str, Any]:
         """What `write_meta` wrote; empty if the search never came so far.
 
@@ -171,6 +190,15 @@ class StudyFolder:
             StudyError: It is damaged, or written by a newer program.
         """
         return read_meta(self.meta_path)
+
+    def load_files(self) -> Files | None:
+        """The images that the study was begun with; None if that was not kept."""
+        sha256 = (self.load_meta().get("data") or {}).get("sha256")
+        return read_files(self.files_path, sha256) if sha256 else None
+
+    def write_files(self, sha256: str, files: Files) -> None:
+        """Keep which images the study is made with; see `autosearch.storage.data_files`."""
+        write_files(self.files_path, sha256, files)
 
     def write_spec(self, spec: StudySpec) -> None:
         """Write the resolved spec, and before it which database has the trials."""

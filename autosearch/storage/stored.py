@@ -35,7 +35,7 @@ class _Data(_Object):
     category: str
     counts: dict[str, dict[str, int]]
     sha256: str
-    image_size: int
+    image_size: int | Annotated[list[int], Field(min_length=2, max_length=2)]
     rule: str
     resize_rule: str
     mask_rule: str

@@ -49,4 +49,8 @@ from .summary import (
     front as front,
     front_csv as front_csv,
 )
-from .truth import truth_of as truth_of
+from .truth import (
+    counted_pixels as counted_pixels,
+    maps_of as maps_of,
+    truth_of as truth_of,
+)

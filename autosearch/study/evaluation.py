@@ -27,14 +27,13 @@ from autosearch.contracts import (
     Status,
     TrialContext,
     registry,
-    shared_tensor,
 )
 from autosearch.data import ImageSet, SearchData, contact_sheet
 from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.metrics import Ranking, Truth
 from autosearch.spec import Params, StudySpec
 from autosearch.study.repetition import repeated_steps
-from autosearch.study.truth import truth_of
+from autosearch.study.truth import maps_of, truth_of
 
 MAPS = "maps.jpg"
 """Artifact with the anomaly maps of a few validation images."""
@@ -110,7 +109,7 @@ class TrialEvaluator:
             yield progress
         self._measure("fit", detector, None, measured)
         with _timed(seconds, "score"):
-            maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+            maps = maps_of(detector, self._data.val)
         scored = self._scored(maps, seconds)
         with _timed(seconds, "measure"):
             self._measure("score", detector, scored, measured)
@@ -146,7 +145,7 @@ class TrialEvaluator:
         self, detector: Detector, measured: Mapping[str, float], seconds: dict[str, float]
     ) -> dict[str, float]:
         """The study's objectives in the middle of a training."""
-        maps = detector.anomaly_maps(shared_tensor(self._data.val.pixels)).numpy()
+        maps = maps_of(detector, self._data.val)
         scored = self._scored(maps, seconds)
         known = {objective.name: objective for objective in self._objectives}
         return {
@@ -157,7 +156,10 @@ class TrialEvaluator:
         }
 
     def _scored(self, maps: NDArray[np.float32], seconds: dict[str, float]) -> Scored:
-        return Scored(maps, self._truth, seconds, self.spec.dataset.prevalence)
+        height, width = self._data.val.pixels.shape[2:]
+        return Scored(
+            maps, self._truth, seconds, self.spec.dataset.prevalence, (height, width)
+        )
 
     def _measure(
         self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
@@ -208,7 +210,8 @@ def build(
     wanted = spec.resources.gpu != 0
     device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
-    context = TrialContext(seed, device, spec.dataset.image_size, validation)
+    height, width = validation.pixels.shape[2:]
+    context = TrialContext(seed, device, (height, width), validation)
     return runner.build(canonical, context)
 
 

@@ -35,7 +35,6 @@ from autosearch.contracts import (
     Scored,
     TrialRecord,
     derived_seed,
-    shared_tensor,
 )
 from autosearch.data import NORMAL, ImageSet
 from autosearch.metrics import (
@@ -51,7 +50,7 @@ from autosearch.metrics import (
     image_scores,
 )
 from autosearch.study.inputs import Inputs, rebuild, threads_of
-from autosearch.study.truth import truth_of
+from autosearch.study.truth import counted_pixels, maps_of, truth_of
 
 METRICS = {
     "rwap": "region-weighted average precision over pixels",
@@ -170,16 +169,16 @@ class FinalEvaluator:
         with threads_of(record):
             detector.fit(data.train)
         clock.start("validation")
-        val_maps = detector.anomaly_maps(shared_tensor(data.val.pixels)).numpy()
+        val_maps = maps_of(detector, data.val)
         terms = _Terms(
-            choose_threshold(val_maps.ravel(), data.val.masks.ravel()),
+            choose_threshold(*counted_pixels(val_maps, self._val_truth)),
             choose_threshold(image_scores(val_maps), self._val_truth.labels),
             self._inputs.runner.probabilities,
             self._prevalence,
         )
         validation = _Figures(val_maps, self._val_truth, terms).metrics()
         clock.start("test")
-        maps = detector.anomaly_maps(shared_tensor(self._test.pixels)).numpy()
+        maps = maps_of(detector, self._test)
         clock.start("intervals")
         figures, resamples = _figures(maps, self._whole, terms)
         types = {
@@ -273,12 +272,12 @@ class _Figures:
         self._maps, self._truth, self._prevalence = maps, truth, terms.prevalence
         self._scores = image_scores(maps)
         called = decide(maps, terms.pixel)
-        self._pixels = _confusions(called, truth.masks)
+        self._pixels = _confusions(called, truth)
         self._halves = None
         if terms.probabilities:
-            self._halves = _confusions(maps >= HALF, truth.masks)
+            self._halves = _confusions(maps >= HALF, truth)
         alarms = decide(self._scores, terms.image)
-        self._images = _confusions(alarms[:, None], truth.labels[:, None])
+        self._images = _cells(alarms[:, None], truth.labels[:, None], ~truth.labels[:, None])
 
     def metrics(self) -> dict[str, float]:
         """Exact values by the names of `METRICS`, NaN where undefined."""
@@ -330,9 +329,15 @@ def _figures(maps: Maps, part: _Part, terms: _Terms) -> tuple[dict[str, Any], di
     return {"metrics": _plain(figures.metrics()), "intervals": intervals}, drawn
 
 
-def _confusions(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """TP, FP, FN and TN of each image: two ``(N, …)`` to ``(N, 4)``."""
-    cells = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
+def _confusions(called: NDArray[np.bool_], truth: Truth) -> NDArray[np.int64]:
+    """TP, FP, FN and TN of each image's pixels, ``(N, 4)``."""
+    return _cells(called, truth.masks, truth.normal)
+
+
+def _cells(
+    called: NDArray[np.bool_], anomalous: NDArray[np.bool_], normal: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    cells = (called & anomalous, called & normal, ~called & anomalous, ~called & normal)
     return np.stack([cell.reshape(len(cell), -1).sum(axis=1) for cell in cells], axis=1)
 
 
