@@ -10,6 +10,7 @@ from typing import Literal
 
 from autosearch.data.members import nfc
 from autosearch.data.notes import Note
+from autosearch.data.outlines import Outlines
 from autosearch.data.records import NORMAL
 from autosearch.errors import DataError
 
@@ -20,22 +21,47 @@ _MEANS_NORMAL = {"good", "normal", "normals", "ok", "okay", "healthy", "defect-f
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """How much of a region has to be found, where more is not asked for.
+
+    Attributes:
+        value: Of the mask's pixels, by which it is told what they stand for.
+        threshold: The area in pixels, or the share of the mask's area, from which on nothing is
+            gained.
+        relative: Whether it is a share.
+    """
+
+    value: int
+    threshold: float
+    relative: bool
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image of a dataset, not yet opened.
 
     Attributes:
         path: The image file.
-        mask_path: Its mask file, if there is one.
+        masks: Its mask files; what any of them marks is anomalous.
         type: ``anomaly_type``, `NORMAL` where defect-free.
         split: Where the dataset itself puts the image; None leaves it to the split rule.
         group: ``group_id``: images of one physical object share it and stay together.
+        outlines: What was drawn on it, where a tool for labelling wrote that down.
+        saturation: What the values of its masks stand for, where regions need not be found whole.
     """
 
     path: Path
-    mask_path: Path | None
+    masks: tuple[Path, ...]
     type: str
     split: SplitName | None
     group: str
+    outlines: Outlines | None = None
+    saturation: tuple[Saturation, ...] = ()
+
+    @property
+    def marked(self) -> bool:
+        """Whether anything says which of its pixels are anomalous."""
+        return bool(self.masks) or self.outlines is not None
 
     @property
     def normal(self) -> bool:
@@ -56,6 +82,7 @@ class Index:
         ignored: What lies in folders of images and is not read.
         faults: Why nobody should search on it, as far as names tell.
         notes: What was assumed of names.
+        layout: Name of the layout that it was read by.
     """
 
     root: Path
@@ -66,6 +93,7 @@ class Index:
     ignored: tuple[Path, ...] = ()
     faults: tuple[DataError, ...] = ()
     notes: tuple[Note, ...] = ()
+    layout: str = ""
 
     def relative(self, path: Path) -> str:
         """The path as records name it: relative to the root, with forward slashes."""
@@ -82,7 +110,7 @@ class Index:
 def masks_among_images(samples: tuple[Sample, ...]) -> Iterator[DataError]:
     """Images that are named like the mask of another image beside them, or are one's mask."""
     stems = {(sample.path.parent, nfc(sample.path.stem)): sample.path for sample in samples}
-    masks = {sample.mask_path: sample.path for sample in samples if sample.mask_path is not None}
+    masks = {mask: sample.path for sample in samples for mask in sample.masks}
     for sample in samples:
         path, named = sample.path, _MASK_NAME.fullmatch(nfc(sample.path.stem))
         other = stems.get((path.parent, named[1])) if named else None

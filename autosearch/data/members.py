@@ -26,8 +26,12 @@ class Members:
     ignored: tuple[Path, ...]
 
 
-def members(folder: Path) -> Members:
+def members(folder: Path, deep: bool = True) -> Members:
     """Find the images in a folder; nothing where there is no such folder.
+
+    Args:
+        folder: The folder.
+        deep: Whether to look into the folders below, too; else these are left out altogether.
 
     Raises:
         DataError: Something has the name of an image and is no file, or its name is no text.
@@ -37,6 +41,8 @@ def members(folder: Path) -> Members:
     for path in listed(folder):
         if is_image(path):
             images.append(path)
+        elif not deep and path.is_dir():
+            continue
         elif path.is_dir() and not path.is_symlink():
             inside = members(path)
             images += inside.images
@@ -56,13 +62,27 @@ def folders(folder: Path) -> list[Path]:
 def listed(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without what is hidden or left by systems."""
     found: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
-    return sorted(
-        path
-        for path in found
-        if not path.name.startswith(".") and path.name.lower() not in _LEFT_BY_SYSTEMS
-    )
+    return sorted(path for path in found if not is_left_alone(path.name))
+
+
+def is_left_alone(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left by systems."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
 
 
 def nfc(text: str) -> str:
     """Text in the one Unicode form in which names are compared: archives of macOS hold another."""
     return unicodedata.normalize("NFC", text)
+
+
+def spelled(path: Path) -> Path | None:
+    """A path, or the one that differs in the Unicode form of its names alone; None if absent."""
+    try:
+        if path.exists():
+            return path
+        if path.parent == path or (parent := spelled(path.parent)) is None:
+            return None
+        wanted = nfc(path.name)
+        return next((p for p in parent.iterdir() if nfc(p.name) == wanted), None)
+    except OSError:
+        return None

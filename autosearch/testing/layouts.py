@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from autosearch.data import Index, read_image, read_mask, split_index
@@ -17,7 +19,14 @@ class LayoutSuite:
 
     Give the fixtures ``index``, as of `autosearch.data.open_index`, and ``counts``, the expected
     number of images by type. The split rule's settings are a fixture to override.
+
+    Attributes:
+        anomalous: Whether the dataset has anomalous images.
+        marked: Whether their anomalous pixels are marked.
     """
+
+    anomalous: ClassVar[bool] = True
+    marked: ClassVar[bool] = True
 
     @pytest.fixture
     def dataset(self) -> DatasetSpec:
@@ -35,7 +44,7 @@ class LayoutSuite:
         """Types are printable names, `NORMAL` among them."""
         for sample in index.samples:
             assert sample.type == sample.type.strip() != "" and sample.type.isprintable()
-        assert {sample.normal for sample in index.samples} == {True, False}
+        assert {sample.normal for sample in index.samples} == {True, not self.anomalous}
 
     def test_files_can_be_read(self, index: Index) -> None:
         """Images are RGB in [0, 1]."""
@@ -46,18 +55,26 @@ class LayoutSuite:
             assert image.min() >= 0 and image.max() <= 1, sample.path
 
     def test_masks_mark_the_defects_of_their_images(self, index: Index) -> None:
-        """Every anomalous image has a mask of its size that marks some of it, no other has."""
+        """Every anomalous image has masks of its size that mark some of it, no other has.
+
+        Outlines are drawn instead, where a tool for labelling wrote them down.
+        """
         for sample in index.samples:
-            if sample.mask_path is None:
-                assert sample.normal, sample.path
+            if not sample.marked:
+                assert sample.normal or not self.marked, sample.path
                 continue
-            mask = read_mask(sample.mask_path).mask
-            assert mask.shape == read_image(sample.path).shape[1:], sample.mask_path
-            assert mask.any() != sample.normal, sample.mask_path
+            height, width = read_image(sample.path).shape[1:]
+            masks = [read_mask(path).mask for path in sample.masks]
+            if sample.outlines is not None:
+                assert sample.outlines.file.is_file(), sample.path
+                masks.append(sample.outlines.mask(sample.path, width, height)[0])
+            for mask in masks:
+                assert mask.shape == (height, width), sample.path
+            assert np.any(masks) != sample.normal, sample.path
 
     def test_leftovers_belong_to_no_image(self, index: Index) -> None:
         """No mask is taken for an image, and what is said to be left over is."""
-        masks = {sample.mask_path for sample in index.samples if sample.mask_path is not None}
+        masks = {path for sample in index.samples for path in sample.masks}
         images = {sample.path for sample in index.samples}
         assert not {*masks, *index.orphan_masks, *index.ignored} & images and not index.faults
         assert not masks & set(index.orphan_masks)
@@ -91,5 +108,5 @@ class LayoutSuite:
             assert not {sample.group for sample in first} & {sample.group for sample in second}
         for name, part in parts.items():
             assert all(sample.split in (None, name) for sample in part)
-        assert {sample.normal for sample in split.val} == {True, False}
+        assert {sample.normal for sample in split.val} == {True, not self.anomalous}
         assert any(sample.normal for sample in split.train)

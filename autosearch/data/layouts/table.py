@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from autosearch.data.index import Index, Sample, SplitName
-from autosearch.data.members import nfc
+from autosearch.data.layouts.contract import Layout
+from autosearch.data.members import nfc, spelled
 from autosearch.data.notes import Note
 from autosearch.data.records import NORMAL
 from autosearch.errors import ConfigError, DataError
@@ -88,9 +89,9 @@ class _Row:
             raise self.error(f"label {label} contradicts type {kind}", "correct one")
         split = self._split()
         path = self._path(cells["path"], slashed)
-        mask = self._path(cells["mask"], slashed) if cells.get("mask") else None
+        masks = (self._path(cells["mask"], slashed),) if cells.get("mask") else ()
         kind = (kind or "anomaly") if anomalous else NORMAL
-        return Sample(path, mask, kind, split, nfc(cells.get("group") or cells["path"]))
+        return Sample(path, masks, kind, split, nfc(cells.get("group") or cells["path"]))
 
     def _split(self) -> SplitName | None:
         cell = self.cells.get("split", "")
@@ -107,12 +108,12 @@ class _Row:
         path = self._inside(cell)
         if cell.isascii() and "\\" not in cell:
             return path
-        if (found := _spelled(path)) is not None:
+        if (found := spelled(path)) is not None:
             return found
         if "\\" not in cell:
             return path
         other = cell.replace("\\", "/")
-        if (found := _spelled(self._inside(other))) is None:
+        if (found := spelled(self._inside(other))) is None:
             problem = f"path {cell!r} has backslashes, and there is no file {other!r} either"
             raise self.error(problem, "name a file below the folder of the CSV file, with slashes")
         slashed.append(f"line {self.number}: {cell}")
@@ -158,14 +159,11 @@ def _rows(file: Path) -> Iterator[_Row]:
         raise DataError(file, f"is not a CSV file ({error})", "save it as UTF-8 CSV") from error
 
 
-def _spelled(path: Path) -> Path | None:
-    """The path, or the one that differs in the Unicode form of its names alone; None if absent."""
-    try:
-        if path.exists():
-            return path
-        if path.parent == path or (parent := _spelled(path.parent)) is None:
-            return None
-        wanted = nfc(path.name)
-        return next((p for p in parent.iterdir() if nfc(p.name) == wanted), None)
-    except OSError:
-        return None
+CSV = Layout(
+    "csv",
+    "a CSV file with the columns path, mask, label, type, split, group, category",
+    lambda place: place.suffix.lower() == ".csv" and place.is_file(),
+    index_csv,
+    csv_categories,
+    single=True,
+)
