@@ -5,26 +5,37 @@ Free of torch on purpose: an exported model frames images as the search did.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from autosearch.data.boxes import Box, Size, cut
 from autosearch.data.images import MaskRule, resize, resize_mask
+from autosearch.data.interest import KEY, area_of, scaled_to
+from autosearch.data.objects import Found, find_object, with_margin
 from autosearch.data.regions import Regions, resize_regions
+from autosearch.errors import DataError
 from autosearch.spec import ImageSize, OwnShape
 
-Size = tuple[int, int]
-"""``(height, width)`` in pixels."""
 Fit = Literal["letterbox", "stretch"]
+Preprocess = Literal["none", "mask", "crop", "centre"]
 
 FITS: dict[Fit, str] = {
     "letterbox": "aspect kept, edges repeated as padding that nothing counts",
     "stretch": "to the whole input, out of proportion if need be",
+}
+STAGES: dict[Preprocess, str] = {
+    "none": "as photographed",
+    "mask": "the object alone, its surroundings made background that nothing counts",
+    "crop": "cut to the object and a margin of 5 % of its longer side",
+    "centre": "the object's box in the middle of a canvas that holds the largest, on background",
 }
 
 _STEP = 8
@@ -36,30 +47,6 @@ Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-class Box(NamedTuple):
-    """A rectangle in whole pixels; ``bottom`` and ``right`` are past its end."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def size(self) -> Size:
-        """Height and width."""
-        return self.bottom - self.top, self.right - self.left
-
-    @classmethod
-    def whole(cls, size: Size) -> Box:
-        """All of an area."""
-        return cls(0, 0, *size)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Of an array of which it is a part."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-
 @dataclass(frozen=True)
 class View:
     """What is seen of one image, and where.
@@ -69,12 +56,26 @@ class View:
         source: The part that is seen, in pixels of the file; may reach beyond it.
         target: Where that part lies on the canvas; the rest is padding.
         counted: ``(h, w)`` bool of the file's size, true where pixels count; None for all.
+        shown: ``(h, w)`` bool of the file's size, false where background stands instead of the
+            photograph; None if it stands nowhere.
+        object: The object's box in pixels of the file; None where none was looked for or found.
     """
 
     shape: Size
     source: Box
     target: Box
     counted: Mask | None = None
+    shown: Mask | None = None
+    object: Box | None = None
+
+    def seen(self, mask: Mask) -> bool:
+        """Whether anything of a file's ``(h, w)`` mask is seen and counts."""
+        return bool(_seen(mask, self).any())
+
+    @property
+    def whole_object(self) -> bool:
+        """Whether all of the object is seen, if there is one."""
+        return self.object is None or self.object.meet(self.source) == self.object
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,61 @@ class Framing:
         size: Height and width of the canvas.
         fit: How other shapes come onto it.
         region: The part of every file that is looked at; None for all of it.
+        preprocess: What is done about the object before that; one of `STAGES`.
+        object_size: Height and width of what is shown around the centre of an object, in pixels
+            of the files; for ``centre`` alone.
+        background: What stands where the photograph is not shown, in [0, 1].
+        looked_at: ``(h, w)`` bool of any size, true where pixels count; None for all.
     """
 
     size: Size
     fit: Fit = "letterbox"
     region: Box | None = None
+    preprocess: Preprocess = "none"
+    object_size: Size | None = None
+    background: float = 0.0
+    looked_at: Mask | None = field(default=None, compare=False, repr=False)
 
-    def view(self, shape: Size) -> View:
-        """What is seen of an image of ``shape``."""
-        source = Box.whole(shape) if self.region is None else self.region
-        return View(shape, source, fitted(source.size, self.size, self.fit))
+    def view(self, image: Pixels, path: Path | str = "image") -> View:
+        """What is seen of ``(3, h, w)``.
+
+        Args:
+            image: RGB in [0, 1] at the size of the file.
+            path: The file, for the error.
+
+        Raises:
+            DataError: The image does not hold ``region``, has not the shape of ``looked_at``, or
+                nothing of it would count.
+        """
+        shape = (image.shape[1], image.shape[2])
+        area = area_of(shape, self.region, path)
+        counted = None if self.looked_at is None else scaled_to(shape, self.looked_at, path)
+        found = None if self.preprocess == "none" else find_object(cut(image, area))
+        source, shown, box = self._stage(found, area, shape)
+        if counted is not None and shown is not None:
+            counted = counted & shown
+        if counted is None:
+            counted = shown
+        view = View(shape, source, self._target(source), counted, shown, box)
+        if counted is not None and not view.seen(counted):
+            remedy = f"remove it, or set {KEY} to where the object lies"
+            raise DataError(path, "nothing of the image counts", remedy)
+        return view
+
+    def placed(self, view: View) -> View:
+        """The same part of the same image on this canvas, which differs in size alone."""
+        return replace(view, target=self._target(view.source))
 
     def pixels(self, image: Pixels, view: View) -> Pixels:
         """``(3, h, w)`` of a file as ``(3, H, W)`` of the canvas."""
-        part = _cut(image, view.source)
+        part = cut(image, view.source, self.background)
+        if view.shown is not None:
+            shown = cut(view.shown[None], view.source)
+            part = np.where(shown, part, np.float32(self.background))
         small = resize(part, view.target.size)
-        return _padded(small, view.target, self.size)
+        # Edges that are the object's would be drawn out into bars.
+        beyond = self.background if self.preprocess in ("mask", "centre") else None
+        return _padded(small, view.target, self.size, beyond)
 
     def mask(self, mask: Mask, view: View, rule: MaskRule) -> Mask:
         """A file's ``(h, w)`` ground truth as ``(H, W)``; nothing is anomalous in padding."""
@@ -120,25 +160,37 @@ class Framing:
         if view.target == Box.whole(self.size) and view.counted is None:
             return None
         found = np.zeros(self.size, dtype=bool)
-        inside = np.ones(view.shape, dtype=bool) if view.counted is None else view.counted
-        found[view.target.slices] = resize_mask(
-            _cut(inside[None], view.source)[0], view.target.size
+        if view.counted is None:
+            found[view.target.slices] = True
+            return found
+        inside = cut(view.counted[None], view.source)[0]
+        small = resize_mask(inside, view.target.size)
+        # So little may count that no cell's centre hits it.
+        found[view.target.slices] = (
+            small if small.any() else resize_mask(inside, view.target.size, "any")
         )
         return found
 
     def restored(self, values: Pixels, view: View) -> Pixels:
-        """``(H, W)`` of the canvas as ``(h, w)`` of the file; the lowest where nothing was seen."""
+        """``(H, W)`` of the canvas as ``(h, w)`` of the file.
+
+        Where nothing was seen or counts, the lowest value of those that do.
+        """
         shown = values[view.target.slices]
         large = np.asarray(
             Image.fromarray(np.ascontiguousarray(shown)).resize(
                 view.source.size[::-1], Image.Resampling.BILINEAR
             )
         )
-        inside = _meet(view.source, Box.whole(view.shape))
-        found = np.full(view.shape, large.min(), dtype=np.float32)
-        found[inside.slices] = large[_within(inside, view.source).slices]
+        inside = view.source.meet(Box.whole(view.shape))
+        found = np.zeros(view.shape, dtype=np.float32)
+        found[inside.slices] = large[inside.within(view.source).slices]
+        known = np.zeros(view.shape, dtype=bool)
+        known[inside.slices] = True
         if view.counted is not None:
-            found[~view.counted] = found.min()
+            known &= view.counted
+        if not known.all():
+            found[~known] = found[known].min()
         return found
 
     def scaled(self, short: int) -> Framing:
@@ -148,28 +200,70 @@ class Framing:
         return replace(self, size=(height, width))
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON."""
+        """As JSON; of ``looked_at`` its size and a hash of its pixels."""
         return {
             "size": list(self.size),
             "fit": self.fit,
             "region": None if self.region is None else list(self.region),
+            "preprocess": self.preprocess,
+            "object_size": None if self.object_size is None else list(self.object_size),
+            "background": self.background,
+            "looked_at": None if self.looked_at is None else _described(self.looked_at),
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Framing:
-        """From what `to_plain` gave.
+    def from_plain(cls, plain: Mapping[str, Any], looked_at: Mask | None = None) -> Framing:
+        """From what `to_plain` gave; what is younger than a model may be missing.
+
+        Args:
+            plain: As JSON.
+            looked_at: The mask that goes with it.
 
         Raises:
             ValueError: Something is missing or is no such value.
         """
         try:
-            height, width = map(int, plain["size"])
-            fit, region = plain["fit"], plain["region"]
-            if min(height, width) < 1 or fit not in FITS:
-                raise ValueError(f"{height} x {width} pixels, {fit}")
-            return cls((height, width), fit, None if region is None else Box(*map(int, region)))
+            fit, stage = plain["fit"], plain.get("preprocess", "none")
+            region, around = plain["region"], plain.get("object_size")
+            size = _size(plain["size"])
+            background = float(plain.get("background", 0))
+            if fit not in FITS or stage not in STAGES or not 0 <= background <= 1:
+                raise ValueError(f"{fit}, {stage}, background {background}")
+            if (stage == "centre") != (around is not None):
+                raise ValueError(f"{stage} with objects of {around}")
+            given = None if looked_at is None else _described(looked_at)
+            if given != plain.get("looked_at"):
+                raise ValueError(f"a mask {given} instead of {plain['looked_at']}")
+            return cls(
+                size,
+                fit,
+                None if region is None else Box(*map(int, region)),
+                stage,
+                None if around is None else _size(around),
+                background,
+                looked_at,
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"framing: {error}") from None
+
+    def _target(self, source: Box) -> Box:
+        return fitted(source.size, self.size, self.fit)
+
+    def _stage(
+        self, found: Found | None, area: Box, shape: Size
+    ) -> tuple[Box, Mask | None, Box | None]:
+        """The part that is seen of an image, where it is shown, and the box of its object."""
+        if found is None:
+            return area, None, None
+        box = found.box.moved(area.top, area.left)
+        if self.preprocess == "crop":
+            return with_margin(box, area), None, box
+        shown = np.zeros(shape, dtype=bool)
+        if self.preprocess == "mask" or self.object_size is None:
+            shown[area.slices] = found.mask
+            return area, shown, box
+        shown[box.slices] = True
+        return box.centred(self.object_size), shown, box
 
 
 def fitted(part: Size, canvas: Size, fit: Fit) -> Box:
@@ -225,42 +319,31 @@ def _stepped(length: float, exact: int | None) -> int:
     return exact if exact == round(length) else max(_STEP, _STEP * round(length / _STEP))
 
 
+def _size(sides: Sequence[Any]) -> Size:
+    height, width = map(int, sides)
+    if min(height, width) < 1:
+        raise ValueError(f"{height} x {width} pixels")
+    return height, width
+
+
+def _described(mask: Mask) -> dict[str, Any]:
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    return {"size": list(mask.shape), "sha256": digest}
+
+
 def _seen(mask: Mask, view: View) -> Mask:
     """The part of a mask that is seen and counts."""
     counted = mask if view.counted is None else mask & view.counted
-    seen: Mask = _cut(counted[None], view.source)[0]
+    seen: Mask = cut(counted[None], view.source)[0]
     return seen
 
 
-def _cut(image: NDArray[Any], box: Box) -> NDArray[Any]:
-    """A part of ``(C, h, w)``, zeros where it reaches beyond."""
-    whole = Box.whole((image.shape[1], image.shape[2]))
-    if box == whole:
-        return image
-    inside = _meet(box, whole)
-    if inside == box:
-        return image[:, *box.slices]
-    part = np.zeros((len(image), *box.size), dtype=image.dtype)
-    part[:, *_within(inside, box).slices] = image[:, *inside.slices]
-    return part
-
-
-def _meet(one: Box, other: Box) -> Box:
-    """What two boxes have in common; empty rather than inside out."""
-    top, left = max(one.top, other.top), max(one.left, other.left)
-    bottom, right = min(one.bottom, other.bottom), min(one.right, other.right)
-    return Box(top, left, max(top, bottom), max(left, right))
-
-
-def _within(box: Box, outer: Box) -> Box:
-    """A box in coordinates of another that holds it."""
-    down, across = outer.top, outer.left
-    return Box(box.top - down, box.left - across, box.bottom - down, box.right - across)
-
-
-def _padded(image: Pixels, target: Box, canvas: Size) -> Pixels:
+def _padded(image: Pixels, target: Box, canvas: Size, beyond: float | None) -> Pixels:
+    """Padding of one value, or of the edges repeated."""
     if target == Box.whole(canvas):
         return image
     height, width = canvas
     margins = ((0, 0), (target.top, height - target.bottom), (target.left, width - target.right))
-    return np.pad(image, margins, mode="edge")
+    if beyond is None:
+        return np.pad(image, margins, mode="edge")
+    return np.pad(image, margins, constant_values=beyond)
