@@ -1,0 +1,156 @@
+"""Detectors that see large images tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autosearch.contracts.detector import Cost, Detector, TrialContext, shared_tensor
+from autosearch.data import ImageSet, TileGrid, numbered, size_text, tiles_of
+from autosearch.errors import Infeasible
+
+_PIXELS = 1 << 21
+"""Of the tiles that are handed over at a time: eight of 512 x 512."""
+
+
+class TiledDetector(Detector):
+    """A detector of tiles, asked for whole images; or one for every position of a tile.
+
+    It holds one image's tiles at a time when it is asked, and while it is fitted a copy of the
+    tiles of all training images: ``1 / (1 - overlap)²`` times their size, or with detectors by
+    position those of one position at a time, unless they train in steps, where all go on together.
+
+    Args:
+        grid: The tiles.
+        parts: One detector, or as many as there are tiles, row by row; each of a tile's size.
+
+    Attributes:
+        grid: The tiles.
+        parts: The detectors.
+    """
+
+    def __init__(self, grid: TileGrid, parts: Iterable[Detector]) -> None:
+        self.grid, self.parts = grid, tuple(parts)
+        if len(self.parts) not in (1, len(grid)):
+            raise ValueError(f"{len(self.parts)} detectors of {len(grid)} tiles")
+
+    @classmethod
+    def built(
+        cls,
+        grid: TileGrid,
+        by_position: bool,
+        make: Callable[[TrialContext], Detector],
+        context: TrialContext,
+    ) -> TiledDetector:
+        """Make the detectors of a trial.
+
+        Args:
+            grid: The tiles.
+            by_position: Whether every position has one of its own.
+            make: Makes one.
+            context: Of whole images; detectors get that of their tiles.
+        """
+
+        def of(positions: Sequence[int] | None) -> TrialContext:
+            whole = context.validation
+            tiles = None if whole is None else tiles_of(whole, grid, positions)
+            return replace(context, image_size=grid.tile, validation=tiles)
+
+        chosen = [(number,) for number in range(len(grid))] if by_position else [None]
+        with _of_tiles(grid):
+            return cls(grid, [make(of(positions)) for positions in chosen])
+
+    def fit(self, train: ImageSet) -> None:
+        """Learn from all tiles on which a pixel counts; `fit_in_steps` without pauses."""
+        for _ in self.fit_in_steps(train):
+            pass
+
+    def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
+        """See `Detector.fit_in_steps`; detectors by position take their steps in turn."""
+        running = [self._steps(train, number) for number in range(len(self.parts))]
+        reached = 0.0
+        while True:
+            fractions = [next(steps, 1.0) for steps in running]
+            if min(fractions) == 1:
+                return
+            # What ended in this turn has begun, so that maps can be asked for.
+            reached = max(reached, sum(fractions) / len(fractions))
+            yield reached
+
+    def anomaly_maps(self, images: Tensor) -> Tensor:
+        """See `Detector.anomaly_maps`; image after image, blended where tiles overlap."""
+        whole = images.cpu().numpy()
+        maps = [self.grid.blended(self._answers(image)) for image in whole]
+        return torch.from_numpy(np.stack(maps))
+
+    def artifacts(self) -> dict[str, bytes]:
+        """See `Detector.artifacts`; of detectors by position under numbered names."""
+        if len(self.parts) == 1:
+            return self.parts[0].artifacts()
+        return {
+            numbered(name, number, len(self.parts)): content
+            for number, part in enumerate(self.parts)
+            for name, content in part.artifacts().items()
+        }
+
+    def figures(self) -> dict[str, float]:
+        """See `Detector.figures`; of detectors by position the means."""
+        told = [part.figures() for part in self.parts]
+        names = dict.fromkeys(name for one in told for name in one)
+        found = {name: [one[name] for one in told if name in one] for name in names}
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    def cost(self) -> Cost:
+        """See `Detector.cost`: operations of all tiles of an image, and numbers of all parts."""
+        costs = [part.cost() for part in self.parts]
+        times = len(self.grid) // len(costs)
+        return Cost(
+            macs=times * sum(cost.macs for cost in costs),
+            flops=times * sum(cost.flops for cost in costs),
+            search_flops=times * sum(cost.search_flops for cost in costs),
+            parameters=sum(cost.parameters for cost in costs),
+            bank_bytes=sum(cost.bank_bytes for cost in costs),
+        )
+
+    def module(self) -> nn.Module:
+        """Of a tile's maps, not of a whole image's.
+
+        Raises:
+            ValueError: Every position has its own: see `parts`.
+        """
+        if len(self.parts) > 1:
+            raise ValueError(f"{len(self.parts)} positions, each with a module of its own")
+        return self.parts[0].module()
+
+    def _answers(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(3, H, W)`` to the ``(T, h, w)`` maps of its tiles."""
+        count, (height, width) = len(self.grid), self.grid.tile
+        size = 1 if len(self.parts) > 1 else max(1, _PIXELS // (height * width))
+        maps = []
+        for start in range(0, count, size):
+            part = self.parts[start if len(self.parts) > 1 else 0]
+            tiles = self.grid.cut(image, range(start, min(start + size, count)))
+            maps.append(part.anomaly_maps(shared_tensor(tiles)).numpy())
+        return np.concatenate(maps)
+
+    def _steps(self, train: ImageSet, number: int) -> Iterator[float]:
+        # Tiles are cut when the first step is taken, and forgotten after the last.
+        positions = (number,) if len(self.parts) > 1 else None
+        with _of_tiles(self.grid):
+            yield from self.parts[number].fit_in_steps(tiles_of(train, self.grid, positions))
+
+
+@contextmanager
+def _of_tiles(grid: TileGrid) -> Iterator[None]:
+    """Say of what cannot be built from tiles that it is they which are too small or odd."""
+    try:
+        yield
+    except Infeasible as error:
+        size = size_text(grid.tile)
+        raise Infeasible(f"in tiles of {size} (dataset.tiling): {error}") from None
