@@ -1,3 +1,8 @@
+from .data_files import (
+    Files as Files,
+    changes as changes,
+    files_of as files_of,
+)
 from .database import (
     VARIABLE as VARIABLE,
     Database as Database,
@@ -16,6 +21,7 @@ from .log import (
 from .optuna_study import (
     StoredTrials as StoredTrials,
     attributes_of as attributes_of,
+    begins_with as begins_with,
     open_study as open_study,
     record_of as record_of,
 )

@@ -27,7 +27,11 @@ from autosearch.storage.stored import FORMAT, read_meta
 from autosearch.storage.trial_files import TrialFiles
 from autosearch.storage.trial_store import TrialStore
 
-YOUNGER: dict[str, object] = {"dataset.regions": "resized", "dataset.fit": "stretch"}
+YOUNGER: dict[str, object] = {
+    "dataset.regions": "resized",
+    "dataset.fit": "stretch",
+    "dataset.layout": "mvtec",
+}
 """Keys of a spec that were added later, with the value that stands for what was done before."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,13 +13,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autosearch.contracts import SCORED, Outcome, Status, TrialRecord
 from autosearch.errors import StudyError
+from autosearch.storage.identity import SPEC
 
 STUDY = "study"
 """Name of the one Optuna study in a journal; in a database it has the name that it was given."""
 
+_FIRST = "first trials"
+
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
-    "lease", "attempts", "curve", "duration", "threads",
+    "lease", "attempts", "curve", "duration", "threads", "taken_from",
 }  # fmt: skip
 
 # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed one they
@@ -33,11 +36,17 @@ _STATES = {
 _MAX_TRACEBACK = 20_000
 
 
+def _anything(guard: Mapping[str, Any]) -> None:
+    """Refuse nothing."""
+
+
 def open_study(
     storage: optuna.storages.BaseStorage,
     directions: Mapping[str, str],
     guard: Mapping[str, Any],
     name: str = STUDY,
+    check: Callable[[Mapping[str, Any]], object] = _anything,
+    first: Callable[[], Sequence[object]] = tuple,
 ) -> optuna.Study:
     """Create or continue the study, refusing one that was made from something else.
 
@@ -46,12 +55,15 @@ def open_study(
         directions: Objective name to ``minimize`` or ``maximize``.
         guard: What must not change as long as the study lasts, by name.
         name: Of the Optuna study.
+        check: Is given the guard of a study that is there, and refuses another spec.
+        first: Gives what a new study begins with, to be kept; see `begins_with`.
 
     Raises:
         StudyError: The guard is another than when the study was made; both values are shown.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     existing = name in optuna.get_all_study_names(storage)
+    begins = [] if existing else list(first())
     if existing:
         study = optuna.load_study(study_name=name, storage=storage)
     else:
@@ -62,20 +74,32 @@ def open_study(
             load_if_exists=True,
         )
     if not existing or "guard" not in study.user_attrs:
+        if begins := begins or list(first()):
+            study.set_user_attr(_FIRST, begins)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(directions))
         study.set_user_attr("guard", dict(guard))
         return study
     before = study.user_attrs["guard"]
-    for name in sorted({*before, *guard}):
+    check(before)
+    hashes = {"data", "weights", "textures", *guard} - {SPEC}
+    for name in sorted(hashes):
         if before.get(name) != guard.get(name):
             old, new = difference(before.get(name), guard.get(name))
             raise StudyError(
                 f"this study was made with another {name}: {old} then, {new} now; "
                 "give the new study another --name"
             )
+    if SPEC in guard and SPEC not in before:
+        # From now on all of it is compared.
+        study.set_user_attr("guard", dict(guard))
     return study
+
+
+def begins_with(study: optuna.Study) -> list[dict[str, Any]]:
+    """What the study began with, where that was looked up elsewhere; see `open_study`."""
+    return list(study.user_attrs.get(_FIRST, ()))
 
 
 class StoredTrials:
@@ -167,10 +191,16 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         seconds=attributes.get("seconds", {}),
         reason=attributes.get("reason"),
         cached_from=attributes.get("cached_from"),
+        taken_from=_source(attributes.get("taken_from")),
         duration=attributes.get("duration", by_clock) if trial.state.is_finished() else None,
         curve=tuple((at, values) for at, values in attributes.get("curve", ())),
         threads=attributes.get("threads"),
     )
+
+
+def _source(kept: Sequence[Any] | None) -> tuple[str, int] | None:
+    """Folder and number of a trial of another study."""
+    return (str(kept[0]), int(kept[1])) if kept else None
 
 
 def attributes_of(outcome: Outcome) -> dict[str, Any]:

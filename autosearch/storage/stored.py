@@ -54,6 +54,7 @@ class _Objective(BaseModel):
     direction: Literal["minimize", "maximize"]
     unit: str
     help: str
+    pixels: bool = False
 
 
 class _Meta(_Object):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ RESAMPLES = "resamples.npz"
 
 REPEATS = "repeats.json"
 """Figures of all runs of a trial that was evaluated with several seeds."""
+
+
+TRACEBACK = "traceback.txt"
+
+_NOT_OWN = (TEST, RESAMPLES, TRACEBACK)
+"""What is no artifact of a trial."""
+
+_MAX_BYTES = 100_000_000
 
 
 class TrialFiles:
@@ -61,7 +70,22 @@ class TrialFiles:
         for name, content in outcome.artifacts.items():
             self._write(number, name, content)
         if outcome.traceback:
-            self._write(number, "traceback.txt", outcome.traceback)
+            self._write(number, TRACEBACK, outcome.traceback)
+
+    def load_artifacts(self, number: int) -> dict[str, bytes]:
+        """What the trial itself left, by file name: no traceback, and nothing of the test split.
+
+        Files that cannot be read, links and what is too large are left out.
+        """
+        folder, found = self.path(number), {}
+        if folder.is_symlink() or folder.parent.is_symlink():
+            return {}
+        for path in sorted(folder.glob("*")):
+            own = path.is_file() and not path.is_symlink() and path.name not in _NOT_OWN
+            with suppress(OSError):
+                if own and path.stat().st_size <= _MAX_BYTES:
+                    found[path.name] = path.read_bytes()
+        return found
 
     def write_runs(self, number: int, runs: Sequence[Run]) -> None:
         """Keep the runs of a trial that was evaluated several times."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ from optuna.trial import TrialState
 from autosearch.contracts import TrialRecord
 from autosearch.errors import AutosearchError, StudyError
 from autosearch.files import FileLock
-from autosearch.spec import load_spec
+from autosearch.spec import StudySpec
 from autosearch.storage.database import Database
+from autosearch.storage.identity import first_difference, not_kept
 from autosearch.storage.journal import Journal, mend
 from autosearch.storage.optuna_study import STUDY, difference, record_of
 from autosearch.storage.outbox import Outbox
 
+_log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
@@ -29,10 +32,20 @@ class TrialStore:
         journal: The file that has them if no database does.
         spec: The study's spec, beside which they make sense.
         database: Who has them, if it is not the journal.
+        load: Reads the spec.
+        begun: What a guard says that the study was begun with, by dotted key.
     """
 
-    def __init__(self, journal: Path, spec: Path, database: Database | None) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        spec: Path,
+        database: Database | None,
+        load: Callable[[], StudySpec],
+        begun: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    ) -> None:
         self._journal, self._spec, self.database = journal, spec, database
+        self._load, self._begun = load, begun
 
     @property
     def study(self) -> str:
@@ -95,7 +108,7 @@ class TrialStore:
             names = study.metric_names or [f"value_{i}" for i in range(len(study.directions))]
             # A crash between the study's first lines leaves it without names, and without trials.
             named = {"objectives": names} if study.metric_names else {}
-            self._check_spec({**study.user_attrs.get("guard", {}), **named})
+            self._check_spec({**self._begun(study.user_attrs.get("guard", {})), **named})
             return [record_of(trial, names) for trial in study.get_trials(deepcopy=False)]
 
     def leases(self) -> list[float]:
@@ -105,18 +118,69 @@ class TrialStore:
         given = [trial.user_attrs.get("lease") for trial in running]
         return [lease["expires"] for lease in given if lease]
 
-    def _check_spec(self, made: Mapping[str, Any]) -> None:
+    def check(self, guard: Mapping[str, Any], spec: StudySpec) -> None:
+        """Refuse a spec with which no trial may be added to the study.
+
+        Args:
+            guard: What stands beside the trials.
+            spec: What is asked for.
+
+        Raises:
+            StudyError: A key has another value than the study was begun with; both are shown.
+        """
+        begun = self._begun(guard)
+        self._refuse(begun, spec)
+        if missing := not_kept(begun, spec):
+            _log.warning(
+                "%s: begun by an earlier version, which did not keep all that a study is made "
+                "with; not compared: %s",
+                self._spec.parent,
+                ", ".join(missing),
+            )
+
+    def check_early(self, spec: StudySpec) -> None:
+        """Refuse before images are read what `check` would refuse after.
+
+        Args:
+            spec: What is asked for; the architecture that it builds upon may not be looked up yet,
+                and what its validation has by itself depends on the images.
+
+        Raises:
+            StudyError: As `check`, or the journal is damaged.
+        """
+        storage = self.storage(repair=True)
+        with self._replaying():
+            if self.study not in optuna.get_all_study_names(storage):
+                return
+            study = optuna.load_study(study_name=self.study, storage=storage)
+            guard = study.user_attrs.get("guard", {})
+        begun = dict(self._begun(guard))
+        begun.pop("backbone.architecture", None)
+        if spec.dataset.validation.real_per_type == "auto":
+            for name in ("real_per_type", "synthetic"):
+                begun.pop(f"dataset.validation.{name}", None)
+        self._refuse(begun, spec)
+
+    def _refuse(self, begun: Mapping[str, Any], spec: StudySpec) -> None:
+        if (found := first_difference(begun, spec)) is not None:
+            key, then, now = found
+            old, new = difference(then, now)
+            raise StudyError(
+                f"this study was made with another {key}: {old} then, {new} now; set it back, or "
+                "give the new study another --name"
+            )
+
+    def _check_spec(self, begun: Mapping[str, Any]) -> None:
         """Refuse a spec that somebody has put in the place of the study's own."""
         if not self._spec.is_file():
             return
-        now = load_spec(self._spec).identity()
-        for name in ("runner", "objectives", "space"):
-            if made.get(name, now[name]) != now[name]:
-                old, new = difference(made[name], now[name])
-                raise StudyError(
-                    f"{self._spec}: is not the spec of this study, which was made with "
-                    f"another {name}: {old} then, {new} now"
-                )
+        if (found := first_difference(begun, self._load())) is not None:
+            key, then, now = found
+            old, new = difference(then, now)
+            raise StudyError(
+                f"{self._spec}: is not the spec of this study, which was made with another {key}: "
+                f"{old} then, {new} now; set it back, or begin another study with --name"
+            )
 
     @contextmanager
     def _replaying(self) -> Iterator[None]:

@@ -31,6 +31,8 @@ def canonical_as_begun(records: Sequence[TrialRecord], canonical: Canonical) -> 
         for name, value in record.canonical.items():
             if name not in drawn and (name not in now or now[name] != value):
                 before[name] = value
+        # What the runner did not know then stands for nothing.
+        before.update({name: None for name in now if name not in {**record.canonical, **drawn}})
     if not before:
         return canonical
 

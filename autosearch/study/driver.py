@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,14 @@ from autosearch.contracts import (
 )
 from autosearch.errors import Infeasible, StudyError
 from autosearch.spec import Params, StudySpec
-from autosearch.storage import Note, StoredTrials, StudyFolder, open_study, silent
+from autosearch.storage import (
+    Note,
+    StoredTrials,
+    StudyFolder,
+    begins_with,
+    open_study,
+    silent,
+)
 from autosearch.study.begun import canonical_as_begun
 from autosearch.study.claims import Claims
 from autosearch.study.early_stopping import EarlyStopping
@@ -57,6 +64,8 @@ class StudyDriver:
             stored.
         note: Told what happens to trials, for a log.
         cumulative: Objectives that only grow while a trial trains.
+        first: Looks up what a new study begins with in earlier ones; see
+            `autosearch.study.earlier.first_trials`. A study that goes on has it already.
 
     Raises:
         StudyError: The study on disk was made from something else.
@@ -72,17 +81,24 @@ class StudyDriver:
         listener: Callable[[TrialRecord], None] | None = None,
         note: Note = silent,
         cumulative: Collection[str] = (),
+        first: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
         self.note = note
         self._folder, self._spec = folder, spec
         self._space = spec.parsed_space
         storage = folder.trials.storage(repair=True)
+        whole = {"spec": spec.identity(), **guard}
+
+        def check(before: Mapping[str, Any]) -> None:
+            folder.trials.check(before, spec)
+
         study = folder.trials.exclusively(
-            lambda: open_study(
-                storage, directions, {**spec.identity(), **guard}, folder.trials.study
-            )
+            lambda: open_study(storage, directions, whole, folder.trials.study, check, first)
         )
-        study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, spec.start)
+        begins = begins_with(study)
+        self._taken = {one["key"]: one for one in begins if "key" in one}
+        start = [one["params"] for one in begins] or spec.configurations
+        study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, start)
         self._stopping = EarlyStopping(spec.pruner, directions, cumulative)
         study.pruner = self._stopping.pruner()
         self._trials = StoredTrials(study, storage)
@@ -232,6 +248,9 @@ class StudyDriver:
         trial.set_user_attr("canonical", canonical)
         if (source := self._ledger.complete(key)) is not None:
             self._teller.cached(number, source)
+            return None
+        if (earlier := self._taken.get(key)) is not None:
+            self._teller.taken(number, earlier)
             return None
         if self._handout.follow(number, key):
             self._claims.wait(number)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Protocol
 
 from autosearch.contracts import TrialRecord
 from autosearch.files import write_atomic
-from autosearch.storage import StudyFolder, StudyLog, silent
+from autosearch.storage import StudyFolder, StudyLog, files_of, silent
 from autosearch.study.driver import StudyDriver
+from autosearch.study.earlier import first_trials
 from autosearch.study.evaluation import TrialEvaluator
 from autosearch.study.inputs import Inputs
+from autosearch.study.room import Room
+from autosearch.study.same_data import check_data
 from autosearch.study.summary import front, front_csv
 
 
@@ -35,9 +40,11 @@ def open_driver(
     """Create the study or continue it, and write its spec and its meta data."""
     resumed, spec = folder.exists(), inputs.spec.study
     guard = inputs.guard()
-    if folder.database is not None:
-        # Whoever joins brings a spec of his own; with another seed, equal trials would differ.
-        guard["seed"] = inputs.spec.study.seed
+    first = cache(partial(first_trials, inputs))
+    if resumed:
+        check_data(folder, inputs.data)
+    elif folder.database is None:
+        first()  # Refused before anything is written.
     driver = StudyDriver(
         folder,
         inputs.spec,
@@ -47,9 +54,11 @@ def open_driver(
         listener,
         log.note if log else silent,
         inputs.cumulative,
+        first,
     )
     meta = inputs.meta()
     folder.write_spec(inputs.spec)
+    folder.write_files(meta["data"]["sha256"], files_of(inputs.data.files))
     folder.write_meta(meta)
     if log is not None:
         versions = {"autosearch": meta["autosearch"], **meta["packages"]}
@@ -62,15 +71,17 @@ def open_driver(
 
 def run(inputs: Inputs, folder: StudyFolder, driver: StudyDriver, executor: Executor) -> None:
     """Search until the budget is met or somebody stops it; give back what is unfinished."""
+    memory = inputs.spec.resources.memory
+    room = Room(secrets.token_hex(8), None if memory == "auto" else memory)
+    evaluator = TrialEvaluator(inputs.spec, inputs.runner, inputs.data, inputs.others, room)
     try:
-        executor.run(
-            driver, TrialEvaluator(inputs.spec, inputs.runner, inputs.data, inputs.others)
-        )
+        executor.run(driver, evaluator)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         driver.note("search failed", logging.ERROR, reason=reason)
         raise
     finally:
+        room.clear()
         driver.close()
         write_front(folder, inputs.directions)
 

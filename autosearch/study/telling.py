@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -63,6 +64,21 @@ class Teller:
         attributes = attributes_of(outcome) | {"cached_from": source.number}
         return self._finish(number, outcome, attributes)
 
+    def taken(self, number: int, first: Mapping[str, Any]) -> TrialRecord:
+        """Give a trial what its equal in an earlier study had.
+
+        Args:
+            number: Of the trial.
+            first: See `autosearch.study.earlier.first_trials`.
+        """
+        path, other = first["from"]
+        outcome = _outcome_of(first, StudyFolder(Path(path)).files.load_artifacts(other))
+        self._folder.files.write_outcome(number, outcome)
+        attributes = {**attributes_of(outcome), "taken_from": [path, other]}
+        if first["curve"]:
+            attributes["curve"] = first["curve"]
+        return self._finish(number, outcome, attributes)
+
     def tell_kept(self) -> None:
         """Store what a run of this folder had found when it lost its database, or was killed."""
         if (outbox := self._folder.trials.outbox) is None:
@@ -82,6 +98,20 @@ class Teller:
             self._trials.tell(number, outcome, self._ledger.objectives, attributes)
         record = self._ledger.remember(self._trials.frozen(number))
         level = logging.ERROR if record.status == Status.FAILED else logging.INFO
-        names = ("status", "values", "duration", "reason", "cached_from")
+        names = ("status", "values", "duration", "reason", "cached_from", "taken_from")
         self._note("trial told", level, trial=number, **{n: getattr(record, n) for n in names})
         return record
+
+
+def _outcome_of(first: Mapping[str, Any], artifacts: Mapping[str, bytes]) -> Outcome:
+    """What was taken over of a trial, as if it had just been evaluated."""
+    return Outcome(
+        Status(first["status"]),
+        first["values"],
+        first["measured"],
+        first["violations"],
+        first["seconds"],
+        first["reason"],
+        artifacts=dict(artifacts),
+        threads=first["threads"],
+    )
