@@ -37,11 +37,16 @@ from autosearch.contracts import (
 )
 from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
-from autosearch.memory import MemoryBank, coreset, make_memory_bank
+from autosearch.memory import MemoryBank, coreset, draw, kept_count, make_memory_bank
 from autosearch.spec import Params
 
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
 """Patches that an exported graph compares at a time, and how many such steps it has at most."""
+
+_COPIES, _PROJECTED = 5, 128
+"""Copies of the bank's rows for a moment, and numbers of one that ``kcenter`` looks at."""
+_QUERIES, _NETWORK_BYTES = 3 * 64, 2000
+"""Copies of an image's patches in a search, and what networks take for each pixel of an image."""
 
 PARAMETERS = {
     "coreset_ratio": ParameterInfo(
@@ -49,6 +54,9 @@ PARAMETERS = {
     ),
     "coreset_method": ParameterInfo(
         "random", "how they are chosen", choices=("random", "kcenter")
+    ),
+    "coreset_pool": ParameterInfo(
+        50_000, "patches drawn at random that kcenter chooses from", low=100, high=10_000_000
     ),
     "num_neighbors": ParameterInfo(
         1, "neighbours whose mean squared distance is the score", low=1, high=50
@@ -64,6 +72,7 @@ class BankSettings:
     backend: str
     coreset_ratio: float
     coreset_method: str
+    coreset_pool: int | None
     num_neighbors: int
 
     @classmethod
@@ -74,6 +83,8 @@ class BankSettings:
             backend,
             float(full["coreset_ratio"] or 0),
             str(full["coreset_method"]),
+            # Studies older than the pool chose from all patches, and do not name it.
+            None if canonical.get("coreset_pool") is None else int(canonical["coreset_pool"] or 0),
             int(full["num_neighbors"] or 0),
         )
 
@@ -93,6 +104,8 @@ def canonical_bank(params: Params) -> Params:
     full = with_defaults(params, PARAMETERS)
     if full["coreset_ratio"] == 1:
         del full["coreset_method"]
+    if full.get("coreset_method") != "kcenter" or full["coreset_pool"] is None:
+        del full["coreset_pool"]
     return full
 
 
@@ -126,28 +139,26 @@ class MemoryBankDetector(Detector):
         self._bank: MemoryBank | None = None
 
     def fit(self, train: ImageSet) -> None:
-        """Fill the memory bank with the patches of all training images.
+        """Fill the memory bank with patches of all training images.
+
+        Which ones depends on their number alone, so no others are kept: memory does not grow with
+        the number of images.
 
         Raises:
             Infeasible: The coreset is smaller than the number of neighbours.
         """
-        images = shared_tensor(train.pixels)
+        images, settings = shared_tensor(train.pixels), self._settings
         features = self._prepare(images)
-        patches = self._patches(features, images)
-        if train.valid is not None:
-            patches = patches[cells_within(train.valid, self._grid).flatten()]
-        settings = self._settings
-        if settings.coreset_ratio < 1:
-            kept = coreset(
-                patches,
-                ratio=settings.coreset_ratio,
-                method=settings.coreset_method,
-                seed=self._context.seed,
-            )
-            patches = patches[kept]
-        if len(patches) < settings.num_neighbors:
-            reason = f"num_neighbors {settings.num_neighbors} of a bank of {len(patches)} patches"
+        self._patches(features, images[:1])  # for the grid
+        cells = None if train.valid is None else cells_within(train.valid, self._grid).flatten()
+        total = len(images) * math.prod(self._grid) if cells is None else int(cells.sum())
+        count = kept_count(max(1, total), settings.coreset_ratio)
+        if (kept := min(total, count)) < settings.num_neighbors:
+            reason = f"num_neighbors {settings.num_neighbors} of a bank of {kept} patches"
             raise Infeasible(reason)
+        patches = self._drawn(features, images, cells, self._rows(total, count))
+        if len(patches) > count:
+            patches = patches[coreset(patches, count=count, seed=self._context.seed)]
         bank = make_memory_bank(settings.backend, patches.shape[1], self._context.device)
         bank.add(patches)
         self._features, self._bank = features, bank
@@ -173,6 +184,21 @@ class MemoryBankDetector(Detector):
             bank_bytes=bank.nbytes if bank else 0,
         )
 
+    def memory(self, images: int) -> int:
+        """See `Detector.memory`: what rows, queries and feature maps were seen to take."""
+        features = PatchFeatures(self._extractor, self._patch_sizes)
+        height, width = self._context.image_size
+        cells = math.ceil(height / features.reduction) * math.ceil(width / features.reduction)
+        total = images * cells
+        count = kept_count(total, self._settings.coreset_ratio)
+        drawn = 8 * total if count < total else 0
+        rows = 4 * features.channels * count * _COPIES
+        if self._settings.coreset_method == "kcenter" and count < total:
+            pool = min(total, max(self._settings.coreset_pool or total, count))
+            rows += 4 * pool * (features.channels + _PROJECTED) * 2
+        queries = 4 * features.channels * cells * _QUERIES
+        return drawn + rows + queries + _NETWORK_BYTES * height * width
+
     def module(self) -> nn.Module:
         """See `Detector.module`."""
         features, bank = self._fitted()
@@ -189,6 +215,42 @@ class MemoryBankDetector(Detector):
         if self._features is None or self._bank is None:
             raise RuntimeError("the detector has not been fitted")
         return self._features, self._bank
+
+    def _rows(self, total: int, count: int) -> Tensor:
+        """Which of all patches are computed: the bank, or what ``kcenter`` chooses it from."""
+        settings = self._settings
+        if settings.coreset_method == "kcenter" and count < total:
+            pool = total if settings.coreset_pool is None else settings.coreset_pool
+            count = min(total, max(pool, count))
+        return draw(total, count, self._context.seed)
+
+    def _drawn(
+        self, features: PatchFeatures, images: Tensor, cells: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Rows of all patches of all images, ``(M, D)``, of which no others are kept.
+
+        Args:
+            features: Images to patch features.
+            images: ``(N, 3, H, W)``.
+            cells: ``(N * h * w,)`` bool, true for the patches that are counted; None for all.
+            rows: ``(M,)`` which of these, in the order in which they are wanted.
+        """
+        order = rows.argsort()
+        rising = rows[order]
+        kept = torch.empty(len(rows), features.channels, device=self._context.device)
+        cell, row = 0, 0
+        with torch.inference_mode():
+            for part in passes(images, self._context.device):
+                patches = to_patches(features(part))
+                if cells is not None:
+                    here = cells[cell : cell + len(patches)]
+                    cell += len(patches)
+                    patches = patches[here.to(patches.device)]
+                first, last = torch.searchsorted(rising, torch.tensor([row, row + len(patches)]))
+                wanted = (rising[first:last] - row).to(patches.device)
+                kept[order[first:last].to(patches.device)] = patches[wanted]
+                row += len(patches)
+        return kept
 
     def _patches(self, features: PatchFeatures, images: Tensor) -> Tensor:
         patches = []

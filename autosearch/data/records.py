@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from autosearch.data.store import Place, mapped
 
 NORMAL = "good"
 """The ``anomaly_type`` of a defect-free image, as MVTec AD's folders name it."""
@@ -16,7 +20,8 @@ NORMAL = "good"
 class ImageSet:
     """Images of one split, resized, with their ground truth.
 
-    Arrays are numpy so that many worker processes can share one read-only copy.
+    Arrays are numpy so that many worker processes can share one read-only copy; those that lie in
+    a file of this machine (`autosearch.data.store`) travel to another process by its name.
 
     Attributes:
         pixels: ``(N, 3, H, W)`` float32 in [0, 1], RGB, not normalised.
@@ -32,6 +37,7 @@ class ImageSet:
         valid: ``(N, h, w)`` bool, false in padding and where nothing is to be scored; None where
             all pixels count.
         unmarked: Whether each image is anomalous and nobody said where; empty where none is.
+        place: Where the arrays lie, if it is in a file.
     """
 
     pixels: NDArray[np.float32]
@@ -43,6 +49,59 @@ class ImageSet:
     regions: NDArray[np.int32] | None = None
     valid: NDArray[np.bool_] | None = None
     unmarked: tuple[bool, ...] = ()
+    place: Place | None = None
+
+    @classmethod
+    def at(cls, place: Place) -> ImageSet:
+        """The images of a place.
+
+        Raises:
+            StudyError: They are not on this machine.
+        """
+        entry = mapped(place.folder)
+        return cls.of(entry.arrays, entry.about, place.start, place.stop, place)
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        about: Mapping[str, Any],
+        start: int,
+        stop: int,
+        place: Place | None,
+    ) -> ImageSet:
+        """Some of the images that were read together.
+
+        Args:
+            arrays: ``pixels``, ``masks``, and where there are any ``valid`` and ``regions``.
+            about: ``types``, ``paths``, ``groups``, ``unmarked``, one each for every image, and
+                ``regions_from``, the image from which on there are regions.
+            start: The first of them.
+            stop: The one past the last.
+            place: Where the arrays lie, if it is in a file.
+        """
+        first, unmarked = about["regions_from"], about["unmarked"][start:stop]
+        labelled = "regions" in arrays and start >= first
+        return cls(
+            arrays["pixels"][start:stop],
+            arrays["masks"][start:stop],
+            tuple(about["types"][start:stop]),
+            tuple(about["paths"][start:stop]),
+            tuple(about["groups"][start:stop]),
+            regions=arrays["regions"][start - first : stop - first] if labelled else None,
+            valid=arrays["valid"][start:stop] if "valid" in arrays else None,
+            unmarked=tuple(unmarked) if any(unmarked) else (),
+            place=place,
+        ).locked()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.place is not None:
+            return ImageSet.at, (self.place,)
+        return ImageSet, tuple(getattr(self, item.name) for item in fields(self))
+
+    def carried(self) -> ImageSet:
+        """The same with arrays that travel to other machines with it."""
+        return replace(self, place=None)
 
     def __len__(self) -> int:
         return len(self.types)
@@ -68,12 +127,14 @@ class ImageSet:
         if self.marked.all():
             return self.valid
         known = self.marked[:, None, None]
-        return np.broadcast_to(known, self.masks.shape) if self.valid is None else self.valid & known
+        valid = np.ones(self.masks.shape, dtype=bool) if self.valid is None else self.valid
+        return valid & known
 
     def select(self, wanted: NDArray[np.bool_]) -> ImageSet:
         """Those images for which ``wanted``, ``(N,)`` bool, is true; the set itself if for all."""
-        if wanted.all():
-            return self
+        chosen = np.flatnonzero(wanted)
+        if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen):
+            return self.part(int(chosen[0]), int(chosen[-1]) + 1)
         types, paths, groups = (
             tuple(itertools.compress(values, wanted))
             for values in (self.types, self.paths, self.groups)
@@ -84,8 +145,26 @@ class ImageSet:
         regions = None if self.regions is None else self.regions[wanted]
         valid = None if self.valid is None else self.valid[wanted]
         pixels, masks = self.pixels[wanted], self.masks[wanted]
-        chosen = ImageSet(pixels, masks, types, paths, groups, made, regions, valid, unmarked)
-        return chosen.locked()
+        kept = ImageSet(pixels, masks, types, paths, groups, made, regions, valid, unmarked)
+        return kept.locked()
+
+    def part(self, start: int, stop: int) -> ImageSet:
+        """Images ``start`` to ``stop``, as views of the same arrays."""
+        if (start, stop) == (0, len(self)):
+            return self
+        rows = slice(start, stop)
+        return ImageSet(
+            self.pixels[rows],
+            self.masks[rows],
+            self.types[rows],
+            self.paths[rows],
+            self.groups[rows],
+            self.made[rows],
+            None if self.regions is None else self.regions[rows],
+            None if self.valid is None else self.valid[rows],
+            self.unmarked[rows],
+            None if self.place is None else self.place.part(start, stop),
+        )
 
     def locked(self) -> ImageSet:
         """The same, after nobody can write to its arrays any more."""
@@ -96,7 +175,13 @@ class ImageSet:
 
 
 def join(*sets: ImageSet) -> ImageSet:
-    """Several sets of the same size as one, in their order."""
+    """Several sets of the same size as one, in their order; copied unless they lie in a row."""
+    sets = tuple(part for part in sets if len(part)) or sets[:1]
+    if len(sets) == 1:
+        return sets[0]
+    places = [part.place for part in sets]
+    if together := _in_a_row(places):
+        return ImageSet.at(together)
     pixels, masks = (
         np.concatenate([getattr(part, name) for part in sets]) for name in ("pixels", "masks")
     )
@@ -112,6 +197,19 @@ def join(*sets: ImageSet) -> ImageSet:
     if any(part.valid is not None for part in sets):
         valid = np.concatenate([_all_valid(part) for part in sets])
     return ImageSet(pixels, masks, types, paths, groups, made, regions, valid, unmarked).locked()
+
+
+def _in_a_row(places: Sequence[Place | None]) -> Place | None:
+    """The place that parts of one entry make up, if each begins where the last one ends."""
+    first, last = places[0], places[-1]
+    if first is None or last is None:
+        return None
+    for one, other in itertools.pairwise(places):
+        if one is None or other is None or one.stop != other.start:
+            return None
+        if one.folder != other.folder:
+            return None
+    return Place(first.folder, first.start, last.stop)
 
 
 def _all_valid(part: ImageSet) -> NDArray[np.bool_]:

@@ -5,4 +5,6 @@ from .bank import (
 )
 from .coreset import (
     coreset as coreset,
+    draw as draw,
+    kept_count as kept_count,
 )

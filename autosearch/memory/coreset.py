@@ -12,6 +12,35 @@ from autosearch.errors import ConfigError
 _PROJECTED = 128
 
 
+def kept_count(total: int, ratio: float) -> int:
+    """How many of ``total`` patches a share stands for, at least 1.
+
+    Raises:
+        ConfigError: The share is not above 0 and at most 1.
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError("coreset_ratio", ratio, "a number above 0 and at most 1")
+    return max(1, round(ratio * total))
+
+
+def draw(total: int, count: int, seed: int = 0) -> Tensor:
+    """Draw ``count`` of ``total`` patches without replacement, before any of them is computed.
+
+    Returns:
+        int64 indices on the CPU, in the order in which they were drawn; all in their own order if
+        all are kept.
+
+    Raises:
+        ConfigError: There are not so many, or none is wanted.
+    """
+    if not 1 <= count <= total:
+        raise ConfigError("coreset_count", count, f"an integer from 1 to {total}")
+    if count == total:
+        return torch.arange(total)
+    # The whole permutation takes 8 bytes a patch for a moment; a copy lets go of it.
+    return torch.randperm(total, generator=_generator(seed))[:count].clone()
+
+
 def coreset(
     patches: Tensor,
     *,
@@ -47,9 +76,7 @@ def coreset(
     if (ratio is None) == (count is None):
         raise ConfigError("coreset_ratio", ratio, "either a ratio or a count, not both")
     if ratio is not None:
-        if not 0 < ratio <= 1:
-            raise ConfigError("coreset_ratio", ratio, "a number above 0 and at most 1")
-        count = max(1, round(ratio * total))
+        count = kept_count(total, ratio)
     if count is None or not 1 <= count <= total:
         raise ConfigError("coreset_count", count, f"an integer from 1 to {total}")
     if method not in ("kcenter", "random"):
@@ -58,10 +85,13 @@ def coreset(
         raise ValueError("patches hold NaN or infinite values")
     if count == total:
         return torch.arange(total)
-    generator = torch.Generator().manual_seed(seed)
     if method == "random":
-        return torch.randperm(total, generator=generator)[:count]
-    return _k_center(_project(patches.detach().float(), generator), count).cpu()
+        return draw(total, count, seed)
+    return _k_center(_project(patches.detach().float(), _generator(seed)), count).cpu()
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def _project(patches: Tensor, generator: torch.Generator) -> Tensor:
