@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all lint format docs clean
+.PHONY: run test test-all lint format docs lowest clean
 
 run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
 	$(BIN)/autosearch run searchspaces/autopatch.yaml --resume
@@ -25,6 +25,9 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.docs  ## The pages of docs/ as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+lowest:  ## Every command once, with the lowest versions that pyproject.toml allows
+	scripts/lowest.sh
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,11 +15,24 @@ import platformdirs
 
 from autosearch.errors import ConfigError
 
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
+
 
 def cache_dir(*parts: str) -> Path:
     """Folder for downloads and generated data: ``$AUTOSEARCH_CACHE`` or the user's cache."""
     root = os.environ.get("AUTOSEARCH_CACHE") or platformdirs.user_cache_dir("autosearch")
     return Path(root, *parts)
+
+
+def is_closed(error: OSError) -> bool:
+    """Whether an error says that a place cannot be written to, by whom and however it is tried."""
+    return error.errno in _CLOSED
+
+
+def no_cache(error: OSError) -> ConfigError:
+    """What to tell a user whose cache cannot be written to."""
+    allowed = f"a folder that can be written to ({error.strerror}); set AUTOSEARCH_CACHE to one"
+    return ConfigError("AUTOSEARCH_CACHE", str(cache_dir()), allowed)
 
 
 def user_path(text: str, key: str) -> Path:
@@ -53,8 +67,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def publish(path: Path, make: Callable[[Path], object]) -> None:
-    """Let ``make`` write a temporary sibling of ``path``, then move it into place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``make`` write a temporary sibling of ``path``, then move it into place in one step.
+
+    Raises:
+        ConfigError: It is in the cache, which cannot be written to.
+        OSError: With the file's name.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_closed(error) and path.is_relative_to(cache_dir()):
+            raise no_cache(error) from None
+        raise
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         make(temporary)
@@ -63,6 +87,8 @@ def publish(path: Path, make: Callable[[Path], object]) -> None:
         # Nobody knows the sibling, and of a disk that is full Python names no file at all.
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
+        if is_closed(error) and path.is_relative_to(cache_dir()):
+            raise no_cache(error) from None
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)

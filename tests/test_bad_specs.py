@@ -109,7 +109,7 @@ VALUES = [
     ("study.timeout", "soon", "-1", "0", ".nan", ".inf", "1e400", "[1]", "1e300", "9" * 60 + "d"),
     ("study.trial_timeout", "1e308", "-.inf", "5 weeks", "{}"),
     ("study.retries", "-1", "1e9", "many", "'2'"),
-    ("study.name", '""', "../up", "a/b", ".hidden", '"\\0"', '"a\\nb"', "3", "x" * 101),
+    ("study.name", '""', "../up", "a/b", ".hidden", '"\\0"', '"a\\nb"', "x" * 101),
     ("study.runner", "os.system", '""', '"\\0"', "3", "null"),
     ("dataset.image_size", "20000", "31", "'64'", "64.5", "-64", HUGE),
     ("dataset.seed", "-1", "9" * 40, "0.5"),

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ray_parts import fake_spec, run_fake
 from autosearch.errors import ConfigError, StudyError
 from autosearch.executors import ray_cluster
 from autosearch.executors.ray_tune import RayTuneExecutor
+from autosearch.executors.signals import stopping_on_signals
 from autosearch.spec.sections import ResourceSpec
 from autosearch.storage.folder import StudyFolder
 
@@ -93,6 +95,37 @@ class TestAddress:
         assert "\n" not in str(caught.value)
         assert StudyFolder(tmp_path).trials.records() == []
 
+    @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "host", "ray://host:10001"])
+    def test_of_another_kind_in_the_environment_is_refused_by_its_name(
+        self, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        said = rf"RAY_ADDRESS: '{address}'.*host:port .*without RAY_ADDRESS"
+        with pytest.raises(ConfigError, match=said):
+            RayTuneExecutor()
+
+    def test_of_nobody_in_the_environment_is_refused_by_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{closed.getsockname()[1]}"
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            with pytest.raises(ConfigError, match=f"RAY_ADDRESS: '{address}'.*refused") as caught:
+                run_fake(fake_spec(trials=1), tmp_path, None)
+        assert "\n" not in str(caught.value)
+        assert caplog.messages == [f"joining the Ray cluster {address}, as RAY_ADDRESS says"]
+
+    def test_that_is_given_counts_more_than_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+        assert ray_cluster.chosen_address("auto") == ("auto", "--address")
+        assert ray_cluster.chosen_address(None) == ("10.0.0.1:6379", "RAY_ADDRESS")
+        for own in ("", "local"):
+            monkeypatch.setenv("RAY_ADDRESS", own)
+            assert ray_cluster.chosen_address(None) == (None, "--address")
+
     @pytest.mark.parametrize(
         ("reason", "advice"),
         [
@@ -107,6 +140,34 @@ class TestAddress:
         assert "\n" not in str(caught.value)
 
 
+class TestShortFolder:
+    """A search under a long TMPDIR is in `test_ray`."""
+
+    @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+    def test_stands_in_for_one_of_too_long_a_path(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+    ) -> None:
+        monkeypatch.delenv("RAY_TMPDIR", raising=False)
+        monkeypatch.setenv(variable, usual := "/" + "x" * 119)
+        with ray_cluster.short_folder() as folder:
+            assert folder is not None and len(folder) < 25
+            assert Path(folder).stat().st_mode & 0o777 == 0o700
+            said = f"Ray's files are in {folder}, since paths in {usual} are too long"
+            assert caplog.messages == [said]
+        assert not Path(folder).exists()
+
+    def test_is_none_where_sockets_fit(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.delenv("RAY_TMPDIR", raising=False)
+        longest = 103 - len("/ray/session_2026-01-31_00-00-00_000000_0000000/sockets/plasma_store")
+        for length, short in ((longest, False), (longest + 1, True)):
+            monkeypatch.setenv("TMPDIR", "/" + "x" * (length - 1))
+            with ray_cluster.short_folder() as folder:
+                assert (folder is not None) is short
+        assert len(caplog.messages) == 1
+
+
 def test_ray_that_does_not_start_is_one_line() -> None:
     said = r"node timed out.*--executor local"
     with pytest.raises(StudyError, match=said) as caught, ray_cluster.joining(None):
@@ -119,3 +180,37 @@ def test_ray_does_not_take_over_what_stops_a_search() -> None:
     with ray_cluster.joining(None):
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_stops_a_search_while_ray_starts_stops_it() -> None:
+    told: list[str] = []
+    with stopping_on_signals(lambda: told.append("stop")):
+        with pytest.raises(SystemExit), ray_cluster.joining(None):
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+        assert told == ["stop"]
+
+
+def test_a_terminal_that_closes_while_ray_starts_is_acted_on_once_it_has() -> None:
+    told: list[str] = []
+    with stopping_on_signals(lambda: told.append("stop")):
+        with ray_cluster.joining(None):
+            signal.raise_signal(signal.SIGHUP)
+            assert told == []
+            # What is started now leaves the signal to the search.
+            blocked = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True)
+            (line,) = [row for row in blocked.stdout.splitlines() if row.startswith("SigBlk")]
+            assert int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1
+        assert told == ["stop"]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    told: list[str] = []
+    try:
+        with stopping_on_signals(lambda: told.append("stop")):
+            signal.raise_signal(signal.SIGHUP)
+        assert told == [] and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -160,7 +160,9 @@ def test_trial_that_its_head_dies_in_is_retried_as_often_as_allowed(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("executor", ["local", "ray"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
 def test_signal_stops_at_once_and_costs_nothing(
     place: Place, full: bool, executor: str, number: int
 ) -> None:

@@ -71,7 +71,7 @@ class TestErrors:
             ("=3", "--set", "=3", "key=value"),
             ("study.trials=[", "--set study.trials", "[", "YAML"),
             ("study.trials={a: 1, a: 2}", "--set study.trials", "{a: 1, a: 2}", "YAML"),
-            ("study.name=2024-13-45", "--set study.name", "2024-13-45", "YAML"),
+            ("study.seed=2024-13-45", "--set study.seed", "2024-13-45", "YAML"),
             ("objectives.x=1", "objectives.x", 1, "no mapping"),
         ],
     )

@@ -56,7 +56,7 @@ def search(
 
     Returns:
         The study. It may have fewer trials than asked for if time was up, or if it was stopped by
-        Ctrl-C or SIGTERM, which `Study.stopped` tells; no finished trial is lost.
+        Ctrl-C, SIGTERM or SIGHUP, which `Study.stopped` tells; no finished trial is lost.
 
     Raises:
         ConfigError: A key or value is not allowed.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from autosearch.api.stored import StoredStudy
 from autosearch.api.update import Progress, Update, quiet, reading
 from autosearch.contracts import TrialRecord
-from autosearch.spec import StudySpec
+from autosearch.errors import ConfigError
+from autosearch.files import user_path
+from autosearch.spec import Override, StudySpec
 from autosearch.study import Repeated
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Study(StoredStudy):
         executor: str = "ray",
         address: str | None = None,
         log_level: str = "info",
+        data: str | Path | None = None,
+        category: str | None = None,
         progress: Progress = quiet,
     ) -> Study:
         """Go on with a search that was stopped, or give a finished one more trials.
@@ -43,14 +47,20 @@ class Study(StoredStudy):
             executor: Where trials run.
             address: Of a Ray cluster.
             log_level: Of ``study.log``.
+            data: Folder or CSV file that has the study's images now. It becomes the study's root
+                if they are the same.
+            category: Theirs, if it has another name now.
             progress: Told of images read, and of every trial that is finished.
 
         Returns:
             The study itself.
+
+        Raises:
+            StudyError: The images are others, or the spec has been changed where it must not.
         """
         given = {"study.trials": trials, "study.timeout": timeout}
         changed = [(key, value) for key, value in given.items() if value is not None]
-        spec = self._folder.load_spec(changed)
+        spec = self._folder.load_spec([*changed, *_moved(data, category)])
         self.search(spec, executor, address, log_level, progress)
         return self
 
@@ -69,6 +79,8 @@ class Study(StoredStudy):
 
         if self._folder.database is not None:
             self._folder.database.open()
+        if self._folder.exists():
+            self._folder.trials.check_early(spec)
         chosen = make_executor(executor, address)
         inputs = load_inputs(spec, reading(progress), self._runner, self._others)
 
@@ -93,6 +105,8 @@ class Study(StoredStudy):
         trials: Iterable[int] | None = None,
         repeats: int = 5,
         *,
+        data: str | Path | None = None,
+        category: str | None = None,
         progress: Progress = quiet,
     ) -> dict[int, dict[str, Repeated]]:
         """Evaluate trials again with other seeds, for a training is a single draw.
@@ -100,6 +114,8 @@ class Study(StoredStudy):
         Args:
             trials: Numbers; by default those of the front.
             repeats: Runs wanted of each, the trial itself included; what was run before is kept.
+            data: Where the study's images lie now, if elsewhere; so for `evaluate` and `export`.
+            category: See `resume`.
             progress: Told of images read, and of every run that begins.
 
         Returns:
@@ -111,7 +127,7 @@ class Study(StoredStudy):
         from autosearch.study import TrialEvaluator, repeat_trials
 
         chosen = list({r.origin: self.trial(r.origin) for r in self._scored(trials)}.values())
-        inputs = self._reopened(progress)
+        inputs = self._reopened(progress, _moved(data, category))
         evaluator = TrialEvaluator(inputs.spec, inputs.runner, inputs.data, inputs.others)
 
         def told(record: TrialRecord, done: int, total: int) -> None:
@@ -128,6 +144,8 @@ class Study(StoredStudy):
         *,
         resamples: int = 1000,
         force: bool = False,
+        data: str | Path | None = None,
+        category: str | None = None,
         progress: Progress = quiet,
     ) -> dict[int, dict[str, Any]]:
         """Measure trials on the test split, which no search reads.
@@ -139,6 +157,8 @@ class Study(StoredStudy):
             trials: Numbers; by default those of the front.
             resamples: Bootstrap resamples of an interval.
             force: Measure again what was measured before.
+            data: See `repeat`.
+            category: See `resume`.
             progress: Told of images read, and of each part of each evaluation.
 
         Returns:
@@ -150,17 +170,18 @@ class Study(StoredStudy):
         """
         from autosearch.study import evaluate_trials
 
-        chosen = self._scored(trials)
+        chosen, moved = self._scored(trials), _moved(data, category)
         evaluate_trials(
             self._folder,
             chosen,
-            lambda: self._reopened(progress),
+            lambda: self._reopened(progress, moved),
             resamples,
             force,
             reading(progress, "reading the test split"),
             lambda record, part, done, total: progress(
                 Update("evaluating", done, total, part, trial=record, study=self)
             ),
+            moved,
         )
         tests = self.tests
         return {record.number: tests[record.number] for record in chosen}
@@ -174,8 +195,11 @@ class Study(StoredStudy):
         half: bool = False,
         threshold: Rule = "f1",
         max_fpr: float | None = None,
+        opset: int = 18,
         out: str | Path | None = None,
         force: bool = False,
+        data: str | Path | None = None,
+        category: str | None = None,
         progress: Progress = quiet,
     ) -> Path:
         """Make a model folder of a trial: one graph, thresholds, a model card.
@@ -187,8 +211,11 @@ class Study(StoredStudy):
             half: Store large tensors in half precision.
             threshold: How thresholds are chosen on validation: ``f1``, ``youden`` or ``fpr``.
             max_fpr: Largest false-positive rate, for ``fpr``.
+            opset: Of the ONNX graph, 15 to 18; older runtimes read lower ones.
             out: Folder to write; by default ``exports/trial-N`` of the study.
             force: Replace an export that is there.
+            data: See `repeat`.
+            category: See `resume`.
             progress: Told of images read, and of what is being done.
 
         Returns:
@@ -200,17 +227,31 @@ class Study(StoredStudy):
         """
         from autosearch.export import ExportOptions, export_trial
 
-        options = ExportOptions(trial, tuple(formats), coreset, half, threshold, max_fpr)
+        moved = _moved(data, category)
+        options = ExportOptions(trial, tuple(formats), coreset, half, threshold, max_fpr, opset)
         return export_trial(
             self._folder,
             options,
             Path(out) if out is not None else None,
             force,
             lambda text: progress(Update("exporting", 0, None, text, study=self)),
-            lambda: self._reopened(progress),
+            lambda: self._reopened(progress, moved),
         ).path
 
-    def _reopened(self, progress: Progress) -> Any:
+    def _reopened(self, progress: Progress, moved: Sequence[Override]) -> Any:
         from autosearch.study import reopen
 
-        return reopen(self._folder, reading(progress), self._runner, self._others)
+        return reopen(self._folder, reading(progress), self._runner, self._others, moved)
+
+
+def _moved(data: str | Path | None, category: str | None) -> list[Override]:
+    """What to replace in the spec of a study whose images lie elsewhere now."""
+    if data is None:
+        if category is not None:
+            raise ConfigError("--category", category, "--data beside it, to say where it is")
+        return []
+    root = user_path(str(data), "--data").resolve()
+    if not root.exists():
+        raise ConfigError("--data", str(data), "a folder or a CSV file that is there")
+    named: list[Override] = [] if category is None else [("dataset.category", category)]
+    return [("dataset.root", str(root)), *named]

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from autosearch.cli.options import CategoryOption, DataOption
 from autosearch.cli.screen import console, reading_bar
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
@@ -58,10 +59,15 @@ def export(
     max_fpr: Annotated[
         float | None, typer.Option("--max-fpr", help="False-positive rate for --threshold fpr.")
     ] = None,
+    opset: Annotated[
+        int, typer.Option("--opset", help="Of the ONNX graph, 15 to 18; older runtimes want less.")
+    ] = 18,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default DIR/exports/trial-N.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    data: DataOption = None,
+    category: CategoryOption = None,
 ) -> None:
     """Make a model folder of a trial: one graph, thresholds, a model card.
 
@@ -87,8 +93,11 @@ def export(
             half=half,
             threshold=threshold.value,
             max_fpr=max_fpr,
+            opset=opset,
             out=out,
             force=force,
+            data=data,
+            category=category,
             progress=show,
         )
     found = read_manifest(path)
@@ -108,8 +117,11 @@ def _export_table(path: Path, found: Mapping[str, Any]) -> Table:
                      for key in ("batch_1", "batch_3")]  # fmt: skip
             table.add_row(name, f"{value:.1f}", *shown)
     threads = found["latency_ms"]["threads"]
-    table.caption = f"median of one image, {threads} threads; difference to torch as a share of "
-    table.caption += "the highest score"
+    taken = f"median of one image, {threads} threads"
+    if tiling := found["input"].get("tiling"):
+        count = len(tiling["tops"]) * len(tiling["lefts"])
+        taken = f"one image: {count} times the median of a tile, {threads} threads"
+    table.caption = f"{taken}; difference to torch as a share of the highest score"
     table.caption_justify = "left"
     return table
 
@@ -120,6 +132,9 @@ def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
     yield f"files      {sizes}"
     for name in ("image", "pixel"):
         chosen = found["thresholds"][name]
+        if name == "pixel" and (same := found["thresholds"].get("pixel_is")):
+            yield f"threshold  pixel {chosen['value']:.6g}: {same}"
+            continue
         rates = ", ".join(f"{rate.upper()} {chosen['reached'][rate]:.3f}"
                           for rate in ("tpr", "fpr", "f1"))  # fmt: skip
         yield f"threshold  {name} {chosen['value']:.6g} ({chosen['rule']}; validation {rates})"

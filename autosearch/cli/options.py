@@ -56,6 +56,19 @@ StorageOption = Annotated[
         show_default="a file in the study's folder",
     ),
 ]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder or CSV file with the study's images, if they lie elsewhere now.",
+        show_default="where they were",
+    ),
+]
+CategoryOption = Annotated[
+    str | None,
+    typer.Option("--category", help="With --data: their category, if it has another name now."),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +13,8 @@ from rich.markup import escape
 
 from autosearch.cli.options import (
     AddressOption,
+    CategoryOption,
+    DataOption,
     Directory,
     ExecutorName,
     ExecutorOption,
@@ -24,10 +28,12 @@ from autosearch.cli.options import (
 )
 from autosearch.cli.repeat import runs_of
 from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
+from autosearch.errors import one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Searched, Study, Update
     from autosearch.cli.console import SearchProgress
+    from autosearch.contracts import TrialRecord
 
 
 def run(
@@ -83,6 +89,8 @@ def resume(
     address: AddressOption = None,
     storage: StorageOption = None,
     log_level: LevelOption = LogLevel.INFO,
+    data: DataOption = None,
+    category: CategoryOption = None,
 ) -> None:
     """Continue a study that was stopped, or give a finished one more trials."""
     from autosearch.api import open_study
@@ -95,6 +103,8 @@ def resume(
             executor=executor,
             address=address,
             log_level=log_level,
+            data=data,
+            category=category,
             progress=view,
         )
     _conclude(study)
@@ -149,15 +159,20 @@ class _View:
 def _conclude(study: Study) -> None:
     """The front, and what to do next."""
     from autosearch.cli import console as view
+    from autosearch.study import taken_over
 
     records, best = study.trials, study.front
     prevalence = study.spec.dataset.prevalence
     console.print(view.front_table(best, study.objectives, prevalence=prevalence))
     print_unbroken(view.cost_warnings(best, study.objectives))
     print_all(runs_of(study), view.warnings(study.meta))
+    print_unbroken(map(escape, taken_over(records)))
     number = study.counts
     place = escape(str(study.path))
     console.print(f"{view.counts_line(number)}; results in [bold]{place}[/]")
+    if not study.stopped and not (number["complete"] or number["cached"]):
+        print_unbroken(map(escape, _why_none(records, str(study.path))))
+        raise typer.Exit(1)
     if sum(number.values()) - number["running"] < study.budget:
         why = "Stopped" if study.stopped else "Time is up"
         console.print(f"{why}. Continue with: autosearch resume {place}")
@@ -170,3 +185,17 @@ def _conclude(study: Study) -> None:
     console.print("Next:")
     for command in view.next_commands(study.path, records, best):
         console.print(f"  {command}")
+
+
+def _why_none(records: Sequence[TrialRecord], path: str) -> Iterator[str]:
+    """Why no trial has values, where that is so."""
+    yield "No trial completed."
+    without = [record for record in records if record.reason]
+    if not without:
+        return
+    (why, times), *_ = Counter((r.status, one_line(r.reason or "")) for r in without).most_common()
+    first = next(r.number for r in without if (r.status, one_line(r.reason or "")) == why)
+    trials = f"{times} of {len(records)} trials" if len(records) > 1 else "The trial"
+    how = why[0] if why[0] == "failed" else f"{'is' if times == 1 else 'are'} {why[0]}"
+    yield f"{trials} {how}: {why[1]}"
+    yield f"See: autosearch show {path} --trial {first}"

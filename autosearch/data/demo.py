@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,9 @@ from scipy import ndimage
 
 from autosearch.data.defects import DEFECTS, Grey, damage
 from autosearch.data.records import NORMAL
-from autosearch.files import cache_dir
+from autosearch.files import cache_dir, is_closed, no_cache
+
+_log = logging.getLogger(__name__)
 
 VERSION = 1
 """Part of the folder's name; to be raised whenever other images would be made."""
@@ -52,10 +57,42 @@ def demo_root(seed: int = 0) -> Path:
     Safe to call from several processes at once: each builds its own folder, the first to finish
     moves it into place, and the others use that one.
 
+    Where the user's cache cannot be written to, it is made among the temporary files.
+
     Args:
         seed: Of all crops and defects. The same seed gives the same pixels.
+
+    Raises:
+        ConfigError: It can be made nowhere.
     """
-    root = cache_dir("demo", f"v{VERSION}-seed{seed}")
+    name = f"v{VERSION}-seed{seed}"
+    try:
+        return _made(cache_dir("demo", name), seed)
+    except OSError as error:
+        if not is_closed(error):
+            raise
+        closed = no_cache(error)
+    try:
+        folder = _own_folder()
+    except OSError:
+        raise closed from None
+    if not (folder / name).is_dir():
+        _log.warning("%s cannot be written to; the demo is made in %s", closed.value, folder)
+    return _made(folder / name, seed)
+
+
+def _own_folder() -> Path:
+    """A folder among the temporary files that nobody else can have put there, or write to."""
+    folder = Path(tempfile.gettempdir(), f"autosearch-demo-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        return Path(tempfile.mkdtemp(prefix="autosearch-demo-"))
+    return folder
+
+
+def _made(root: Path, seed: int) -> Path:
+    """The folder itself, which holds the demo set."""
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import re
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -26,41 +30,89 @@ _GPU_SHARE = 0.25
 _LOOK_SECONDS = 2.0
 """How often a cluster is asked what it holds: machines may join and leave."""
 
+VARIABLE = "RAY_ADDRESS"
+"""Ray's own: which cluster is joined unless somebody says another one."""
+
+_SESSION = "session_2026-01-31_00-00-00_000000_0000000/sockets/plasma_store"
+_LONGEST_TEMP = 102 - len(_SESSION)
+"""Bytes of the folder in which Ray makes the like of that; a socket's whole path has 103."""
+
+_log = logging.getLogger(__name__)
+
 _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[\da-fA-F:]+\]:\d{1,5}")
 _ABSENT = re.compile("ModuleNotFoundError|ImportError|failed to import")
 
 
-def check_address(address: str | None) -> None:
-    """Refuse what is no address of a cluster's head.
+def chosen_address(given: str | None) -> tuple[str | None, str]:
+    """Which cluster is to be joined, if any, and what says so.
+
+    Args:
+        given: ``host:port`` of its head or ``auto``; None leaves it to ``RAY_ADDRESS``, which
+            ``ray job submit`` sets.
 
     Raises:
-        ConfigError: It is of another kind, such as Ray Client's.
+        ConfigError: It is of another kind, such as Ray Client's or a dashboard's.
     """
+    address, key = given, "--address"
+    if given is None and (found := os.environ.get(VARIABLE)) not in (None, "", "local"):
+        address, key = found, VARIABLE
     if address is not None and address != "auto" and not _ADDRESS.fullmatch(address):
-        raise ConfigError("--address", address, "host:port of a Ray cluster's head, or auto")
+        allowed = "host:port of a Ray cluster's head, or auto"
+        if key == VARIABLE:
+            allowed += f"; without {VARIABLE}, a search starts a Ray of its own"
+        raise ConfigError(key, address, allowed)
+    return address, key
 
 
 @contextmanager
-def joining(address: str | None) -> Iterator[None]:
-    """Turn what Ray says while it starts or joins into one line, and keep SIGTERM from it.
+def short_folder() -> Iterator[str | None]:
+    """A folder for the sockets of a Ray that starts, where its own would have too long a path.
+
+    Yields:
+        The folder, which is removed at the end; None if Ray's own will do.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    short = next(
+        (path for path in ("/tmp", "/var/tmp", "/dev/shm") if os.access(path, os.W_OK | os.X_OK)),
+        None,
+    )
+    if len(os.fsencode(Path(usual, "ray"))) <= _LONGEST_TEMP or short is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory("", "ray-", short, ignore_cleanup_errors=True) as folder:
+        _log.warning("Ray's files are in %s, since paths in %s are too long", folder, usual)
+        yield folder
+
+
+@contextmanager
+def joining(address: str | None, key: str = "--address") -> Iterator[None]:
+    """Turn what Ray says while it starts or joins into one line, and keep signals from it.
 
     Args:
         address: Of a cluster to join; None while Ray starts on this machine.
+        key: What gave the address, for the error.
 
     Raises:
         ConfigError: Nobody listens there, or this machine is no node of the cluster.
         StudyError: Ray did not start.
     """
     before = signal.getsignal(signal.SIGTERM)
+    # Ray's processes inherit it: a terminal that closes is for the search alone to act on.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         if address not in (None, "auto"):
             # Ray itself would try for a minute, and write pages.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         yield
+    except SystemExit:
+        # Ray's handler of SIGTERM, which it puts in place while it starts.
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     except Exception as error:
         if address is not None:
-            raise ConfigError("--address", address, _expected(address, error)) from None
+            raise ConfigError(key, address, _expected(address, error)) from None
         reason = " ".join(str(error).split())[:300]
         raise StudyError(
             f"Ray did not start: {reason} Try again, or go without it: --executor local"
@@ -68,6 +120,7 @@ def joining(address: str | None) -> Iterator[None]:
     finally:
         # Ray's own handlers, of Python and below it, would end the process wherever it is.
         signal.signal(signal.SIGTERM, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _expected(address: str, error: Exception) -> str:

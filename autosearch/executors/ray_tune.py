@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from ray.tune.search import Searcher
 from autosearch.contracts import Outcome, Status
 from autosearch.errors import ConfigError, StudyError
 from autosearch.executors.ray_cluster import (
-    check_address,
+    VARIABLE as CLUSTER,
     check_nodes,
+    chosen_address,
     joining,
     missing_package,
     share,
+    short_folder,
 )
 from autosearch.executors.signals import stopping_on_signals
 from autosearch.storage import VARIABLE
@@ -60,6 +62,9 @@ _SETTINGS = {
     # How many trials may wait for a worker is the searcher's to say.
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 class RaySearcher(Searcher):  # type: ignore[misc]
@@ -218,15 +223,14 @@ class RayTuneExecutor:
 
     Args:
         address: Of a running Ray cluster that this machine is a node of, ``host:port`` or
-            ``auto``; None starts one on this machine.
+            ``auto``; None takes the one that ``RAY_ADDRESS`` names, or starts one on this machine.
 
     Raises:
         ConfigError: The address is of another kind.
     """
 
     def __init__(self, address: str | None = None) -> None:
-        check_address(address)
-        self._address = address
+        self._address, self._key = chosen_address(address)
 
     def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
         """See `Executor.run`.
@@ -247,6 +251,10 @@ class RayTuneExecutor:
                     with self._ray():
                         self._fit(evaluator, searcher, folder, fewer)
                     return
+                except SystemExit:
+                    if not driver.stopped:
+                        raise
+                    return  # Stopped while Ray started.
                 except Exception as error:
                     # Ray ends a process before memory runs out, and with it Tune's whole run.
                     if not _is_memory_short(error) or not searcher.lose_all():
@@ -258,17 +266,22 @@ class RayTuneExecutor:
         if ray.is_initialized():
             yield
             return
-        with _worker_environment(own=self._address is None), joining(self._address):
-            ray.init(
-                address=self._address or "local",
-                include_dashboard=None if self._address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        if self._key == CLUSTER:
+            _log.warning("joining the Ray cluster %s, as %s says", self._address, self._key)
+        own = self._address is None
+        with short_folder() if own else nullcontext() as folder:
+            with _worker_environment(own), joining(self._address, self._key):
+                ray.init(
+                    address=self._address or "local",
+                    include_dashboard=False if own else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=folder,
+                )
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
     def _fit(
         self, evaluator: TrialEvaluator, searcher: RaySearcher, folder: str, fewer: int
@@ -277,7 +290,8 @@ class RayTuneExecutor:
         driver = searcher.driver
         demand, slots = share(driver.spec.resources)
         searcher.slots = lambda: max(1, slots() - fewer)
-        evaluator_there = ray.put(evaluator)
+        # Other machines do not see the file in which pictures lie on this one.
+        evaluator_there = ray.put(evaluator if self._address is None else evaluator.carried())
         if self._address is not None:
             check_nodes(evaluator_there)
         trainable = tune.with_parameters(Worker, shared=[evaluator_there])

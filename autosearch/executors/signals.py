@@ -1,4 +1,4 @@
-"""What ends a search from outside: Ctrl-C and SIGTERM."""
+"""What ends a search from outside: Ctrl-C, SIGTERM, and a terminal that closes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from types import FrameType
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on the first SIGINT or SIGTERM; a second one acts as without this.
+    """Call ``stop`` on the first SIGINT, SIGTERM or SIGHUP; a second one acts as without this.
 
-    Signals reach the main thread of a process alone; in another there is nothing to be done.
+    A SIGHUP that is ignored, as under ``nohup``, stays so. Signals reach the main thread of a
+    process alone; in another there is nothing to be done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if (terminal := signal.getsignal(signal.SIGHUP)) != signal.SIG_IGN:
+        before[signal.SIGHUP] = terminal
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for other in numbers:
-            signal.signal(other, before[other])
+        restore()
         stop()
 
-    for number in numbers:
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, before[number])
+        restore()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data import NORMAL, size_text
-from autosearch.export.folder import ONNX, OPENVINO, PICTURE, TENSORS
+from autosearch.data import NORMAL, STAGES, TileGrid, input_text, numbered
+from autosearch.export.folder import ONNX, OPENVINO, OPENVINO_DATA, PICTURE, TENSORS
+from autosearch.export.looked_at import REGION
 
 _RULES = {
     "f1": "the largest F1",
@@ -21,6 +22,7 @@ _FIGURES = {
     "pixel_auroc": "AUROC, pixels",
     "aupro": "AUPRO up to 30 % FPR",
     "image_auroc": "AUROC, images",
+    "image_ap": "AP, images",
 }
 
 
@@ -89,7 +91,10 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
             shown = " | ".join("" if v is None else f"{v:.4f}" for v in values)
             rows.append(f"| {title} | {shown} |")
     yield "\n".join(rows)
-    if (prevalence := d["dataset"].get("prevalence")) is not None:
+    prevalence = d["dataset"].get("prevalence")
+    if prevalence is not None and any(
+        found.get("rwap_calibrated") is not None for found in columns.values()
+    ):
         yield (
             f"Calibrated figures weigh normal pixels so that {prevalence:g} of all are anomalous: "
             "only they can be compared between splits, whose own shares differ."
@@ -113,9 +118,11 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
 def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
     rows = ["| threshold | value | TPR | FPR | F1 |", "|---|---:|---:|---:|---:|"]
     for name in ("image", "pixel"):
-        chosen = thresholds[name]
+        chosen, shared = thresholds[name], name == "pixel" and "pixel_is" in thresholds
         reached = chosen["reached"]
-        rates = " | ".join(f"{reached[rate]:.4f}" for rate in ("tpr", "fpr", "f1"))
+        rates = " | ".join(
+            "" if shared else f"{reached[rate]:.4f}" for rate in ("tpr", "fpr", "f1")
+        )
         rows.append(f"| {name} | {chosen['value']:.6g} | {rates} |")
     yield "\n".join(rows)
     rule = _RULES[thresholds["image"]["rule"]].format(max_fpr=thresholds["image"]["max_fpr"] or 0)
@@ -123,16 +130,50 @@ def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
         f"Called anomalous is what has a score at or above the threshold. Chosen for {rule} on "
         "the validation split; the rates are those reached there, so better than on new images."
     )
+    if "pixel_is" in thresholds:
+        yield (
+            f"The pixel threshold is {thresholds['pixel_is']}. An image's score is that of its "
+            "highest pixel, so a pixel that reaches it makes its image anomalous; how much of a "
+            "defect it covers is not known."
+        )
+
+
+def _looked_at(framing: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    """What is done before an image comes onto the input, which no graph does."""
+    parts = []
+    if (region := framing.get("region")) is not None:
+        top, left, bottom, right = region
+        parts.append(f"rows {top} to {bottom} and columns {left} to {right} of a file are cut out")
+    if (stage := framing.get("preprocess", "none")) != "none":
+        parts.append(f"an object is looked for (`{stage}`: {STAGES[stage]})")
+    if REGION in sizes:
+        parts.append(f"what is black in `{REGION}` counts nowhere")
+    if parts:
+        yield (
+            f"Of an image, {', and '.join(parts)}: `predict` and `autosearch.Predictor` do that, "
+            "the graph does not."
+        )
 
 
 def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     (height, width), value = d["input"]["shape"][-2:], d["thresholds"]["image"]["value"]
-    if ONNX in sizes:
+    grid = _grid(d)
+    if _graphs(d, ONNX)[0] in sizes:
         yield "```\nautosearch predict THIS_FOLDER images/ --out predictions/\n```"
         yield (
-            "writes heatmaps, masks and scores, and needs no torch. Or in Python, with "
-            "onnxruntime, numpy and Pillow:"
+            "writes heatmaps, masks and scores, and needs no torch."
+            + ("" if grid else " Or in Python, with onnxruntime, numpy and Pillow:")
         )
+    if grid is not None:
+        yield (
+            f"Images come onto a canvas of {grid.text}; every tile has a map, and "
+            "these are blended into that of the image, whose score is the highest value of what "
+            "counts in it. `input.framing` and `input.tiling` of `model.json` say how; `predict` "
+            "and `autosearch.Predictor` do it, one image at a time."
+        )
+        if d["input"]["tiling"]["banks"] == "position":
+            yield "Every position of a tile has a graph of its own, row by row from the top left."
+    elif ONNX in sizes:
         yield "\n".join(
             [
                 "```python",
@@ -152,14 +193,15 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             "brought onto it as `input.framing` of `model.json` says, which `predict` and "
             "`autosearch.Predictor` do."
         )
-    if OPENVINO in sizes:
+    yield from _looked_at(d["input"].get("framing") or {}, sizes)
+    if (network := _graphs(d, OPENVINO)[0]) in sizes:
         yield (
-            f"`{OPENVINO}` is the same graph for OpenVINO: "
+            f"`{network}` is the same graph for OpenVINO: "
             "`autosearch predict … --provider openvino`."
         )
-    if TENSORS in sizes:
+    if (tensors := _graphs(d, TENSORS)[0]) in sizes:
         yield (
-            f"`{TENSORS}` holds the tensors of the torch module that the graph was made from: "
+            f"`{tensors}` holds the tensors of the torch module that the graph was made from: "
             "`features.extractor.*` is the network, batch norms folded into the convolutions "
             "before them; `bank.*` are blocks of the memory bank, one patch a column, less "
             "`origin`. Read it with `safetensors.torch.load_file`; a detector rebuilt from the "
@@ -182,22 +224,66 @@ def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
         f"the nearest-neighbour search per image, {cost['parameters']:,} parameters, a memory "
         f"bank of {cost['bank_bytes'] / 1e6:.1f} MB in float32."
     )
-    latency = {k: v for k, v in d["latency_ms"].items() if k not in ("threads", "batch")}
-    times = ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items())
-    yield f"One image takes (median, {d['latency_ms']['threads']} threads): {times}."
-    files = [f"| `{name}` | {size / 1e6:.2f} MB |" for name, size in sizes.items()]
-    yield "\n".join(["| file | size |", "|---|---:|", *files])
+    taken = f"median, {d['latency_ms']['threads']} threads"
+    if (grid := _grid(d)) is not None:
+        yield f"One tile takes ({taken}): {_times(d['tile_latency_ms'])}."
+        taken = f"{len(grid)} tiles, each as long as one alone"
+    yield f"One image takes ({taken}): {_times(d['latency_ms'])}."
+    yield "\n".join(["| file | size |", "|---|---:|", *_files(d, sizes)])
     parity = {k: v for k, v in d["parity"].items() if k != "tolerance"}
     for name, batches in parity.items():
         yield (
             f"Maps of {name} differ from torch's by at most {max(batches.values()):.1e} of the "
             "highest score (batches of 1 and 3)."
         )
+    if _graphs(d, ONNX)[0] in sizes:
+        yield (
+            f"The graph is in opset {d['opset']}, with the lowest IR version that goes with it. "
+            "The oldest version of ONNX Runtime that such graphs were tested with is "
+            f"{d['tested_from']['onnxruntime']}; for one that wants less: "
+            "`autosearch export … --opset 15`."
+        )
     if d["half_error"] is not None:
         yield (
             "Large tensors are stored in half precision and computed with in float32; against "
             f"full precision, maps differ by at most {d['half_error']:.1e} of the highest score."
         )
+
+
+def _grid(d: Mapping[str, Any]) -> TileGrid | None:
+    plain = d["input"].get("tiling")
+    return None if plain is None else TileGrid.from_plain(plain)
+
+
+def _graphs(d: Mapping[str, Any], name: str) -> list[str]:
+    """Names of the files that stand for one where every position of a tile has its own."""
+    grid, banks = _grid(d), d["input"].get("tiling", {}).get("banks")
+    count = 1 if grid is None or banks == "shared" else len(grid)
+    return [numbered(name, number, count) for number in range(count)]
+
+
+def _files(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    """A row a file, or for all files that stand for one."""
+    alike = {
+        name: _graphs(d, kind)
+        for kind in (ONNX, OPENVINO, OPENVINO_DATA, TENSORS)
+        for name in _graphs(d, kind)
+    }
+    for name, size in sizes.items():
+        family = alike.get(name, [name])
+        if len(family) == 1:
+            yield f"| `{name}` | {size / 1e6:.2f} MB |"
+        elif name == family[0]:
+            total = sum(sizes[other] for other in family)
+            yield f"| `{name}` to `{family[-1]}` | {total / 1e6:.2f} MB |"
+
+
+def _times(latency: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.1f} ms"
+        for name, value in latency.items()
+        if name not in ("threads", "batch")
+    )
 
 
 def _short(value: object) -> str:
@@ -212,7 +298,7 @@ def _data(d: Mapping[str, Any]) -> Iterable[str]:
     )
     yield (
         f"`{data['name']}/{data['category']}` ({counts}), resized to "
-        f"{size_text(data['image_size'])}: "
+        f"{input_text(data)}: "
         f"{data['resize_rule']}. Masks: {data['mask_rule']}. SHA-256 of the images "
         f"`{data['sha256']}`."
     )

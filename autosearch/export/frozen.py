@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autosearch.backbones import measure_latency
-from autosearch.contracts import Detector, shared_tensor
-from autosearch.data import ImageSet
+from autosearch.contracts import Detector, TiledDetector, shared_tensor
+from autosearch.data import ImageSet, numbered
 from autosearch.errors import ConfigError
 from autosearch.export.folder import (
     ONNX,
@@ -30,6 +30,7 @@ from autosearch.export.folder import (
     openvino_run,
 )
 from autosearch.export.onnx_graph import (
+    OPSET,
     largest_difference,
     onnx_bytes,
     round_to_half,
@@ -45,18 +46,29 @@ TOLERANCE = 1e-4
 
 LATENCY_THREADS = 2
 
+_FILES = (ONNX, OPENVINO, OPENVINO_DATA, TENSORS)
+
 Maps = NDArray[np.float32]
 Say = Callable[[str], None]
 
 
 @dataclass
 class Frozen:
-    """The exported detector: its files so far, and how runtimes agree on a few images."""
+    """The exported detector: its files so far, and how runtimes agree on a few images.
+
+    Attributes:
+        files: By name.
+        parity: Runtime and batch to the largest difference to torch.
+        latency: Of one pass of a graph, in milliseconds, by runtime.
+        half_error: Largest difference that half precision makes.
+        tiles: Passes that an image takes.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     parity: dict[str, dict[str, float]] = field(default_factory=dict)
     latency: dict[str, float] = field(default_factory=dict)
     half_error: float | None = None
+    tiles: int = 1
 
 
 def check_formats(formats: tuple[str, ...]) -> None:
@@ -78,35 +90,79 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 
 def freeze(
-    detector: Detector, val: ImageSet, formats: tuple[str, ...], half: bool, say: Say
+    detector: Detector,
+    val: ImageSet,
+    formats: tuple[str, ...],
+    half: bool,
+    say: Say,
+    opset: int = OPSET,
 ) -> Frozen:
-    """Write the graph in every format, and compare each with torch on anomalous images first."""
-    frozen = Frozen()
+    """Write the graph in every format, and compare each with torch on anomalous images first.
+
+    Of a detector of tiles the graph is that of a tile, and tiles are compared; where every
+    position has a detector, each has a graph.
+    """
+    frozen, parts = Frozen(), _parts(detector, val)
+    if isinstance(detector, TiledDetector):
+        frozen.tiles = len(detector.grid)
+    for number, (part, images) in enumerate(parts):
+        if len(parts) > 1:
+            say(f"tile {number + 1} of {len(parts)}")
+        names = {name: numbered(name, number, len(parts)) for name in _FILES}
+        _freeze(frozen, part, images, formats, half, opset, names, say)
+    return frozen
+
+
+def _parts(detector: Detector, val: ImageSet) -> list[tuple[Detector, Maps]]:
+    """Detectors with a graph of their own, each with up to three images that it is asked."""
     order = np.argsort(~val.labels, kind="stable")[:3]
-    images = np.ascontiguousarray(val.pixels[order])
+    if not isinstance(detector, TiledDetector):
+        return [(detector, np.ascontiguousarray(val.pixels[order]))]
+    if len(detector.parts) > 1:
+        return list(zip(detector.parts, detector.grid.cut(val.pixels[order]), strict=True))
+    # Differences are told as shares of the highest score, so it should be among those compared.
+    images = val.pixels[order[: 1 if len(detector.grid) > 2 else 2]]
+    tiles = np.concatenate([detector.grid.cut(image) for image in images])
+    part = detector.parts[0]
+    highest = np.argsort(-image_scores(part.anomaly_maps(shared_tensor(tiles)).numpy()))
+    return [(part, tiles[highest[:3]])]
+
+
+def _freeze(
+    frozen: Frozen,
+    detector: Detector,
+    images: Maps,
+    formats: tuple[str, ...],
+    half: bool,
+    opset: int,
+    names: Mapping[str, str],
+    say: Say,
+) -> None:
+    """The same of one graph, whose files have names of their own."""
     reference = detector.anomaly_maps(shared_tensor(images)).numpy()
     # What the detector shares with its module must not be moved or rounded.
     module = copy.deepcopy(detector.module()).cpu().eval()
     if half:
         round_to_half(module)
         exact, reference = reference, _module_maps(module, images)
-        frozen.half_error = largest_difference(exact, reference)
-    frozen.latency["torch"] = _latency(lambda: _module_maps(module, images[:1]))
+        error = largest_difference(exact, reference)
+        frozen.half_error = max(error, frozen.half_error or 0.0)
+    _time(frozen, "torch", lambda: _module_maps(module, images[:1]))
     if "torch" in formats:
-        frozen.files[TENSORS] = _tensors(module, half)
+        frozen.files[names[TENSORS]] = _tensors(module, half)
     if {"onnx", "openvino"} & set(formats):
         say("writing and checking the ONNX graph")
-        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half)
+        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half, opset)
     if "onnx" in formats:
-        frozen.files[ONNX] = graph
+        frozen.files[names[ONNX]] = graph
         run = onnx_run(graph, threads=LATENCY_THREADS)
         _verify(frozen, "onnxruntime", run, images, reference)
     if "openvino" in formats:
         say("writing and checking the OpenVINO model")
-        frozen.files |= _openvino_files(graph)
-        run = openvino_run(frozen.files[OPENVINO], frozen.files[OPENVINO_DATA], LATENCY_THREADS)
+        network, data = _openvino_files(graph)
+        frozen.files |= {names[OPENVINO]: network, names[OPENVINO_DATA]: data}
+        run = openvino_run(network, data, LATENCY_THREADS)
         _verify(frozen, "openvino", run, images, reference)
-    return frozen
 
 
 def _verify(frozen: Frozen, name: str, run: Run, images: Maps, reference: Maps) -> None:
@@ -121,8 +177,15 @@ def _verify(frozen: Frozen, name: str, run: Run, images: Maps, reference: Maps) 
                 f"{name}: its maps differ from torch's by {difference:.2g} of the highest score "
                 f"at batch {batch}; at most {TOLERANCE:g} is allowed; nothing was exported"
             )
-        frozen.parity.setdefault(name, {})[f"batch_{batch}"] = difference
-    frozen.latency[name] = _latency(lambda: run(images[:1]))
+        known, key = frozen.parity.setdefault(name, {}), f"batch_{batch}"
+        known[key] = max(difference, known.get(key, 0.0))
+    _time(frozen, name, lambda: run(images[:1]))
+
+
+def _time(frozen: Frozen, name: str, call: Callable[[], object]) -> None:
+    """Measure how long a graph takes; of several alike, the first."""
+    if name not in frozen.latency:
+        frozen.latency[name] = _latency(call)
 
 
 def _latency(call: Callable[[], object]) -> float:
@@ -143,13 +206,14 @@ def _tensors(module: nn.Module, half: bool) -> bytes:
     return safetensors.torch.save(stored)
 
 
-def _openvino_files(graph: bytes) -> dict[str, bytes]:
+def _openvino_files(graph: bytes) -> tuple[bytes, bytes]:
+    """Network and tensors."""
     openvino = needed("openvino")
     with tempfile.TemporaryDirectory() as place:
         model = openvino.Core().read_model(graph)
         # Its own compression would round what follows from other tensors, such as their norms.
         openvino.save_model(model, Path(place, OPENVINO), compress_to_fp16=False)
-        return {name: Path(place, name).read_bytes() for name in (OPENVINO, OPENVINO_DATA)}
+        return Path(place, OPENVINO).read_bytes(), Path(place, OPENVINO_DATA).read_bytes()
 
 
 def _module_maps(module: nn.Module, images: Maps) -> Maps:

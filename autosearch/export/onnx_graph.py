@@ -14,10 +14,17 @@ from autosearch.errors import ConfigError
 from autosearch.export.folder import needed
 
 OPSET = 18
+"""What graphs are written in unless somebody asks for another."""
+OPSETS = range(15, OPSET + 1)
+"""What they can be written in: ONNX converts none of ours to less."""
+OLDEST_RUNTIME = "1.16.3"
+"""The oldest version of ONNX Runtime that was seen to compute the same maps from such graphs."""
 INPUT, MAPS, SCORES = "images", "anomaly_map", "score"
 
 _ROUNDED_FROM = 1024
 """Tensors of fewer numbers are not worth half precision."""
+_LARGEST_BATCH = 65_536
+"""Of images; a number that the exporter wants and no file holds."""
 _MAX_BYTES = 2_000_000_000
 """Protocol buffers, of which an ONNX file consists, end at 2 GiB."""
 
@@ -57,7 +64,19 @@ def stored_in_half(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.numel() >= _ROUNDED_FROM
 
 
-def onnx_bytes(module: nn.Module, image_size: tuple[int, int], half: bool = False) -> bytes:
+def check_opset(opset: int) -> None:
+    """Refuse an opset that graphs are not written in.
+
+    Raises:
+        ConfigError: It is not among `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ConfigError("--opset", opset, f"a whole number from {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def onnx_bytes(
+    module: nn.Module, image_size: tuple[int, int], half: bool = False, opset: int = OPSET
+) -> bytes:
     """The ONNX file of a module, for batches of any size; checked against the standard.
 
     Args:
@@ -65,9 +84,10 @@ def onnx_bytes(module: nn.Module, image_size: tuple[int, int], half: bool = Fals
         image_size: ``(H, W)``.
         half: Store tensors that `round_to_half` has rounded in 16 bits. Their values are the
             same, and all arithmetic stays in float32.
+        opset: Among `OPSETS`. The file has the lowest IR version that the opset allows.
 
     Raises:
-        ConfigError: Packages for export are missing, or the file would pass 2 GB.
+        ConfigError: Packages for export are missing or too old, or the file would pass 2 GB.
     """
     onnx = needed("onnx")
     needed("onnxscript")
@@ -83,12 +103,13 @@ def onnx_bytes(module: nn.Module, image_size: tuple[int, int], half: bool = Fals
             dynamo=True,
             input_names=[INPUT],
             output_names=[MAPS, SCORES],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            # Without a bound, torch before 2.8 finds one of its own and refuses.
+            dynamic_shapes=({0: torch.export.Dim("batch", max=_LARGEST_BATCH)},),
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
-    model = program.model_proto
+    model = _converted(onnx, program.model_proto, opset)
     _forget_origin(model)
     if half:
         _store_in_half(onnx, model)
@@ -115,6 +136,26 @@ def _forget_origin(model: Any) -> None:
     for part in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
+
+
+def _converted(onnx: Any, model: Any, opset: int) -> Any:
+    """The graph in an opset, with the lowest IR version that goes with it."""
+    if opset != OPSET:
+        # A reduction's default, which the converter would keep where it does not exist yet.
+        for node in model.graph.node:
+            kept = [a for a in node.attribute if a.name != "noop_with_empty_axes" or a.i]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+        try:
+            model = onnx.version_converter.convert_version(model, opset)
+        except RuntimeError as error:
+            reason = str(error).rpartition("failed: ")[2]
+            allowed = f"{OPSET}, as onnx {onnx.__version__} cannot convert to it ({reason})"
+            raise ConfigError("--opset", opset, f"{allowed}; a newer onnx may") from None
+    # Some exporters name domains of their own that nothing is left of.
+    standard = [used for used in model.opset_import if used.domain == ""]
+    model.ir_version = onnx.helper.find_min_ir_version_for(standard)
+    return model
 
 
 def _store_in_half(onnx: Any, model: Any) -> None:

@@ -18,6 +18,7 @@ from .sections import (
     PrunerSpec as PrunerSpec,
     ResourceSpec as ResourceSpec,
     SamplerSpec as SamplerSpec,
+    StartSpec as StartSpec,
     StudySpec as StudySpec,
     SyntheticSpec as SyntheticSpec,
     TilingSpec as TilingSpec,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from types import MappingProxyType
-from typing import Any, get_args
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from autosearch.errors import ConfigError, did_you_mean
-from autosearch.spec.sections import NAME, DatasetSpec, StudySpec, ValidationSpec
+from autosearch.spec.sections import NAME, TAGS, DatasetSpec, StartSpec, StudySpec
 from autosearch.spec.space import Space
-from autosearch.spec.strict_yaml import read_yaml, yaml_value
+from autosearch.spec.strict_yaml import check_encoding, read_yaml, yaml_value
 
 Override = str | tuple[str, object]
+
+_NULLS = ("null", "Null", "NULL", "~")
+"""What means nothing in YAML."""
 
 
 def load_spec(
@@ -26,8 +29,8 @@ def load_spec(
 
     Args:
         source: A YAML file, or what would stand in one.
-        overrides: ``key=value`` texts with dotted keys, values in YAML; or pairs of dotted key
-            and value.
+        overrides: ``key=value`` texts with dotted keys, values in YAML, or as they stand where
+            the spec has text; or pairs of dotted key and value.
         younger: Values of keys, by dotted name, that the source may be too old to have.
 
     Raises:
@@ -77,7 +80,8 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
         allowed = "nothing: it follows from backbone.study and backbone.trial"
         raise ConfigError("backbone.architecture", backbone.architecture.params, allowed)
     _check_labelled(spec.dataset)
-    _check_start(spec.start, space)
+    within = "start.configurations" if isinstance(spec.start, StartSpec) else "start"
+    _check_start(spec.configurations, space, within)
     if len({(bound.name, bound.relation) for bound in constraints}) < len(constraints):
         raise ConfigError("constraints", spec.constraints, "one bound a side for each value")
     return spec
@@ -86,6 +90,9 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
 def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
     """Of the file's first configurations those that a space changed on the command line holds."""
     start, space = content.get("start"), content.get("space")
+    if isinstance(start, dict):
+        listed = _fitting_start({"start": start.get("configurations"), "space": space})
+        return {"start": start | {"configurations": listed["start"]}} if listed else {}
     if not isinstance(start, list) or not isinstance(space, dict):
         return {}
     kept = []
@@ -98,12 +105,12 @@ def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"start": kept}
 
 
-def _check_start(start: list[dict[str, Any]], space: Space) -> None:
+def _check_start(start: list[dict[str, Any]], space: Space, within: str = "start") -> None:
     """Refuse first configurations that the space does not hold."""
     known = {parameter.name: parameter for parameter in space.parameters}
     for number, configuration in enumerate(start):
         for name, value in configuration.items():
-            key = f"start.{number}.{name}"
+            key = f"{within}.{number}.{name}"
             if name not in known:
                 raise ConfigError(key, value, f"a parameter; {did_you_mean(name, known)}")
             if not known[name].contains(value):
@@ -122,7 +129,7 @@ def _check_labelled(dataset: DatasetSpec) -> None:
         allowed = "null, since dataset.labelled says which anomalies are test ones"
         raise ConfigError("dataset.test_skip", dataset.test_skip, allowed)
     k = dataset.validation.real_per_type
-    if k != ValidationSpec().real_per_type:
+    if k not in ("auto", 1):
         allowed = "its default, since dataset.labelled.val says how many there are"
         raise ConfigError("dataset.validation.real_per_type", k, allowed)
 
@@ -134,8 +141,9 @@ def dataset_spec(overrides: Iterable[Override]) -> DatasetSpec:
         ConfigError: A key or value is not allowed.
     """
     content: dict[str, Any] = {}
-    for key, value in map(_pair, overrides):
-        _apply(content, "dataset." + key.removeprefix("dataset."), value)
+    for override in overrides:
+        key, value = _pair(override, within="dataset.")
+        _apply(content, key, value)
     try:
         return DatasetSpec.model_validate(content.get("dataset", {}))
     except ValidationError as error:
@@ -153,15 +161,22 @@ def study_name(text: str) -> str:
     return text
 
 
-def _pair(override: Override) -> tuple[str, object]:
-    """Key and value of an override."""
+def _pair(override: Override, within: str = "") -> tuple[str, object]:
+    """Key and value of an override; ``within`` is what its key may leave out."""
     if not isinstance(override, str):
         key, value = override
-        return key, plain_copy(value)
+        check_encoding(value, key)
+        return within + key.removeprefix(within), plain_copy(value)
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError("--set", override, "key=value, such as dataset.category=screw")
-    return key, yaml_value(text, f"--set {key}")
+    whole, said = within + key.removeprefix(within), f"--set {key}"
+    check_encoding(text, said)
+    kinds, stated = _kinds(whole), text.strip()
+    # 01 and no are names of categories, and no number and no truth value; quotes stay YAML's.
+    if not {str} <= set(kinds) <= {str, NoneType} or not stated or stated[0] in "'\"":
+        return whole, yaml_value(text, said)
+    return whole, None if NoneType in kinds and stated in _NULLS else stated
 
 
 def plain_copy(value: object) -> Any:
@@ -187,6 +202,9 @@ def _apply(content: dict[str, Any], key: str, value: object) -> None:
     # Parameter names hold dots themselves, so everything after `space.` is one name.
     *sections, last = key.split(".", 1) if key.startswith("space.") else key.split(".")
     target: Any = content
+    if sections == ["start"] and isinstance(content.get("start"), list):
+        # Most spaces list configurations, to which those of earlier studies may be added.
+        content["start"] = {"configurations": content["start"]}
     for depth, section in enumerate(sections):
         if target.get(section) is None:
             target[section] = {}
@@ -197,20 +215,37 @@ def _apply(content: dict[str, Any], key: str, value: object) -> None:
     target[last] = value
 
 
+def _kinds(key: str) -> tuple[Any, ...]:
+    """The types of which a key's value may be; none if the key is unknown, or has many keys."""
+    section: Any = StudySpec
+    kinds: tuple[Any, ...] = ()
+    for part in key.split("."):
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            return ()
+        kind = fields[part].annotation
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        kinds = tuple(k.__origin__ if get_origin(k) is Annotated else k for k in kinds)
+        others = [kind for kind in kinds if kind is not NoneType]
+        section = next((kind for kind in others if hasattr(kind, "model_fields")), None)
+    return kinds
+
+
 def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> ConfigError:
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in (*prefix, *first["loc"])]
+    location = [str(part) for part in (*prefix, *first["loc"]) if part not in TAGS]
     key = ".".join(location) or "spec"
     if first["type"] == "extra_forbidden":
-        section: Any = StudySpec
-        for part in location[:-1]:
-            kind = section.model_fields[part].annotation
-            # Of an optional section, the one kind that is not None.
-            section = next((k for k in get_args(kind) if k is not type(None)), kind)
-        return ConfigError(
-            key, first["input"], f"a known key; {did_you_mean(location[-1], section.model_fields)}"
-        )
+        # Of an optional section, the one kind that has keys.
+        kinds = _kinds(".".join(location[:-1])) or (StudySpec,)
+        section = next(kind for kind in kinds if hasattr(kind, "model_fields"))
+        known = [field.alias or name for name, field in section.model_fields.items()]
+        allowed = f"a known key; {did_you_mean(location[-1], known)}"
+        return ConfigError(key, first["input"], allowed)
     if first["type"] == "missing":
         return ConfigError(key, None, "a value: this key is required")
+    if first["type"] == "string_type":
+        example = f'in YAML, quote what looks like something else: {location[-1]}: "01"'
+        return ConfigError(key, first["input"], f"text; {example}")
     message = first["msg"].removeprefix("Input should be ")
     return ConfigError(key, first["input"], message[0].lower() + message[1:])

@@ -7,22 +7,31 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from autosearch.spec.constraint import Constraint
 from autosearch.spec.identity import fixed
-from autosearch.spec.sizes import EvaluationSize, ImageSize, Region
+from autosearch.spec.sizes import EvaluationSize, ImageSize, MemorySize, Region
 from autosearch.spec.space import Space
 from autosearch.spec.strict_yaml import yaml_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+TAGS = ("(list)", "(mapping)")
+"""How the two forms of ``start`` are told apart in locations of errors."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 def seconds(value: object) -> object:
     """Read ``90``, ``"90s"``, ``"15m"``, ``"2h"`` or ``"1d"`` as seconds; leave the rest alone."""
     if isinstance(value, str) and (found := re.fullmatch(r"([\d.]+)\s*([smhd]?)", value.strip())):
         return float(found[1]) * _UNITS[found[2] or "s"]
     return value
+
+
+def _listed(value: object) -> object:
+    """One text as a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -95,9 +104,13 @@ class SyntheticSpec(Section):
 
 
 class ValidationSpec(Section):
-    """What drives the search: real anomalies of every type, normal images, synthetic anomalies."""
+    """What drives the search: real anomalies of every type, normal images, synthetic anomalies.
 
-    real_per_type: int = Field(1, ge=0)
+    ``auto`` is 1, or a third of every type where no anomalous image has a mask, or, where none is
+    anomalous, 0 beside synthetic ones.
+    """
+
+    real_per_type: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     normal: int | None = Field(None, ge=1)
     synthetic: SyntheticSpec | None = None
 
@@ -116,7 +129,8 @@ class TilingSpec(Section):
     """Large images as overlapping tiles; ``size`` is a tile's side in pixels of the input.
 
     ``overlap`` is the least share of a tile that it has in common with the next one. With ``banks:
-    position`` every place of a tile has a detector of its own, for parts that are aligned.
+    position`` every place of a tile has a detector of its own, for parts that are aligned; what
+    trains is then trained as often as there are tiles.
     """
 
     size: int = Field(ge=32, le=2048)
@@ -127,6 +141,7 @@ class TilingSpec(Section):
 class DatasetSpec(Section):
     """Which images to search on, how they are split and resized, and how figures weigh them.
 
+    ``layout`` says how they lie in folders or files; ``auto`` finds out.
     ``fit`` says how images of another shape than the input's come in: with padding that nothing
     counts, or out of proportion. Of ``region_of_interest`` a rectangle, ``[top, left, bottom,
     right]`` in pixels of the files, is cut out, and outside a mask file nothing is scored.
@@ -137,6 +152,10 @@ class DatasetSpec(Section):
     name: str = "demo"
     root: PathText | None = None
     category: str = "brick"
+    layout: Literal[
+        "auto", "mvtec", "mvtec_ad_2", "mvtec_loco", "visa", "btad", "kolektor", "kolektor2",
+        "good_bad", "flat", "csv", "coco", "labelme", "label_studio", "cvat",
+    ] = "auto"  # fmt: skip
     validation: ValidationSpec = ValidationSpec()
     labelled: LabelledSpec | None = None
     test_skip: int | None = Field(None, ge=0)
@@ -145,7 +164,7 @@ class DatasetSpec(Section):
     evaluation_size: EvaluationSize = None
     tiling: TilingSpec | None = None
     region_of_interest: Region = None
-    preprocess: Literal["none", "mask", "crop", "centre"] = "none"
+    preprocess: Literal["none", "mask", "crop", "centre", "align"] = "none"
     mask_rule: Literal["nearest", "any"] = "nearest"
     mask_reading: Literal["auto", "value", "index", "alpha", "inverted"] = "auto"
     orientation: Literal["upright", "stored"] = "upright"
@@ -196,23 +215,51 @@ class MemorySpec(Section):
 
 
 class ResourceSpec(Section):
-    """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are."""
+    """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are.
+
+    ``memory`` is for all trials of a machine together; ``auto`` is most of what is available.
+    """
 
     cpu: float = Field(1, gt=0, allow_inf_nan=False)
     gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    memory: MemorySize = "auto"
+
+
+class StartSpec(BaseModel):
+    """What the first trials are: configurations, and after them those of earlier studies.
+
+    ``from`` names folders of studies, ``top`` how many of each are taken, best first; None for
+    all that have values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, serialize_by_alias=True)
+
+    from_: Annotated[list[PathText], BeforeValidator(_listed)] = Field([], alias="from")
+    top: int | None = Field(None, ge=1)
+    configurations: list[dict[str, Any]] = []
+
+
+def _tag(value: object) -> str:
+    return TAGS[1] if isinstance(value, (dict, StartSpec)) else TAGS[0]
+
+
+_Start = Annotated[
+    Annotated[list[dict[str, Any]], Tag(TAGS[0])] | Annotated[StartSpec, Tag(TAGS[1])],
+    Discriminator(_tag),
+]
 
 
 class StudySpec(Section):
     """A whole study: what to search, on which data, with which budget.
 
     ``start`` lists configurations of the first trials, such as one that is known to work;
-    parameters that they leave out are drawn as always.
+    parameters that they leave out are drawn as always. It may also name studies to take them from.
     """
 
     study: StudySection
     space: dict[str, Any]
-    start: list[dict[str, Any]] = []
+    start: _Start = []
     objectives: list[str] = Field(min_length=1)
     measures: list[str] = []
     constraints: list[str] = []
@@ -234,17 +281,31 @@ class StudySpec(Section):
         """The constraints as bounds."""
         return tuple(Constraint.parse(text) for text in self.constraints)
 
+    @property
+    def configurations(self) -> list[dict[str, Any]]:
+        """Those that ``start`` itself lists."""
+        return self.start.configurations if isinstance(self.start, StartSpec) else self.start
+
+    @property
+    def earlier(self) -> list[str]:
+        """Folders of the studies whose configurations are tried first."""
+        return self.start.from_ if isinstance(self.start, StartSpec) else []
+
     def identity(self) -> dict[str, Any]:
         """What two runs must share to add trials to one study, apart from data and weights.
 
         Returns:
             Values by dotted key, of all keys but those of `autosearch.spec.identity.MAY_CHANGE`,
             as JSON has them. Of a searched architecture only what it is: how it was found may
-            change, and its weights are told apart by their hashes.
+            change, and its weights are told apart by their hashes. A mask file may lie elsewhere:
+            its content is part of the data's hash.
         """
         found = self.backbone.architecture
+        plain = fixed(self)
+        if isinstance(self.dataset.region_of_interest, str):
+            plain["dataset.region_of_interest"] = "a mask file"
         return {
-            **fixed(self),
+            **plain,
             "constraints": [str(constraint) for constraint in self.parsed_constraints],
             "space": self.parsed_space.to_plain(),
             "backbone.architecture": found and found.model_dump(include={"runner", "params"}),

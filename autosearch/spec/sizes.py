@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 SMALLEST, LARGEST = 32, 16_384
@@ -87,3 +96,19 @@ def _region(value: object) -> object:
 
 Region = Annotated[tuple[int, int, int, int] | str | None, BeforeValidator(_region)]
 """``(top, left, bottom, right)`` in pixels, the last two past the end; or a mask file."""
+
+
+def _memory(value: object) -> object:
+    if value == "auto":
+        return value
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        found = 0
+    if isinstance(value, bool) or found <= 0:
+        raise PydanticCustomError("memory", "Input should be auto, or a size such as 8GB")
+    return found
+
+
+MemorySize = Annotated[int | Literal["auto"], BeforeValidator(_memory)]
+"""Bytes, read from ``8GB``, ``500MB`` or a number."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import sys
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,30 @@ def yaml_value(text: str, key: str) -> Any:
         raise ConfigError(key, text, "a value in YAML") from None
 
 
+def yaml_text(content: object) -> str:
+    """YAML that `read_yaml` reads back to the same plain content."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def check_encoding(value: object, key: str) -> None:
+    """Refuse text of which this process could not read all bytes.
+
+    Args:
+        value: Of any kind; what is no text is let through.
+        key: What an error names.
+
+    Raises:
+        ConfigError: It holds bytes of an argument that stand for no character here.
+    """
+    if not isinstance(value, str) or not any("\ud800" <= sign <= "\udfff" for sign in value):
+        return
+    remedy = "text in UTF-8"
+    if codecs.lookup(sys.getfilesystemencoding()).name != "utf-8":
+        remedy += "; this locale has ASCII alone: set PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+    raise ConfigError(key, value, remedy)
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML in which a key that stands twice is an error instead of a silent loss.
 
@@ -79,7 +105,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML in which text is quoted that the loader takes for a number."""
+
+
 # YAML 1.1, which PyYAML reads, takes 1e-3 for text; everybody else means a number.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), "-+.0123456789"
-)
+for _reader_or_writer in (_UniqueKeyLoader, _Dumper):
+    _reader_or_writer.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        "-+.0123456789",
+    )
