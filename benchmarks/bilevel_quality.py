@@ -34,6 +34,8 @@ from studies import (
     run,
 )
 
+from autosearch.data import size_text
+
 METRICS = ("iou_half", "ap", "rwap", "image_auroc")
 EVERY: dict[str, Any] = {"decoder_width": 128, "outer_normals": True, "halve_every_fraction": 0.25}
 
@@ -119,7 +121,7 @@ def main() -> None:
         found[system] = [
             search(given, job) if searched else results[job.name] for job in jobs[system]
         ]
-    title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
+    title = f"{given.data.rsplit(':', 1)[1]}, test split, {size_text(given.image_size)}"
     table = Table("system", "IoU, validation", *METRICS, "training, s", title=title, box=None)
     for system, rows in found.items():
         validation = mean_and_spread([one["val_iou_half"] for one in rows])

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from studies import Job, cores, data_section, fit_all, mean_and_spread
 
+from autosearch.data import size_text
+
 METRICS = ("image_auroc", "ap", "rwap", "aupro")
 HYPOTHESES = ("manifold", "hypersphere", "auto")
 LEVELS = (2, 3)
@@ -60,7 +62,7 @@ def main() -> None:
         ]
     every = [job for group in groups.values() for job in group]
     results = fit_all(given.results, every, given.jobs)
-    title = f"{given.data.rsplit(':', 1)[1]}, test split, {given.image_size} px"
+    title = f"{given.data.rsplit(':', 1)[1]}, test split, {size_text(given.image_size)}"
     table = Table("system", *METRICS, "GFLOPs", "training, s", title=title, box=None)
     for system, group in groups.items():
         found = [results[job.name] for job in group]

@@ -41,9 +41,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from autosearch.backbones import PACKAGED, TimmBackbone, optimise_for_inference, resolve
-from autosearch.data import load_search_data
+from autosearch.data import foreground_masks, load_search_data
 from autosearch.spec import DatasetSpec
-from autosearch.synthesis import SynthesisSettings, foreground_masks, open_textures, synthesise
+from autosearch.synthesis import SynthesisSettings, open_textures, synthesise
 
 TOLERANCE = 1e-3
 """Largest relative difference between the losses of an epoch."""

@@ -33,11 +33,11 @@ from autosearch.backbones import (
     TimmBackbone,
     resolve,
 )
-from autosearch.contracts import TrialContext, shared_tensor
+from autosearch.contracts import TrialContext
 from autosearch.data import ImageSet, load_search_data, load_test_set
 from autosearch.metrics import Ranking
 from autosearch.spec import DatasetSpec
-from autosearch.study import truth_of
+from autosearch.study import maps_of, truth_of
 
 TEACHER = "tf_efficientnet_lite0"
 TEACHER_LEVELS = {0: 1, 1: 2, 3: 3}
@@ -101,7 +101,7 @@ def measure(job: Job) -> Figures:
     train, test = _LOADED[key]
     stages = STAGES[job.levels]
     bank = BankSettings("auto", CORESET.get(job.levels, 1.0), "random", 1)
-    context = TrialContext(0, "cpu", job.data.image_size)
+    context = TrialContext(0, "cpu", (train.pixels.shape[2], train.pixels.shape[3]))
     detector = MemoryBankDetector(
         _extractor(job, stages),
         (PATCH_SIZE,) * len(stages),
@@ -110,8 +110,7 @@ def measure(job: Job) -> Figures:
         bn_recalibration=job.recalibrated,
     )
     detector.fit(train)
-    maps = detector.anomaly_maps(shared_tensor(test.pixels)).numpy()
-    ranking = Ranking.from_maps(maps, truth_of(test))
+    ranking = Ranking.from_maps(maps_of(detector, test), truth_of(test))
     return Figures(ranking.rwap(), ranking.ap(), detector.cost().flops / 1e9)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autosearch.backbones import FeatureExtractor, FeatureInfo
 from autosearch.contracts import Detector, Objective, Scored
-from autosearch.data import NORMAL, Index, Sample
+from autosearch.data import NORMAL, Index, Outlines, Polygon, Sample
 from autosearch.memory import MemoryBank
 from autosearch.testing import BackboneSuite, LayoutSuite, MemoryBankSuite, ObjectiveSuite
 
@@ -235,7 +235,9 @@ def brightest_defect(detector: Detector, scored: Scored | None) -> float:
     return float(scored.maps[scored.truth.masks].max())
 
 
-GOOD = Objective("defect", "maximize", "", "score", brightest_defect, "highest score of a defect")
+GOOD = Objective(
+    "defect", "maximize", "", "score", brightest_defect, "highest score of a defect", pixels=True
+)
 
 
 class TestObjective(ObjectiveSuite):
@@ -270,6 +272,7 @@ OBJECTIVES = {
     "AsksTooEarly": replace(GOOD, moment="build", measure=early),
     "Forgets": replace(GOOD, moment="build", measure=forgets),
     "WritesIntoMaps": replace(GOOD, measure=writes),
+    "HidesThatItNeedsMasks": replace(GOOD, pixels=False),
     "IsLocked": replace(GOOD, measure=partial(locked, threading.Lock())),
 }
 
@@ -293,9 +296,9 @@ def sample(root: Path, kind: str, number: int) -> Sample:
     path, mask = root / f"{kind}{number}.png", root / f"{kind}{number}_mask.png"
     Image.effect_noise((20, 16), 40).convert("RGB").save(path)
     if kind == NORMAL:
-        return Sample(path, None, kind, None, path.name)
+        return Sample(path, (), kind, None, path.name)
     Image.new("L", (20, 16), 255).save(mask)
-    return Sample(path, mask, kind, None, path.name)
+    return Sample(path, (mask,), kind, None, path.name)
 
 
 @pytest.fixture
@@ -339,11 +342,16 @@ def misses_a_file(index: Index) -> Index:
 
 
 def misses_a_mask(index: Index) -> Index:
-    return changed(index, 12, mask_path=None)
+    return changed(index, 12, masks=())
+
+
+def is_drawn_elsewhere(index: Index) -> Index:
+    shapes = (Polygon("hole", ((0, 0), (9, 0), (9, 9))),)
+    return changed(index, 12, outlines=Outlines(index.root / "absent.json", shapes))
 
 
 def leaves_its_own(index: Index) -> Index:
-    return replace(index, orphan_masks=(index.samples[12].mask_path,))
+    return replace(index, orphan_masks=index.samples[12].masks)
 
 
 def lies_elsewhere(index: Index) -> Index:
@@ -364,6 +372,7 @@ LAYOUTS = (
     says_nothing,
     misses_a_file,
     misses_a_mask,
+    is_drawn_elsewhere,
     leaves_its_own,
     lies_elsewhere,
     parts_a_group,

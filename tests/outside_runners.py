@@ -38,19 +38,26 @@ class Distances(nn.Module):
 
 
 class MeanImage(Detector):
-    def __init__(self, scale: Tensor, power: int) -> None:
-        self._scale, self._power = scale, power
+    def __init__(self, scale: Tensor, power: int, size: tuple[int, int]) -> None:
+        self._scale, self._power, self._size = scale, power, size
         self._normal: Tensor | None = None
 
     def fit(self, train: ImageSet) -> None:
-        self._normal = torch.from_numpy(train.pixels.mean(axis=0))
+        pixels = torch.from_numpy(train.pixels.copy())
+        if train.valid is None:
+            self._normal = pixels.mean(dim=0)
+            return
+        valid = torch.from_numpy(train.valid.copy())[:, None]
+        of_all = (pixels * valid).sum(dim=(0, 2, 3), keepdim=True) / valid.sum()
+        self._normal = torch.where(valid, pixels, of_all).mean(dim=0)
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return self.module()(images)
 
     def cost(self) -> Cost:
-        return Cost(macs=0, flops=9, search_flops=0, parameters=3, bank_bytes=0)
+        height, width = self._size
+        return Cost(macs=0, flops=9 * height * width, search_flops=0, parameters=3, bank_bytes=0)
 
     def module(self) -> nn.Module:
         if self._normal is None:
@@ -78,7 +85,7 @@ class MeanImageRunner(Runner):
         return with_defaults(params, self.parameters)
 
     def build(self, params: Params, context: TrialContext) -> Detector:
-        return self.detector(self.scale.clone(), int(params["power"]))
+        return self.detector(self.scale.clone(), int(params["power"]), context.image_size)
 
 
 class TestRunner(RunnerSuite):
@@ -199,9 +206,34 @@ class KeepsNothing(MeanImageRunner):
         return {"power": params.pop("power", 2)}
 
 
+class LiesTheOtherWay(MeanImageRunner):
+    class detector(MeanImage):
+        def anomaly_maps(self, images: Tensor) -> Tensor:
+            maps = super().anomaly_maps(images)
+            return maps if maps.shape[1] == maps.shape[2] else maps.flip(2)
+
+
+class CountsSquares(MeanImageRunner):
+    class detector(MeanImage):
+        def cost(self) -> Cost:
+            return replace(super().cost(), flops=9 * self._size[0] ** 2)
+
+
+class LearnsPadding(MeanImageRunner):
+    class detector(MeanImage):
+        def fit(self, train: ImageSet) -> None:
+            super().fit(replace(train, valid=None))
+
+
+class LearnsBesidesPadding(MeanImageRunner):
+    class detector(MeanImage):
+        def fit(self, train: ImageSet) -> None:
+            super().fit(replace(train, valid=None if train.valid is None else ~train.valid))
+
+
 class SharesWeights(MeanImageRunner):
     def build(self, params: Params, context: TrialContext) -> Detector:
-        return MeanImage(self.scale, int(params["power"]))
+        return MeanImage(self.scale, int(params["power"]), context.image_size)
 
 
 class LosesItself(MeanImageRunner):
@@ -226,6 +258,10 @@ RUNNERS = (
     HasAnotherDefault,
     AllowsNotItsDefault,
     KeepsNothing,
+    LiesTheOtherWay,
+    CountsSquares,
+    LearnsPadding,
+    LearnsBesidesPadding,
     SharesWeights,
     LosesItself,
 )

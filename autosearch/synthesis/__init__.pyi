@@ -14,14 +14,15 @@ from .cutpaste import (
     paste as paste,
     transform as transform,
 )
-from .foreground import (
-    foreground_mask as foreground_mask,
-    foreground_masks as foreground_masks,
-)
 from .perlin import (
     AnomalyMask as AnomalyMask,
     draw_mask as draw_mask,
     pool_mask as pool_mask,
+)
+from .places import (
+    Places as Places,
+    at_input as at_input,
+    places as places,
 )
 from .procedural import (
     ProceduralTextures as ProceduralTextures,

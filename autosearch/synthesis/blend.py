@@ -67,9 +67,9 @@ class Synthetic:
     """A normal image made anomalous.
 
     Attributes:
-        image: ``(3, S, S)`` float32 RGB in [0, 1], the original outside the mask.
-        mask: ``(S, S)`` bool.
-        pooled_mask: ``(ceil(S / cell), ceil(S / cell))`` bool, true where any pixel is.
+        image: ``(3, H, W)`` float32 RGB in [0, 1], the original outside the mask.
+        mask: ``(H, W)`` bool.
+        pooled_mask: ``(ceil(H / cell), ceil(W / cell))`` bool, true where any pixel is.
         blend: The share of the original below the mask; at 1 nothing changed and both masks are
             empty.
         fell_back: Whether the foreground was empty, or no drawn mask fitted into it.
@@ -92,24 +92,24 @@ def synthesise(
     """Make one anomalous image of a normal one.
 
     Args:
-        image: ``(3, S, S)`` float32 RGB in [0, 1], not normalised: the operations on textures
+        image: ``(3, H, W)`` float32 RGB in [0, 1], not normalised: the operations on textures
             need pixel values.
         settings: How.
         textures: Where the foreign texture comes from.
-        foreground: ``(S, S)`` bool, true where anomalies may be; None stands for everywhere.
+        foreground: ``(H, W)`` bool, true where anomalies may be; None stands for everywhere.
         rng: Source of every draw. Workers need their own, one per worker and epoch.
 
     Raises:
-        ConfigError: The image is not square, or the foreground has another size.
+        ConfigError: The image has not three channels, or the foreground another size.
     """
-    size = image.shape[1]
-    where = np.ones((size, size), dtype=bool) if foreground is None else foreground
-    if image.shape != (3, size, size) or where.shape != (size, size):
-        raise ConfigError("image", (image.shape, where.shape), "(3, S, S), foreground (S, S)")
+    where = np.ones(image.shape[1:], dtype=bool) if foreground is None else foreground
+    if image.shape != (3, *where.shape) or where.ndim != 2:
+        raise ConfigError("image", (image.shape, where.shape), "(3, H, W), foreground (H, W)")
+    height, width = where.shape
     drawn = draw_mask(
         where, settings.perlin_max_exp, settings.perlin_threshold, settings.cell, rng
     )
-    texture = draw_texture(textures, size, settings.n_texture_ops, rng)
+    texture = draw_texture(textures, (height, width), settings.n_texture_ops, rng)
     share = float(
         np.clip(rng.normal(settings.blend_mean, settings.blend_std), *settings.blend_clip)
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autosearch.errors import ConfigError
+from autosearch.synthesis.places import Places
 
 MAX_TRIES = 20
 """Transformed defects tried before one is pasted as it is."""
@@ -122,7 +123,10 @@ def defect_library(
 
 
 def cut_patch(
-    image: NDArray[np.float32], foreground: NDArray[np.bool_] | None, rng: np.random.Generator
+    image: NDArray[np.float32],
+    foreground: Places,
+    rng: np.random.Generator,
+    valid: Places = None,
 ) -> Defect:
     """Cut a rectangle, or every other time a thin strip, out of a normal image.
 
@@ -133,6 +137,7 @@ def cut_patch(
         image: ``(3, H, W)`` float32 RGB in [0, 1].
         foreground: ``(H, W)`` bool, where the middle lies; None or an empty one for everywhere.
         rng: Source of every draw.
+        valid: ``(H, W)`` bool, pixels that may belong to the patch; None for all.
     """
     shape = np.array(image.shape[1:])
     if rng.random() < 0.5:
@@ -144,8 +149,9 @@ def cut_patch(
     height, width = np.clip(np.rint(sides), 1, shape).astype(int)
     middle = draw_centre(image.shape[1:], foreground, rng)
     top, left = np.clip(np.array(middle) - (height // 2, width // 2), 0, shape - (height, width))
-    texture = image[:, top : top + height, left : left + width].copy()
-    return Defect(texture, np.ones((height, width), dtype=bool))
+    box = slice(top, top + height), slice(left, left + width)
+    mask = np.ones((height, width), dtype=bool) if valid is None else valid[box].copy()
+    return Defect(image[:, *box].copy(), mask)
 
 
 def transform(defect: Defect, settings: CutPasteSettings, rng: np.random.Generator) -> Defect:
@@ -176,6 +182,7 @@ def paste(
     mask: NDArray[np.bool_],
     defect: Defect,
     centre: tuple[int, int],
+    valid: Places = None,
 ) -> Pasted:
     """Paste a defect with its middle at a pixel; what lies outside the image is lost.
 
@@ -184,6 +191,7 @@ def paste(
         mask: ``(H, W)`` bool, what is anomalous already.
         defect: What to paste, of any size.
         centre: Row and column, within the image.
+        valid: ``(H, W)`` bool, pixels that may change; None for all.
     """
     height, width = defect.mask.shape
     corner = centre[0] - height // 2, centre[1] - width // 2
@@ -197,10 +205,12 @@ def paste(
         ),
         strict=True,
     )
-    area = np.zeros_like(mask)
-    area[target] = defect.mask[source]
+    area, shown = np.zeros_like(mask), defect.mask[source]
+    if valid is not None:
+        shown = shown & valid[target]
+    area[target] = shown
     pasted = image.copy()
-    pasted[:, area] = defect.texture[:, *source][:, defect.mask[source]]
+    pasted[:, area] = defect.texture[:, *source][:, shown]
     return Pasted(pasted, mask | area, area)
 
 
@@ -209,8 +219,9 @@ def cut_and_paste(
     mask: NDArray[np.bool_],
     defects: Sequence[Defect],
     settings: CutPasteSettings,
-    allowed: NDArray[np.bool_] | None,
+    allowed: Places,
     rng: np.random.Generator,
+    valid: Places = None,
 ) -> Pasted:
     """Paste one defect of a library at a random place.
 
@@ -224,6 +235,7 @@ def cut_and_paste(
         settings: How the defect varies.
         allowed: ``(H, W)`` bool, where its middle may lie; None or an empty one for everywhere.
         rng: Source of every draw.
+        valid: ``(H, W)`` bool, pixels that may change; None for all.
 
     Raises:
         ConfigError: The library is empty.
@@ -233,14 +245,14 @@ def cut_and_paste(
     for _ in range(MAX_TRIES):
         defect = defects[int(rng.integers(len(defects)))]
         centre = draw_centre(mask.shape, allowed, rng)
-        pasted = paste(image, mask, transform(defect, settings, rng), centre)
+        pasted = paste(image, mask, transform(defect, settings, rng), centre, valid)
         if pasted.area.sum() >= settings.min_area:
             return pasted
-    return paste(image, mask, defect, centre)
+    return paste(image, mask, defect, centre, valid)
 
 
 def draw_centre(
-    shape: tuple[int, ...], allowed: NDArray[np.bool_] | None, rng: np.random.Generator
+    shape: tuple[int, ...], allowed: Places, rng: np.random.Generator
 ) -> tuple[int, int]:
     """A pixel drawn evenly from an area; from everywhere if that is None or empty."""
     if allowed is None or not allowed.any():

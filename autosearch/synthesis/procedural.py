@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft
 
+from autosearch.data import Size
+
 Field = NDArray[np.float32]
 """``(S, S)`` values in [0, 1]."""
 
@@ -83,10 +85,14 @@ FAMILIES: dict[str, Callable[[int, np.random.Generator], Field]] = {
 class ProceduralTextures:
     """Fields of every family in two random colours with fine grain."""
 
-    def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-        """A field of a random family, coloured from one random colour to another."""
-        field = FAMILIES[list(FAMILIES)[rng.integers(len(FAMILIES))]](size, rng)
-        grain = rng.standard_normal((size, size), dtype=np.float32) * rng.uniform(0, 0.05)
+    def picture(self, size: Size, rng: np.random.Generator) -> Image.Image:
+        """A field of a random family, coloured from one random colour to another.
+
+        It is a square of the longer side, so that its pattern is nowhere stretched.
+        """
+        side = max(size)
+        field = FAMILIES[list(FAMILIES)[rng.integers(len(FAMILIES))]](side, rng)
+        grain = rng.standard_normal((side, side), dtype=np.float32) * rng.uniform(0, 0.05)
         low, high = rng.uniform(0, 255, (2, 3))
         palette = np.linspace(low, high, 256).astype(np.uint8)
         return Image.fromarray(palette[np.clip((field + grain) * 255, 0, 255).astype(np.uint8)])

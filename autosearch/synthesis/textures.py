@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autosearch.data import is_image, read_image
+from autosearch.data import Size, is_image, read_image
 from autosearch.errors import ConfigError, DataError
 from autosearch.files import sha256
 from autosearch.synthesis.operations import vary
@@ -25,10 +25,10 @@ _TILES = (2, 4, 8)
 
 
 class TextureSource(Protocol):
-    """Gives 8-bit RGB pictures whose shorter side has the length asked for."""
+    """Gives 8-bit RGB pictures that cover the height and width asked for."""
 
-    def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-        """Draw one picture."""
+    def picture(self, size: Size, rng: np.random.Generator) -> Image.Image:
+        """Draw one picture, at least that large."""
 
 
 def open_textures(
@@ -53,22 +53,22 @@ def open_textures(
 
 
 def draw_texture(
-    source: TextureSource, size: int, operations: int, rng: np.random.Generator
+    source: TextureSource, size: Size, operations: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """A texture from a source, varied by random operations, then cropped in the middle.
 
     Args:
         source: Where the picture comes from.
-        size: Side in pixels.
+        size: Height and width in pixels.
         operations: How many different ones of `operations.OPERATIONS` are applied.
         rng: Source of every draw.
 
     Returns:
-        ``(3, size, size)`` float32 RGB in [0, 1], in steps of 1/255.
+        ``(3, H, W)`` float32 RGB in [0, 1], in steps of 1/255.
     """
-    picture = vary(source.picture(size, rng), operations, rng)
-    left, top = (picture.width - size) // 2, (picture.height - size) // 2
-    values = np.asarray(picture.crop((left, top, left + size, top + size)), dtype=np.float32)
+    picture, (height, width) = vary(source.picture(size, rng), operations, rng), size
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    values = np.asarray(picture.crop((left, top, left + width, top + height)), dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(255)
 
 
@@ -99,7 +99,7 @@ class FolderTextures:
         if not self.paths:
             raise DataError(root, "holds no image", "name a folder of textures")
         self._root = root
-        self._cache: dict[tuple[int, int], Image.Image] = {}
+        self._cache: dict[tuple[int, Size], Image.Image] = {}
         self._room = _CACHE_BYTES
 
     def sha256(self) -> str:
@@ -107,8 +107,8 @@ class FolderTextures:
         lines = (f"{p.relative_to(self._root).as_posix()}\0{sha256(p)}" for p in self.paths)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-        """One of the images, its shorter side resized.
+    def picture(self, size: Size, rng: np.random.Generator) -> Image.Image:
+        """One of the images, resized in proportion until it just covers the size.
 
         Raises:
             DataError: The file cannot be read.
@@ -116,7 +116,7 @@ class FolderTextures:
         key = int(rng.integers(len(self.paths))), size
         if key in self._cache:
             return self._cache[key]
-        picture = _shorter_side(_to_picture(read_image(self.paths[key[0]])), size)
+        picture = _covering(_to_picture(read_image(self.paths[key[0]])), size)
         self._room -= 3 * picture.width * picture.height
         if self._room >= 0:
             self._cache[key] = picture
@@ -142,27 +142,29 @@ class SelfTextures:
             raise ConfigError("texture_source", "self", "another source where no image is normal")
         self._normals, self._foregrounds = normals, foregrounds
 
-    def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-        """A mosaic of one of the images."""
+    def picture(self, size: Size, rng: np.random.Generator) -> Image.Image:
+        """A mosaic of one of the images; the drawn number of tiles is that of the shorter side."""
         index = int(rng.integers(len(self._normals)))
         image = self._normals[index]
         height, width = image.shape[1:]
-        tiles = min(int(rng.choice(_TILES)), size)
+        short = min(size)
+        tiles = min(int(rng.choice(_TILES)), short)
         # Tiles overhang where they do not divide the size; the mosaic is cut at the end.
-        side = -(-size // tiles)
+        side = -(-short // tiles)
+        rows, columns = (-(-length * tiles // short) for length in size)
         reach = min(side, height, width)
-        middles = self._middles(index, tiles * tiles, rng)
+        middles = self._middles(index, rows * columns, rng)
         corners = np.clip(middles - reach // 2, 0, (height - reach, width - reach))
-        mosaic = np.empty((tiles * side, tiles * side, 3), dtype=np.uint8)
+        mosaic = np.empty((rows * side, columns * side, 3), dtype=np.uint8)
         for place, (top, left) in enumerate(corners):
             piece = image[:, top : top + reach, left : left + reach].transpose(1, 2, 0)
             piece = np.rot90(piece[:: rng.choice((-1, 1))], int(rng.integers(4)))
             if reach < side:
                 piece = np.pad(piece, ((0, side - reach), (0, side - reach), (0, 0)), "symmetric")
-            row, column = divmod(place, tiles)
-            rows = slice(row * side, (row + 1) * side)
-            mosaic[rows, column * side : (column + 1) * side] = np.rint(piece * 255)
-        return Image.fromarray(mosaic[:size, :size])
+            row, column = divmod(place, columns)
+            band = mosaic[row * side : (row + 1) * side]
+            band[:, column * side : (column + 1) * side] = np.rint(piece * 255)
+        return Image.fromarray(mosaic[: size[0], : size[1]])
 
     def _middles(self, index: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """``(count, 2)`` random rows and columns on an image's foreground."""
@@ -177,7 +179,10 @@ def _to_picture(image: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8))
 
 
-def _shorter_side(picture: Image.Image, size: int) -> Image.Image:
-    scale = size / min(picture.size)
-    width, height = (max(size, round(length * scale)) for length in picture.size)
+def _covering(picture: Image.Image, size: Size) -> Image.Image:
+    wanted = size[::-1]
+    scale = max(want / have for want, have in zip(wanted, picture.size, strict=True))
+    width, height = (
+        max(want, round(have * scale)) for want, have in zip(wanted, picture.size, strict=True)
+    )
     return picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from autosearch.errors import ConfigError
 from autosearch.synthesis.blend import SynthesisSettings, synthesise
 from autosearch.synthesis.cutpaste import CutPasteSettings, Defect, cut_and_paste, cut_patch
+from autosearch.synthesis.places import Places, places
 from autosearch.synthesis.procedural import ProceduralTextures
 from autosearch.synthesis.textures import TextureSource
 
@@ -32,7 +33,8 @@ def synthetic_validation(
     per_image: int,
     seed: int,
     *,
-    foregrounds: NDArray[np.bool_] | None = None,
+    foregrounds: Places = None,
+    valid: Places = None,
     textures: TextureSource | None = None,
     synthesis: SynthesisSettings | None = None,
     defects: Sequence[Defect] = (),
@@ -44,20 +46,22 @@ def synthetic_validation(
     and metrics that weigh all regions alike would hang on it.
 
     Args:
-        normals: ``(N, 3, S, S)`` float32 RGB in [0, 1], none of them trained on.
+        normals: ``(N, 3, H, W)`` float32 RGB in [0, 1], none of them trained on.
         kind: ``perlin`` blends texture in, ``cutpaste`` pastes one defect.
         per_image: Anomalous images per normal one.
         seed: Together with an image's index it fixes what that image gives, whatever the other
             images are. A larger ``per_image`` adds to what a smaller one gives.
-        foregrounds: ``(N, S, S)`` bool, where anomalies may be (for ``cutpaste``, their middles).
+        foregrounds: ``(N, H, W)`` bool, where anomalies may be (for ``cutpaste``, their middles).
+        valid: ``(N, H, W)`` bool, the pixels that count, some in every image: no other one becomes
+            anomalous. None for all.
         textures: Source for ``perlin``; procedural if None.
         synthesis: Settings of ``perlin``.
         defects: Library for ``cutpaste``; if empty, pieces of the same normal image are pasted.
         cutpaste: Settings of ``cutpaste``.
 
     Returns:
-        ``(N * per_image, 3, S, S)`` images, those of one normal image next to each other, and
-        their ``(N * per_image, S, S)`` masks, none of them empty.
+        ``(N * per_image, 3, H, W)`` images, those of one normal image next to each other, and
+        their ``(N * per_image, H, W)`` masks, none of them empty.
 
     Raises:
         ConfigError: The kind is unknown, ``per_image`` is not positive, or an image admits no
@@ -71,24 +75,25 @@ def synthetic_validation(
     synthesis, cutpaste = synthesis or SynthesisSettings(), cutpaste or CutPasteSettings()
 
     def draw(
-        image: NDArray[np.float32], where: NDArray[np.bool_] | None, rng: np.random.Generator
+        image: NDArray[np.float32], where: Places, counted: Places, rng: np.random.Generator
     ) -> Anomalous:
         if kind == "perlin":
             made = synthesise(image, synthesis, textures, where, rng)
             return made.image, made.mask
-        library = defects or (cut_patch(image, where, rng),)
+        library = defects or (cut_patch(image, where, rng, counted),)
         clean = np.zeros(image.shape[1:], dtype=bool)
-        pasted = cut_and_paste(image, clean, library, cutpaste, where, rng)
+        pasted = cut_and_paste(image, clean, library, cutpaste, where, rng, counted)
         return pasted.image, pasted.mask
 
     images = np.empty((len(normals) * per_image, *normals.shape[1:]), dtype=np.float32)
     masks = np.empty((len(images), *normals.shape[2:]), dtype=bool)
     for index, normal in enumerate(normals):
         rng = np.random.default_rng([seed, index])
-        where = None if foregrounds is None else foregrounds[index]
+        counted = None if valid is None else valid[index]
+        where = places(None if foregrounds is None else foregrounds[index], counted)
         for place in range(index * per_image, (index + 1) * per_image):
             for _ in range(_TRIES):
-                images[place], masks[place] = _visible(normal, *draw(normal, where, rng))
+                images[place], masks[place] = _visible(normal, *draw(normal, where, counted, rng))
                 if masks[place].any():
                     break
             else:

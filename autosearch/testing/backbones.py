@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autosearch.backbones import FeatureExtractor, optimise_for_inference, profile
+from autosearch.data import Size
 
 
 class BackboneSuite:
@@ -21,10 +22,11 @@ class BackboneSuite:
     entry in its ``feature_info``, order is checked as well.
 
     Attributes:
-        sides: Of square images that it accepts; the first serves the checks that need only one.
+        sides: Of square images that it accepts, or heights and widths; the first serves the checks
+            that need only one.
     """
 
-    sides: ClassVar[Sequence[int]] = (64, 50)
+    sides: ClassVar[Sequence[int | Size]] = (64, 50, (64, 96))
 
     @pytest.fixture
     def images(self) -> Tensor:
@@ -32,7 +34,7 @@ class BackboneSuite:
         return _noise(2, self.sides[0])
 
     def test_feature_info_describes_the_maps(self, extractor: FeatureExtractor) -> None:
-        """Blocks rise, and every map has the channels and the side that are promised."""
+        """Blocks rise, and every map has the channels and the sides that are promised."""
         info = extractor.feature_info
         blocks = [feature.block for feature in info]
         assert blocks and blocks == sorted(set(blocks))
@@ -40,8 +42,8 @@ class BackboneSuite:
             maps = extractor(_noise(2, side))
             assert len(maps) == len(info)
             for found, feature in zip(maps, info, strict=True):
-                reduced = math.ceil(side / feature.reduction)
-                assert found.shape == (2, feature.channels, reduced, reduced), feature
+                reduced = (math.ceil(length / feature.reduction) for length in _size(side))
+                assert found.shape == (2, feature.channels, *reduced), feature
                 assert found.dtype == torch.float32 and found.isfinite().all()
 
     def test_named_modules_return_the_maps(
@@ -109,7 +111,7 @@ class BackboneSuite:
 
     def test_every_operation_is_counted(self, extractor: FeatureExtractor) -> None:
         """Layers are of types that `profile` has a rule for."""
-        found = profile(extractor, (1, 3, self.sides[0], self.sides[0]))
+        found = profile(extractor, (1, 3, *_size(self.sides[0])))
         assert found.uncounted == ()
         assert found.flops >= 2 * found.macs > 0 and found.parameters > 0
 
@@ -124,15 +126,19 @@ class BackboneSuite:
                     if tensor is not None:
                         tensor.data.copy_(0.5 + torch.rand(tensor.shape, generator=draw))
         expected = extractor(images)
-        fast = optimise_for_inference(extractor, self.sides[0])
+        fast = optimise_for_inference(extractor, min(_size(self.sides[0])))
         assert fast.feature_info == extractor.feature_info
         for found, before, after in zip(fast(images), expected, extractor(images), strict=True):
             assert (found - before).abs().max() <= 1e-4 * before.abs().max()
             assert torch.equal(before, after)
 
 
-def _noise(count: int, side: int) -> Tensor:
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+def _noise(count: int, side: int | Size) -> Tensor:
+    return torch.randn(count, 3, *_size(side), generator=torch.Generator().manual_seed(0))
+
+
+def _size(side: int | Size) -> Size:
+    return (side, side) if isinstance(side, int) else side
 
 
 def _assert_close(found: Tensor, expected: Tensor) -> None:

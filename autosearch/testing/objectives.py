@@ -45,7 +45,9 @@ class ObjectiveSuite:
         masks[0, 4:12, 5:9] = masks[1, 20:24, 2:30] = masks[2, 15:17, 3:20] = True
         noise = np.random.default_rng(0).random(masks.shape)
         maps = (0.2 * noise + 0.6 * masks + 0.1).astype(np.float32)
-        return Scored(maps, Truth.from_masks(masks, types), {"build": 0.5, "fit": 2.0})
+        made = np.array([kind == "scratch" for kind in types])
+        truth, seconds = Truth.from_masks(masks, types), {"build": 0.5, "fit": 2.0}
+        return Scored(maps, truth, seconds, synthetic=made)
 
     def test_record_is_well_formed(self, objective: Objective) -> None:
         """A name that a constraint can use, a known direction and moment, and words."""
@@ -70,6 +72,20 @@ class ObjectiveSuite:
         """The test split is measured once everything is known."""
         detector.fit(image_set(_SIDE, 2, 0, seed=1))
         assert math.isfinite(float(objective.measure(detector, scored)))
+
+    def test_needs_masks_only_if_it_says_so(
+        self, objective: Objective, detector: Detector, scored: Scored
+    ) -> None:
+        """What is not marked ``pixels`` can be searched for where no image has a mask."""
+        if objective.pixels:
+            return
+        detector.fit(image_set(_SIDE, 2, 0, seed=1))
+        shape, truth = scored.truth.masks.shape, scored.truth
+        counted = np.broadcast_to(~truth.labels[:, None, None], shape)
+        empty = np.zeros(shape, dtype=bool)
+        unmarked = Truth.from_masks(empty, truth.types, counted=counted)
+        found = objective.measure(detector, replace(scored, truth=unmarked))
+        assert math.isfinite(float(found))
 
     def test_inputs_are_left_alone(
         self, objective: Objective, detector: Detector, scored: Scored

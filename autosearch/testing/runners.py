@@ -26,7 +26,7 @@ from autosearch.contracts import (
     registry,
     with_defaults,
 )
-from autosearch.data import ImageSet
+from autosearch.data import ImageSet, Size
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, Space, Value
 from autosearch.testing.images import image_set
@@ -39,12 +39,16 @@ class RunnerSuite:
     """Checks of a `Runner` and of its detectors.
 
     Give a fixture ``runner``, an instance, best made once for all checks, which leave it as it
-    was. Some ten detectors are fitted for the first configuration, and five for every other, so
+    was. Some dozen detectors are fitted for the first configuration, and five for every other, so
     networks should be tiny. The images and the context, with its device, are fixtures to override.
 
     Attributes:
         configurations: Parameters to try. Training that pauses should do so in the first.
         side: Of the square images in pixels.
+        rectangle: Height and width of the images of the check that is not on squares, the same
+            height and more width; None for a width of one and a half sides.
+        learns_at_once: Whether after a fit as short as here what was learnt as normal scores lower
+            for it. Else leaving pixels out is only asked to make a difference.
         drawn: Number of random configurations of which the canonical form is looked at.
         texts: Values for parameters that take any text; without, those keep their defaults.
         dependent_defaults: Parameters whose default is another one beside some other values.
@@ -54,6 +58,8 @@ class RunnerSuite:
 
     configurations: ClassVar[Sequence[Params]] = ({},)
     side: ClassVar[int] = 64
+    rectangle: ClassVar[Size | None] = None
+    learns_at_once: ClassVar[bool] = True
     drawn: ClassVar[int] = 300
     texts: ClassVar[Sequence[str]] = ()
     dependent_defaults: ClassVar[Collection[str]] = ()
@@ -73,7 +79,7 @@ class RunnerSuite:
     @pytest.fixture
     def context(self) -> TrialContext:
         """What detectors are built with."""
-        return TrialContext(0, "cpu", self.side, image_set(self.side, 2, 3, seed=2))
+        return TrialContext(0, "cpu", (self.side, self.side), image_set(self.side, 2, 3, seed=2))
 
     @pytest.fixture
     def asked(self) -> Tensor:
@@ -287,6 +293,55 @@ class RunnerSuite:
         for count in (1, len(asked)):
             with torch.no_grad():
                 self._assert_close(graph(asked[:count]), module(asked[:count]))
+
+    def test_rectangles_are_scored_in_their_shape(
+        self, runner: Runner, context: TrialContext
+    ) -> None:
+        """Maps lie as the images do, are exported as they are, and larger images cost more."""
+        size = self.rectangle or (self.side, self.side * 3 // 2)
+        wide = replace(context, image_size=size, validation=image_set(size, 2, 3, seed=2))
+        train = image_set(size, 3, 3 if runner.supervised else 0, seed=0)
+        found = self._fitted(runner, self.configurations[0], wide, train)
+        asked = torch.from_numpy(image_set(size, 2, 0, seed=3).pixels.copy())
+        maps = found.anomaly_maps(asked)
+        assert maps.shape == (len(asked), *size) and maps.isfinite().all()
+        module = copy.deepcopy(found.module()).cpu()
+        graph = torch.export.export(module, (asked,)).module()
+        with torch.no_grad():
+            self._assert_close(graph(asked), maps)
+        half = size[1] // 2
+        asked[..., -half // 2 :] = 0.1
+        change = (found.anomaly_maps(asked) - maps).abs()
+        assert change[..., -half:].mean() > change[..., :half].mean()
+        square = self._built(runner, self.configurations[0], context)
+        assert found.cost().flops > square.cost().flops
+
+    def test_pixels_that_do_not_count_are_not_learnt(
+        self, runner: Runner, context: TrialContext, train: ImageSet
+    ) -> None:
+        """What is seen where nothing counts stays unknown."""
+        half = self.side // 2
+
+        def stained(images: ImageSet) -> ImageSet:
+            pixels = images.pixels.copy()
+            pixels[:, :, :half, :half] = np.array([[[0.9]], [[0.1]], [[0.1]]])
+            return replace(images, pixels=pixels)
+
+        valid = np.ones(train.masks.shape, dtype=bool)
+        valid[:, :half, :half] = False
+        asked = torch.from_numpy(stained(image_set(self.side, 2, 0, seed=3)).pixels)
+        of_all, of_valid = (
+            self._fitted(runner, self.configurations[0], context, images).anomaly_maps(asked)
+            for images in (stained(train), replace(stained(train), valid=valid))
+        )
+        assert not torch.equal(of_all, of_valid)
+        if self.learns_at_once:
+            inside, outside = slice(0, half // 2), slice(half, None)
+            by_all, by_valid = (
+                maps[:, inside, inside].mean() - maps[:, outside, outside].mean()
+                for maps in (of_all, of_valid)
+            )
+            assert by_valid > by_all
 
     def _built(self, runner: Runner, params: Params, context: TrialContext) -> Detector:
         return runner.build(runner.canonical(params), context)

@@ -24,10 +24,11 @@ from autosearch.backbones import (
     to_patches,
 )
 from autosearch.contracts import TrialContext, passes, shared_tensor
-from autosearch.data import ImageSet
+from autosearch.data import ImageSet, Size, foreground_masks
 from autosearch.errors import Infeasible
-from autosearch.synthesis import SynthesisSettings, foreground_masks, open_textures, synthesise
+from autosearch.synthesis import SynthesisSettings, open_textures, places, synthesise
 
+from ..memory_bank import cells_within
 from ..trained import TrainedDetector
 from .embedding import Embedding, MixedPatchFeatures, make_embedding
 from .hypothesis import Hypothesis, judge
@@ -116,21 +117,23 @@ class GlassMaps(nn.Module):
 
     Args:
         scores: Images to patch scores.
-        grid: Side of the patch grid.
-        size: Side of the images.
+        grid: Rows and columns of the patch grid.
+        size: Height and width of the images.
         sigma: Of the Gaussian in pixels; 0 for none.
     """
 
-    spread: Tensor
+    down: Tensor
+    along: Tensor
 
-    def __init__(self, scores: PatchScores, grid: int, size: int, sigma: float) -> None:
+    def __init__(self, scores: PatchScores, grid: Size, size: Size, sigma: float) -> None:
         super().__init__()
         self.scores = scores
-        self.register_buffer("spread", spreading(grid, size, sigma), persistent=False)
+        self.register_buffer("down", spreading(grid[0], size[0], sigma), persistent=False)
+        self.register_buffer("along", spreading(grid[1], size[1], sigma), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [0, 1] to ``(N, S, S)`` in [0, 1]; higher is more anomalous."""
-        maps: Tensor = self.spread @ self.scores(images) @ self.spread.T
+        """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)`` in [0, 1]; higher is more anomalous."""
+        maps: Tensor = self.down @ self.scores(images) @ self.along.T
         return maps
 
 
@@ -145,6 +148,10 @@ def spreading(grid: int, size: int, sigma: float) -> Tensor:
     if sigma:
         matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
     return torch.from_numpy(matrix).float()
+
+
+_STEP_BYTES = 10_000
+"""What a step of training takes for each pixel of an image."""
 
 
 class GlassDetector(TrainedDetector):
@@ -167,11 +174,14 @@ class GlassDetector(TrainedDetector):
         self.losses: list[Losses] = []
         super().__init__(context)
         self._extractor, self._settings = extractor, settings
-        size = context.image_size
-        self._network = profile(self._untrained(extractor), (1, 3, size, size))
+        untrained = self._untrained(extractor)
+        self._network = profile(untrained, (1, 3, *context.image_size))
+        self._cell_bytes = 4 * untrained.embedding.channels / untrained.embedding.reduction**2
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
         """Train on the unlabelled normal images, all of which must have the context's size.
+
+        Cells of which more than half does not count are left out, and an image of such cells only.
 
         Yields:
             See `Detector.fit_in_steps`. Who wants no more may close the iterator; what is learnt
@@ -179,23 +189,24 @@ class GlassDetector(TrainedDetector):
 
         Raises:
             DataError: The folder of textures is missing or empty.
-            Infeasible: The backbone's grid does not cover the image in cells of equal size.
+            Infeasible: The backbone's grid does not cover the image in cells of equal size, or no
+                image has a cell that counts.
         """
-        settings = self._settings
-        chosen = settings.hypothesis
-        self.hypothesis = judge(train.pixels) if chosen == "auto" else chosen
-        images, device = shared_tensor(train.pixels), self._context.device
-        scores = self._ready(images)
+        settings, device = self._settings, self._context.device
+        scores = self._ready(shared_tensor(train.pixels))
+        size, sigma, grid = self._context.image_size, settings.smoothing_sigma, self._grid(scores)
+        train, cells = _with_cells(train, grid)
+        images, chosen = shared_tensor(train.pixels), settings.hypothesis
+        self.hypothesis = judge(train.pixels, train.valid) if chosen == "auto" else chosen
 
         def embed(images: Tensor) -> Tensor:
             with torch.no_grad(), self._mixed_precision():
                 parts = [scores.embedding(part) for part in passes(images, device)]
             return torch.cat(parts).float().flatten(2).transpose(1, 2).contiguous()
 
-        size, sigma = self._context.image_size, settings.smoothing_sigma
-        module = GlassMaps(scores, self._grid(scores), size, sigma).to(self._context.device)
+        module = GlassMaps(scores, grid, size, sigma).to(device)
         self._module = module
-        vectors = NormalVectors(embed, images, settings.cache_bytes)
+        vectors = NormalVectors(embed, images, settings.cache_bytes, cells)
         if settings.feature_scale == "unit" and (spread := vectors.spread()) > 0:
             scores.scale.factor.fill_(1 / spread)
         adaptor = nn.Sequential(scores.scale, scores.adaptor)
@@ -204,12 +215,20 @@ class GlassDetector(TrainedDetector):
         )
         synthesiser = None
         if settings.use_las:
-            synthesiser = self._synthesiser(train.pixels, scores.embedding.reduction)
+            synthesiser = self._synthesiser(train, scores.embedding.reduction)
         self.losses = trainer.curve
         try:
             yield from trainer.run(vectors, embed, synthesiser)
         finally:
             module.requires_grad_(False).zero_grad()
+
+    def memory(self, images: int) -> int:
+        """See `Detector.memory`: vectors kept between epochs, foregrounds, and one step."""
+        height, width = self._context.image_size
+        every, most = round(self._cell_bytes * images * height * width), self._settings.cache_bytes
+        # In half precision where they would not fit otherwise, and else not at all.
+        kept = next((size for size in (every, every // 2) if size <= most), 0)
+        return kept + (images + _STEP_BYTES) * height * width
 
     def artifacts(self) -> dict[str, bytes]:
         """See `Detector.artifacts`: the losses of every epoch, of the kinds that are in use."""
@@ -259,23 +278,25 @@ class GlassDetector(TrainedDetector):
             Discriminator(channels, settings.disc_hidden, generator),
         ).eval()
 
-    def _grid(self, scores: PatchScores) -> int:
-        """Side of the patch grid."""
-        size, cell = self._context.image_size, scores.embedding.reduction
+    def _grid(self, scores: PatchScores) -> Size:
+        """Rows and columns of the patch grid."""
+        cell = scores.embedding.reduction
         with torch.no_grad():
-            image = torch.zeros(1, 3, size, size, device=self._context.device)
-            grid = int(scores(image).shape[-1])
-        if grid != -(-size // cell):
-            raise Infeasible(
-                f"the backbone makes {grid} cells of {cell} pixels a side from images of {size} "
-                f"pixels, which leaves some out; a multiple of {cell} fits"
-            )
-        return grid
+            image = torch.zeros(1, 3, *self._context.image_size, device=self._context.device)
+            found = scores(image).shape[1:]
+        for grid, size in zip(found, self._context.image_size, strict=True):
+            if grid != -(-size // cell):
+                raise Infeasible(
+                    f"the backbone makes {grid} cells of {cell} pixels a side from images of "
+                    f"{size} pixels, which leaves some out; a multiple of {cell} fits"
+                )
+        return found[0], found[1]
 
-    def _synthesiser(self, pixels: NDArray[np.float32], cell: int) -> Synthesiser:
-        """Anomalies in image space on the training images."""
-        settings = replace(self._settings.synthesis, cell=cell)
+    def _synthesiser(self, train: ImageSet, cell: int) -> Synthesiser:
+        """Anomalies in image space on the training images, where these count."""
+        settings, pixels = replace(self._settings.synthesis, cell=cell), train.pixels
         masks = foreground_masks(pixels) if self._settings.use_foreground else None
+        masks = places(masks, train.valid)
         textures = open_textures(self._settings.textures, pixels, masks)
 
         def anomalous(
@@ -286,3 +307,14 @@ class GlassDetector(TrainedDetector):
             return made.image, made.pooled_mask
 
         return anomalous
+
+
+def _with_cells(train: ImageSet, grid: Size) -> tuple[ImageSet, Tensor | None]:
+    """Those images that have cells that count, and ``(N, L)`` bool of these; None for all."""
+    if train.valid is None:
+        return train, None
+    cells = cells_within(train.valid, grid).flatten(1)
+    some = cells.any(dim=1)
+    if not some.any():
+        raise Infeasible(f"no training image has a cell that counts, of {grid[0]} x {grid[1]}")
+    return train.select(some.numpy()), cells[some]

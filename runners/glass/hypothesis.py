@@ -48,18 +48,30 @@ class BrightSpot:
         return "hypersphere" if dense and wide else "manifold"
 
 
-def judge(pixels: NDArray[np.float32]) -> Hypothesis:
+def judge(pixels: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> Hypothesis:
     """Choose the hypothesis for a category.
 
     Args:
-        pixels: ``(N, 3, S, S)`` normal training images, RGB in [0, 1], N at least 1.
+        pixels: ``(N, 3, H, W)`` normal training images, RGB in [0, 1], N at least 1.
+        valid: ``(N, H, W)`` bool, pixels that count, some at least; None for all.
     """
-    return bright_spot(average_image(pixels)).hypothesis
+    return bright_spot(average_image(pixels, valid)).hypothesis
 
 
-def average_image(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Mean of ``(N, 3, H, W)`` images in [0, 1], every image counting the same: ``(3, H, W)``."""
-    mean = pixels.mean(axis=0, dtype=np.float64)
+def average_image(
+    pixels: NDArray[np.float32], valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Mean of ``(N, 3, H, W)`` images in [0, 1], every image counting the same: ``(3, H, W)``.
+
+    Where pixels count in no image, it has the mean colour of the rest.
+    """
+    if valid is None:
+        mean = pixels.mean(axis=0, dtype=np.float64)
+    else:
+        counts = valid.sum(axis=0)
+        totals = np.einsum("nchw,nhw->chw", pixels, valid, dtype=np.float64)
+        mean = totals / counts.clip(min=1)
+        mean[:, counts == 0] = mean[:, counts > 0].mean(axis=1, keepdims=True)
     average: NDArray[np.uint8] = np.rint(mean.clip(0, 1) * 255).astype(np.uint8)
     return average
 

@@ -96,12 +96,18 @@ class NormalVectors:
         images: ``(N, 3, H, W)``.
         cache_bytes: What the vectors may take to be computed once instead of at every step, as
             float32 if they fit, else as float16; 0 for never.
+        cells: ``(N, L)`` bool, vectors that count, some of every image; None for all.
     """
 
     def __init__(
-        self, embed: Callable[[Tensor], Tensor], images: Tensor, cache_bytes: int
+        self,
+        embed: Callable[[Tensor], Tensor],
+        images: Tensor,
+        cache_bytes: int,
+        cells: Tensor | None = None,
     ) -> None:
         self._embed, self._images, self._cache_bytes = embed, images, cache_bytes
+        self._cells = cells
 
     def __getitem__(self, indices: NDArray[np.intp]) -> Tensor:
         """``(B, L, C)`` float32 of some images."""
@@ -113,19 +119,35 @@ class NormalVectors:
     def __len__(self) -> int:
         return len(self._images)
 
+    def counted(self, indices: NDArray[np.intp]) -> slice | Tensor:
+        """What picks the vectors that count from ``(B * L, ...)`` rows of some images."""
+        if self._cells is None:
+            return slice(None)
+        return self._cells[torch.from_numpy(indices)].flatten()
+
     def spread(self) -> float:
-        """Root mean squared distance of all vectors from their common mean."""
-        squares = sum(
-            float(self[np.array([index])].double().square().sum()) for index in range(len(self))
-        )
-        rows = len(self) * len(self._mean)
-        variance = squares / rows - float(self._mean.mean(dim=0).double().square().sum())
+        """Root mean squared distance of all vectors that count from their common mean."""
+        squares, rows = 0.0, 0
+        for index in range(len(self)):
+            own = np.array([index])
+            vectors = self[own][0][self.counted(own)]
+            squares += float(vectors.double().square().sum())
+            rows += len(vectors)
+        variance = squares / rows - float(self.mean("global").double().square().sum())
         return math.sqrt(max(variance, 0.0))
 
     def mean(self, center: Literal["location", "global"]) -> Tensor:
-        """Mean over all images, every image counting the same: ``(L, C)``, or ``(1, C)``."""
+        """Mean over all images, every vector that counts alike: ``(L, C)``, or ``(1, C)``.
+
+        A location without any vector that counts has a mean of 0.
+        """
         mean = self._mean
-        return mean if center == "location" else mean.mean(dim=0, keepdim=True)
+        if center == "location":
+            return mean
+        if self._cells is None:
+            return mean.mean(dim=0, keepdim=True)
+        counts = self._cells.sum(dim=0).to(mean)
+        return (counts[None] @ mean) / counts.sum()
 
     @cached_property
     def _kept(self) -> Tensor | None:
@@ -145,8 +167,13 @@ class NormalVectors:
     def _mean(self) -> Tensor:
         total = torch.zeros_like(self[np.arange(1)][0])
         for index in range(len(self)):
-            total += self[np.array([index])][0]
-        return total / len(self)
+            vectors = self[np.array([index])][0]
+            if self._cells is not None:
+                vectors = vectors * self._cells[index].to(total)[:, None]
+            total += vectors
+        if self._cells is None:
+            return total / len(self)
+        return total / self._cells.sum(dim=0).clamp(min=1).to(total)[:, None]
 
 
 class Trainer:
@@ -215,7 +242,8 @@ class Trainer:
                 if synthesise is not None:
                     pixels, cells = self._synthetic(synthesise, batch, epoch)
                     anomalous = embed(pixels)
-                steps.append(self._step(vectors[batch], anomalous, cells, centres))
+                counted = vectors.counted(batch)
+                steps.append(self._step(vectors[batch], anomalous, cells, centres, counted))
             self.curve.append(Losses(*torch.stack(steps).mean(dim=0).tolist()))
             done = epoch + 1
             if not math.isfinite(self.curve[-1].total):
@@ -259,14 +287,22 @@ class Trainer:
         anomalous: Tensor | None,
         cells: Tensor | None,
         centres: Tensor | None,
+        counted: slice | Tensor,
     ) -> Tensor:
-        """One step of both optimisers on ``(B, L, C)`` vectors; returns the three losses."""
+        """One step of both optimisers on those of ``(B, L, C)`` vectors that count.
+
+        Returns:
+            The three losses.
+        """
         normal = self._adaptor(normal)
-        middles = None if centres is None else centres.expand_as(normal).flatten(0, 1)
-        normal = normal.flatten(0, 1)
+        middles = None
+        if centres is not None:
+            middles = centres.expand_as(normal).flatten(0, 1)[counted]
+        normal = normal.flatten(0, 1)[counted]
         synthetic = None
         if anomalous is not None and cells is not None:
-            synthetic = self._adaptor(anomalous).flatten(0, 1), cells.flatten()
+            vectors = self._adaptor(anomalous).flatten(0, 1)
+            synthetic = vectors[counted], cells.flatten()[counted]
         sphere = None if middles is None else self._sphere(middles, normal, synthetic)
         zero = normal.new_zeros(())
         on_normal, on_features = self._vector_losses(normal, sphere)

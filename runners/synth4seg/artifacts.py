@@ -62,11 +62,12 @@ def locations_jpg(pixels: NDArray[np.float32], looks: Sequence[LocationMaps]) ->
     rows = []
     for row, index in enumerate(looks[0].images):
         photo = Image.fromarray((pixels[index].transpose(1, 2, 0) * 255).round().astype(np.uint8))
-        tiles = [_tile(photo, "")]
+        size = _tile_size(photo)
+        tiles = [_tile(photo, size, "")]
         for look in looks:
             grey = Image.fromarray((look.maps[row] * 255).round().astype(np.uint8))
             heat = ImageOps.colorize(grey, black="#000003", mid="#bc3754", white="#fcffa4")
-            tiles.append(_tile(heat, f"epoch {look.epoch}" if row == 0 else ""))
+            tiles.append(_tile(heat, size, f"epoch {look.epoch}" if row == 0 else ""))
         rows.append(np.concatenate(tiles, axis=1))
     out = io.BytesIO()
     Image.fromarray(np.concatenate(rows)).save(out, "JPEG", quality=88)
@@ -81,9 +82,15 @@ def _panel(title: str, **series: Sequence[float]) -> dict[str, Any]:
     return {"title": title, "series": finite}
 
 
-def _tile(image: Image.Image, text: str) -> NDArray[np.uint8]:
-    tile = Image.new("RGB", (_SIDE + _GAP, _SIDE + _GAP), "white")
-    tile.paste(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
+def _tile_size(photo: Image.Image) -> tuple[int, int]:
+    """Width and height of a photo whose longer side is that of a tile."""
+    width, height = (max(1, round(_SIDE * side / max(photo.size))) for side in photo.size)
+    return width, height
+
+
+def _tile(image: Image.Image, size: tuple[int, int], text: str) -> NDArray[np.uint8]:
+    tile = Image.new("RGB", (size[0] + _GAP, size[1] + _GAP), "white")
+    tile.paste(image.resize(size, Image.Resampling.BILINEAR))
     font = ImageFont.load_default(_LETTERS)
     ImageDraw.Draw(tile).text((4, 3), text, "white", font, stroke_width=2, stroke_fill="black")
     return np.asarray(tile)

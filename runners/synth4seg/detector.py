@@ -12,6 +12,7 @@ from autosearch.backbones import profile
 from autosearch.contracts import TrialContext, shared_tensor
 from autosearch.data import ImageSet
 from autosearch.errors import ConfigError
+from autosearch.synthesis import at_input
 
 from ..trained import TrainedDetector
 from .artifacts import curves_json, locations_jpg
@@ -79,12 +80,13 @@ class Synth4SegDetector(TrainedDetector):
         super().__init__(context)
         self._state, self._settings = state, settings
         self._train: ImageSet | None = None
-        size = context.image_size
         # The location net is left out, which only training needs.
-        self._network = profile(self._untrained(), (1, 3, size, size))
+        self._network = profile(self._untrained(), (1, 3, *context.image_size))
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
         """Train on normal and anomalous images, while those for validation steer the outer level.
+
+        Anomalous images on which nobody marked where are left out.
 
         Yields:
             See `Detector.fit_in_steps`. Who wants no more may close the iterator; what is learnt
@@ -95,7 +97,8 @@ class Synth4SegDetector(TrainedDetector):
             ConfigError: There is nothing to cut and paste, or no defect to validate on.
         """
         settings, context = self._settings, self._context
-        validation = self._validation()
+        validation, train = self._validation(), train.select(train.marked)
+        masks, counted = at_input(validation)
         sources = Sources(train, settings.sources)
         network, location_net = self._untrained(), None
         if settings.training.outer_task in ("location", "both"):
@@ -112,7 +115,8 @@ class Synth4SegDetector(TrainedDetector):
                 sources,
                 shared_tensor(train.pixels),
                 shared_tensor(validation.pixels),
-                torch.from_numpy(validation.masks.copy()),
+                torch.from_numpy(masks.copy()),
+                None if counted is None else torch.from_numpy(counted.copy()),
             )
         finally:
             network.requires_grad_(False).zero_grad()
@@ -144,8 +148,9 @@ class Synth4SegDetector(TrainedDetector):
         if given is None:
             allowed = "validation images in the context, which training selects on"
             raise ConfigError("context.validation", None, allowed)
-        if not given.masks.any():
+        if not at_input(given)[0].any():
             found = f"{int(given.labels.sum())} anomalous validation images, no defect on them"
             allowed = "a larger share, so that training can be judged by real defects"
             raise ConfigError("dataset.labelled.val", found, allowed)
-        return given if self._settings.outer_normals else given.select(given.labels)
+        wanted = given.marked if self._settings.outer_normals else given.marked & given.labels
+        return given.select(wanted)

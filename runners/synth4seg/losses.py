@@ -10,7 +10,7 @@ _SMOOTHING = 1.0
 """In pixels. It makes Dice 0 where an empty target is met by an empty map."""
 
 
-def segmentation_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
     """Loss of each image; differentiable twice.
 
     Cross entropy is a mean over pixels. Dice is ``1 - (2 sum(pt) + 1) / (sum(p) + sum(t) + 1)``
@@ -19,13 +19,20 @@ def segmentation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Args:
         logits: ``(N, H, W)``.
         targets: ``(N, H, W)`` float, 0 or 1.
+        valid: ``(N, H, W)`` bool, the pixels that count; None for all.
 
     Returns:
         ``(N,)``, at least 0; lower is better.
     """
     entropy = F.softplus(logits) - logits * targets
     probabilities = torch.sigmoid(logits)
+    if valid is None:
+        mean = entropy.mean(dim=(1, 2))
+    else:
+        inside = valid.to(logits.dtype)
+        mean = (entropy * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
+        probabilities, targets = probabilities * inside, targets * inside
     shared = (probabilities * targets).sum(dim=(1, 2))
     total = (probabilities + targets).sum(dim=(1, 2))
     dice = 1 - (2 * shared + _SMOOTHING) / (total + _SMOOTHING)
-    return (entropy.mean(dim=(1, 2)) + dice) / 2
+    return (mean + dice) / 2

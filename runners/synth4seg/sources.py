@@ -17,7 +17,16 @@ from torch import Tensor
 
 from autosearch.data import ImageSet
 from autosearch.errors import ConfigError
-from autosearch.synthesis import CutPasteSettings, Defect, Pasted, cut_and_paste, defect_library
+from autosearch.synthesis import (
+    CutPasteSettings,
+    Defect,
+    Pasted,
+    Places,
+    at_input,
+    cut_and_paste,
+    defect_library,
+    places,
+)
 
 from .poisson import load_opencv, poisson_blend
 from .trivial_augment import trivial_augment
@@ -31,6 +40,9 @@ NAMES = (*SOURCES, COMBINED)
 """All there are."""
 PASTING = tuple(name for name in NAMES if name not in ("trivial_augment", "defect_free"))
 """Those that paste defects."""
+
+_Made = tuple[Pasted, Places]
+"""An image, and its pixels that count."""
 
 Location = Callable[[Tensor], NDArray[np.bool_]]
 """From ``(B, 3, H, W)`` images to ``(B, H, W)`` bool, where defects may be pasted."""
@@ -86,12 +98,22 @@ class Batch:
         targets: ``(J, B, H, W)`` float32, 1 on anomalous pixels.
         areas: ``(J, B, H, W)`` float32, 1 on pasted pixels.
         originals: ``(B, 3, H, W)`` float32, the training images that were pasted on.
+        valid: ``(J, B, H, W)`` bool, pixels that count; None for all.
     """
 
     images: Tensor
     targets: Tensor
     areas: Tensor
     originals: Tensor
+    valid: Tensor | None = None
+
+    def to(self, device: str) -> Batch:
+        """The same on a device."""
+        images, targets, areas, originals = (
+            tensor.to(device) for tensor in (self.images, self.targets, self.areas, self.originals)
+        )
+        valid = None if self.valid is None else self.valid.to(device)
+        return Batch(images, targets, areas, originals, valid)
 
 
 class Sources:
@@ -113,11 +135,12 @@ class Sources:
     def __init__(self, train: ImageSet, settings: SourceSettings) -> None:
         self.names = settings.names
         self._train, self._settings = train, settings
-        if not train.masks.any():
+        masks, _ = at_input(train)
+        if not masks.any():
             found = f"{int(train.labels.sum())} anomalous training images, no defect on them"
             allowed = "a larger share, so that there are defects to cut out and to learn from"
             raise ConfigError("dataset.labelled.train", found, allowed)
-        self.defects = defect_library(train.pixels, train.masks)
+        self.defects = defect_library(train.pixels, masks)
         pasting = set(self.names) & set(PASTING)
         self._normal = np.flatnonzero(~train.labels)
         normal_targets = settings.targets == "normal" and pasting
@@ -132,8 +155,8 @@ class Sources:
 
         What pastes shares images and defects; variations and places are drawn for each. A defect
         of which too little falls into the image is drawn anew (see `cut_and_paste`), one larger
-        than the image covers it. Each source draws from a stream of its own, so what one makes
-        does not depend on which others there are.
+        than the image covers it; pixels that do not count stay as they are. Each source draws from
+        a stream of its own, so what one makes does not depend on which others there are.
 
         Args:
             rng: Source of every draw; not used up, but other children follow.
@@ -145,7 +168,7 @@ class Sources:
         chosen = shared.integers(len(self.defects), size=(size, self._settings.paste_per_image))
         originals = torch.from_numpy(self._train.pixels[indices])
         allowed = None if location is None else location(originals)
-        made: list[Pasted] = []
+        made: list[_Made] = []
         for name in self.names:
             own = streams[NAMES.index(name)]
             if name == "defect_free":
@@ -160,17 +183,27 @@ class Sources:
                     made.append(self._pasted(name, index, defects, where, own))
         images, targets, areas = (
             torch.from_numpy(_stacked(parts, (len(self.names), size)))
-            for parts in zip(*((m.image, m.mask, m.area) for m in made), strict=True)
+            for parts in zip(*((m.image, m.mask, m.area) for m, _ in made), strict=True)
         )
-        return Batch(images, targets, areas, originals)
+        counted = [valid for _, valid in made if valid is not None]
+        valid = torch.from_numpy(np.stack(counted)).view_as(targets) if counted else None
+        return Batch(images, targets, areas, originals, valid)
 
-    def _as_is(self, index: int) -> Pasted:
-        mask = self._train.masks[index]
-        return Pasted(self._train.pixels[index], mask, np.zeros_like(mask))
+    def _as_is(self, index: int) -> _Made:
+        mask, valid = self._train.masks[index], self._train.valid
+        made = Pasted(self._train.pixels[index], mask, np.zeros_like(mask))
+        return made, None if valid is None else valid[index]
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> Pasted:
-        image, mask = trivial_augment(self._train.pixels[index], self._train.masks[index], rng)
-        return Pasted(image, mask, np.zeros_like(mask))
+    def _augmented(self, index: int, rng: np.random.Generator) -> _Made:
+        """A training image after one operation, which what counts of it goes along with."""
+        before, valid = self._as_is(index)
+        if valid is None:
+            image, mask = trivial_augment(before.image, before.mask, rng)
+        else:
+            image, (mask, valid) = trivial_augment(
+                before.image, np.stack([before.mask, valid]), rng
+            )
+        return Pasted(image, mask, before.area), valid
 
     def _pasted(
         self,
@@ -179,19 +212,22 @@ class Sources:
         defects: Sequence[Defect],
         allowed: NDArray[np.bool_] | None,
         rng: np.random.Generator,
-    ) -> Pasted:
+    ) -> _Made:
         """A training image with defects, one after the other; later ones may hide earlier ones."""
         variation = self._settings.variation
         if name != COMBINED:
             variation = replace(variation, operations=(name,), probability=1.0)
-        result = self._as_is(index)
+        result, valid = self._as_is(index)
+        allowed = places(allowed, valid)
         for defect in defects:
             before = result
-            result = cut_and_paste(before.image, before.mask, [defect], variation, allowed, rng)
+            result = cut_and_paste(
+                before.image, before.mask, [defect], variation, allowed, rng, valid
+            )
             if self._settings.blend == "poisson":
                 result = poisson_blend(before.image, result)
             result = replace(result, area=result.area | before.area)
-        return result
+        return result, valid
 
 
 def _stacked(parts: Sequence[NDArray[Any]], shape: tuple[int, int]) -> NDArray[np.float32]:

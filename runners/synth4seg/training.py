@@ -160,7 +160,12 @@ class BilevelTrainer:
         self._optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
 
     def run(
-        self, sources: Sources, train_images: Tensor, val_images: Tensor, val_masks: Tensor
+        self,
+        sources: Sources,
+        train_images: Tensor,
+        val_images: Tensor,
+        val_masks: Tensor,
+        val_valid: Tensor | None = None,
     ) -> Iterator[float]:
         """Train for all epochs, and pause after every twentieth part of them.
 
@@ -169,6 +174,7 @@ class BilevelTrainer:
             train_images: ``(N, 3, H, W)`` in [0, 1], what locations are learnt on.
             val_images: ``(M, 3, H, W)`` in [0, 1], M at least 1; these choose the checkpoint, too.
             val_masks: ``(M, H, W)``, not 0 on anomalous pixels.
+            val_valid: ``(M, H, W)`` bool, the pixels that count; None for all.
 
         Yields:
             The share of epochs that are done, below 1. In a pause the network may be used, and its
@@ -181,7 +187,8 @@ class BilevelTrainer:
         settings = self._settings
         self._outer = self._outer_parameters(sources.names)
         self._bearable: float | None = None
-        self._train, self._val, self._masks = train_images, val_images, val_masks
+        self._train = train_images
+        self._val, self._masks, self._valid = val_images, val_masks, val_valid
         interval = -(-settings.epochs // _PAUSES)
         looks = moments(settings.epochs)
         best, state = -math.inf, dict[str, Tensor]()
@@ -241,7 +248,7 @@ class BilevelTrainer:
             due = step >= first and step % settings.outer_interval == 0
             if due and settings.outer_task != "none":
                 outer.append(self._outer_step(batch, step, outer[-1].scale if outer else None))
-        loss, iou = validate(self._network, self._val, self._masks, self._device)
+        loss, iou = validate(self._network, self._val, self._masks, self._device, self._valid)
         weights = self._outer.source_weights(self._outer.tensors).tolist()
         return Epoch(
             inner=torch.stack(losses).mean().item(),
@@ -261,12 +268,7 @@ class BilevelTrainer:
 
         rng = np.random.default_rng((self._seed, step, 0))
         batch = sources.draw(rng, None if self._location_net is None else location)
-        return Batch(
-            *(
-                tensor.to(self._device)
-                for tensor in (batch.images, batch.targets, batch.areas, batch.originals)
-            )
-        )
+        return batch.to(self._device)
 
     def _inner_step(self, batch: Batch) -> Tensor:
         """One step of Adam; the only one that batch norms take statistics of."""
@@ -280,7 +282,8 @@ class BilevelTrainer:
 
     def _inner_loss(self, logits: Tensor, p: Weights, batch: Batch) -> Tensor:
         """Weighted sum over sources of the mean over samples; equation 4."""
-        losses = segmentation_loss(logits, batch.targets.flatten(0, 1))
+        valid = None if batch.valid is None else batch.valid.flatten(0, 1)
+        losses = segmentation_loss(logits, batch.targets.flatten(0, 1), valid)
         losses = losses.view(batch.targets.shape[:2])
         factors = self._outer.factors(p, batch.originals, batch.areas)
         means = (factors * losses).mean(dim=1)
@@ -299,10 +302,10 @@ class BilevelTrainer:
         """
         settings = self._settings
         rng = np.random.default_rng((self._seed, step, 1))
-        images, masks = _some(settings.outer_batch, rng, self._val, self._masks)
-        images, masks = images.to(self._device), masks.to(self._device) != 0
-        (train,) = _some(settings.outer_batch, rng, self._train)
-        train = train.to(self._device)
+        rows = _some(settings.outer_batch, len(self._val), rng)
+        images, masks = self._val[rows].to(self._device), self._masks[rows].to(self._device) != 0
+        valid = None if self._valid is None else self._valid[rows].to(self._device)
+        train = self._train[_some(settings.outer_batch, len(self._train), rng)].to(self._device)
 
         def inner(w: Weights, p: Weights) -> Tensor:
             self._network.train()
@@ -312,7 +315,7 @@ class BilevelTrainer:
 
         def outer(w: Weights, p: Weights) -> Tensor:
             self._network.eval()
-            loss = segmentation_loss(self._call(w, images, {}), masks.float()).mean()
+            loss = segmentation_loss(self._call(w, images, {}), masks.float(), valid).mean()
             return loss if self._location_net is None else loss + self._price(p, train)
 
         w = tuple(parameter.detach().contiguous() for parameter in self._network.parameters())
@@ -360,8 +363,6 @@ class BilevelTrainer:
             self.locations.append(look(self._outer, self._train, self._device, epoch))
 
 
-def _some(count: int, rng: np.random.Generator, *rows: Tensor) -> tuple[Tensor, ...]:
-    """The same distinct rows of each tensor, all if there are not so many."""
-    size = len(rows[0])
-    chosen = torch.from_numpy(rng.choice(size, min(count, size), replace=False))
-    return tuple(tensor[chosen] for tensor in rows)
+def _some(count: int, size: int, rng: np.random.Generator) -> Tensor:
+    """Distinct indices below ``size``, all if there are not so many."""
+    return torch.from_numpy(rng.choice(size, min(count, size), replace=False))

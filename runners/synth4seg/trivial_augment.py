@@ -75,7 +75,7 @@ def trivial_augment(
 
     Args:
         image: ``(3, H, W)`` float32 RGB in [0, 1].
-        mask: ``(H, W)`` bool.
+        mask: ``(H, W)`` bool, or ``(M, H, W)`` for several.
         rng: Source of both draws.
 
     Returns:
@@ -109,12 +109,13 @@ def _warp(
     matrix: NDArray[np.float64],
     shift: tuple[float, float],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    size = np.array(mask.shape)
+    size = np.array(mask.shape[-2:])
     middle = (size - 1) / 2
     inverse = np.linalg.inv(matrix)
     offset = middle - inverse @ (middle + np.array(shift) * size)
-    both = np.concatenate([image, mask[None].astype(np.float32)])
+    masks = mask.reshape(-1, *mask.shape[-2:]).astype(np.float32)
+    both = np.concatenate([image, masks])
     warped = np.stack(
         [ndimage.affine_transform(c, inverse, offset, order=1, mode="reflect") for c in both]
     )
-    return warped[:3], warped[3] >= 0.5
+    return warped[:3], warped[3:].reshape(mask.shape) >= 0.5

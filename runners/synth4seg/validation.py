@@ -13,7 +13,7 @@ _TOGETHER = 8
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, images: Tensor, masks: Tensor, device: str
+    network: nn.Module, images: Tensor, masks: Tensor, device: str, valid: Tensor | None = None
 ) -> tuple[float, float]:
     """Score a network, which is left in evaluation mode.
 
@@ -22,6 +22,7 @@ def validate(
         images: ``(M, 3, H, W)`` in [0, 1], M at least 1.
         masks: ``(M, H, W)``, not 0 on anomalous pixels.
         device: Of the network.
+        valid: ``(M, H, W)`` bool, the pixels that count; None for all.
 
     Returns:
         Mean loss over images, lower is better, and intersection over union of all images together,
@@ -29,11 +30,13 @@ def validate(
     """
     network.eval()
     losses, counts = [], torch.zeros(2, dtype=torch.int64)
-    parts = torch.split(images, _TOGETHER), torch.split(masks, _TOGETHER)
-    for some, wanted in zip(*parts, strict=True):
-        logits, wanted = network(some.to(device)), wanted.to(device) != 0
-        losses.append(segmentation_loss(logits, wanted.float()).cpu())
+    for rows in torch.split(torch.arange(len(images)), _TOGETHER):
+        logits, wanted = network(images[rows].to(device)), masks[rows].to(device) != 0
+        inside = None if valid is None else valid[rows].to(device)
+        losses.append(segmentation_loss(logits, wanted.float(), inside).cpu())
         found = logits >= 0
+        if inside is not None:
+            found, wanted = found & inside, wanted & inside
         counts += torch.stack([(found & wanted).sum(), (found | wanted).sum()]).cpu()
     shared, together = counts.tolist()
     return torch.cat(losses).mean().item(), shared / together if together else 1.0
