@@ -52,7 +52,8 @@ def sound_dataset(base: Path) -> Path:
 
 
 def spec(root: Path, **keys: object) -> DatasetSpec:
-    given = {"name": "x", "root": str(root), "category": "part", "image_size": 32, **keys}
+    given = {"name": "x", "root": str(root), "category": "part", **keys}
+    given = {"image_size": {"short": 32}} | given  # of their own shape, so that nothing is told
     return DatasetSpec.model_validate(given)
 
 

@@ -169,7 +169,7 @@ def test_backslashes_are_accepted_where_they_lead_somewhere(base: Path) -> None:
     table = base / "rows.csv"
     table.write_text(ROWS)
     data = load_search_data(spec(table))
-    assert data.val.paths == ("test/hole/000.png", "train/good/001.png")
+    assert data.val.paths == ("train/good/001.png", "test/hole/000.png")
     (note,) = data.info["notes"]  # type: ignore[misc]
     assert note.startswith("1 file has paths with backslashes, which are read as slashes (rows")
     assert "3 paths, the first on line 2: train\\good" in note

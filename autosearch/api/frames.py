@@ -28,10 +28,12 @@ def to_frame(
         import pandas
     except ImportError:
         raise ConfigError("pandas", "not installed", "pip install pandas") from None
+    several = any(record.taken_from for record in records)
     rows = {
         record.number: {
             "status": str(record.status),
             "reason": record.reason,
+            **({"taken_from": record.source} if several else {}),
             "duration": record.duration,
             **record.values,
             **record.measured,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from autosearch.api.update import Progress, quiet, reading
 from autosearch.contracts import Objective, registry
+from autosearch.errors import ConfigError
+from autosearch.files import user_path, write_atomic
 from autosearch.spec import dataset_spec
 
 if TYPE_CHECKING:
     from autosearch.contracts import Runner
-    from autosearch.data import Report
+    from autosearch.data import Converted, Report
+    from autosearch.spec import DatasetSpec
 
 
 def spaces() -> dict[str, Path]:
@@ -37,7 +41,7 @@ def check_data(
     """Count images, masks and regions of a dataset, and name every problem found.
 
     Args:
-        root: Folder of the dataset, or a CSV file.
+        root: Folder of the dataset or of its category, or a file that lists its images.
         category: One product or texture; None where the dataset has one alone.
         overrides: How a study would split it: values of the section ``dataset``, as in
             `autosearch.search`.
@@ -49,9 +53,92 @@ def check_data(
         ConfigError: A key or value is not allowed, or there are several categories.
         DataError: There is no such dataset, or its layout cannot be understood.
     """
-    from autosearch.data import check_dataset, only_category
+    from autosearch.data import check_dataset
 
-    chosen = only_category(str(root)) if category is None else category
-    given: list[str | tuple[str, object]] = [("root", str(root)), ("category", chosen)]
-    given += overrides.items() if isinstance(overrides, Mapping) else overrides
-    return check_dataset(dataset_spec(given))
+    return check_dataset(_asked(root, category, overrides))
+
+
+def convert_data(
+    root: str | Path,
+    category: str | None = None,
+    *,
+    to: Literal["mvtec", "csv"],
+    out: str | Path,
+    link: bool = False,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    progress: Progress = quiet,
+) -> Converted:
+    """Write a dataset of any layout anew, as folders like MVTec AD's or as images and a CSV file.
+
+    Images keep their bytes, masks and outlines become masks of 0 and 255. An interrupt leaves
+    nothing behind.
+
+    Args:
+        root: As of `check_data`.
+        category: As of `check_data`.
+        to: ``mvtec``, or ``csv``, which keeps groups and stated splits as well.
+        out: Folder to write; it must not be there yet, or be empty.
+        link: Make hard links of images instead of copies.
+        overrides: As of `check_data`.
+        progress: Told about every image.
+
+    Returns:
+        What was written, and what folders cannot say.
+
+    Raises:
+        ConfigError: As of `check_data`, or ``out`` is in the way.
+        DataError: As of `check_data`, or a file of the dataset cannot be read.
+    """
+    from autosearch.data import convert_dataset
+
+    dataset = _asked(root, category, overrides)
+    told = reading(progress, "writing images")
+    return convert_dataset(dataset, to, user_path(str(out), "out").resolve(), link, told)
+
+
+def look_at_data(
+    root: str | Path,
+    category: str | None = None,
+    out: str | Path = "look.jpg",
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+) -> Path:
+    """Draw some images of a dataset beside what a detector will see of them.
+
+    Args:
+        root: As of `check_data`.
+        category: As of `check_data`.
+        out: JPEG file to write.
+        overrides: As of `check_data`; how images come in, such as ``preprocess``.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: As of `check_data`, images cannot be brought in as asked for, or ``out``
+            cannot be written.
+        DataError: As of `check_data`, or a file of the dataset cannot be read.
+    """
+    from autosearch.data import look
+
+    path = user_path(str(out), "out")
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        raise ConfigError("out", str(out), "a name that ends in .jpg")
+    content = look(_asked(root, category, overrides))
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise ConfigError("out", str(out), f"a file to write ({error.strerror})") from None
+    return path
+
+
+def _asked(
+    root: str | Path, category: str | None, overrides: Mapping[str, Any] | Iterable[str]
+) -> DatasetSpec:
+    """The dataset that somebody means, with its only category where none is named."""
+    from autosearch.data import only_category
+
+    wanted: list[str | tuple[str, object]] = []
+    wanted += overrides.items() if isinstance(overrides, Mapping) else overrides
+    if category is None:
+        category = only_category(str(root), dataset_spec(wanted).layout)
+    return dataset_spec([("root", str(root)), ("category", category), *wanted])

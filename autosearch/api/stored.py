@@ -117,7 +117,8 @@ class StoredStudy:
         """Trials as a table, one row each, indexed by number.
 
         Columns are ``status``, ``reason``, ``duration`` (s), objectives and measured values by
-        their names, ``test.NAME`` for figures of the test split, and ``params.NAME``.
+        their names, ``test.NAME`` for figures of the test split, and ``params.NAME``. Where values
+        of some were taken over from earlier studies, ``taken_from`` says from which trial.
 
         Raises:
             ConfigError: pandas is not installed.

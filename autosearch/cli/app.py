@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from autosearch import __version__
+from autosearch.cli.data import check, convert, look
 from autosearch.cli.evaluate import evaluate
 from autosearch.cli.export import export
-from autosearch.cli.listings import check, objectives, runners, spaces
+from autosearch.cli.listings import objectives, runners, spaces
 from autosearch.cli.pages import dashboard, report
 from autosearch.cli.predict import predict
 from autosearch.cli.repeat import repeat
@@ -25,8 +26,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at datasets, and lay them out anew.", no_args_is_help=True)
 data_app.command()(check)
+data_app.command()(look)
+data_app.command()(convert)
 
 for command in (
     run, resume, show, report, dashboard, repeat, recommend, evaluate, export, predict, correlate,

@@ -21,6 +21,7 @@ from rich.text import Text
 from autosearch.cli.configuration import cut_names, legend, short
 from autosearch.cli.final_view import (
     Tests,
+    any_has,
     comparable,
     named,
     tested_names,
@@ -35,7 +36,7 @@ from autosearch.contracts import (
     TrialRecord,
     registry,
 )
-from autosearch.data import Problem, Report, size_text
+from autosearch.data import LAYOUTS, Problem, Report, input_text
 from autosearch.errors import one_line
 from autosearch.study import compared, figure_of, order_warning
 
@@ -156,11 +157,13 @@ def front_table(
     table = Table(title=title or usual, title_justify="left", box=None)
     table.add_column("trial", justify="right", style="bold")
     names = compared(objectives)
-    tested = tested_names(objectives) if any(r.number in tests for r in front) else []
+    evaluated = [tests[record.number] for record in front if record.number in tests]
+    tested = tested_names(objectives, evaluated) if evaluated else []
     if any(tests.get(record.number, {}).get("prevalence") for record in front):
         # Only at one prevalence may figures of validation and test stand side by side.
         tested = list(dict.fromkeys(comparable(name, prevalence) for name in tested))
         names += [name for name in tested if name not in names]
+    tested = [name for name in tested if any_has(evaluated, name)]
     known = registry.objectives() | dict(objectives)
     for name in names:
         unit = f" ({known[name].unit})" if known[name].unit else ""
@@ -211,6 +214,8 @@ def trial_table(record: TrialRecord, prevalence: float | None = None) -> Rendera
         table.add_row("reason", escape(one_line(record.reason)))
     if record.cached_from is not None:
         table.add_row("values from", f"trial {record.cached_from}")
+    if record.source is not None:
+        table.add_row("taken from", escape(one_line(record.source)))
     for title in ("values", "measured", "seconds", "params", "canonical"):
         for name, value in getattr(record, title).items():
             usual = " (default)" if title == "canonical" and name not in record.params else ""
@@ -229,6 +234,12 @@ def counts_line(counts: Mapping[str, int]) -> str:
 def check_report(report: Report) -> Iterable[RenderableType]:
     """What a dataset holds."""
     yield f"[bold]{escape(report.category)}[/] in {escape(one_line(str(report.root)))}"
+    if report.layout in LAYOUTS:
+        others = ", ".join(name for name in LAYOUTS if name != report.layout)
+        yield (
+            f"layout {report.layout}: {escape(LAYOUTS[report.layout].looks)}; "
+            f"--set dataset.layout=NAME reads it as another: {others}"
+        )
     table = Table(box=None, title="images", title_justify="left")
     table.add_column("type", overflow="fold")
     # A row with sums might be taken for a type, since types may be called anything.
@@ -240,6 +251,10 @@ def check_report(report: Report) -> Iterable[RenderableType]:
     yield table
     (w0, h0), (w1, h1) = report.smallest, report.largest
     yield f"image sizes from {w0} x {h0} to {w1} x {h1} pixels"
+    if report.objects:
+        yield report.objects
+    if report.tiles:
+        yield f"detectors see {report.tiles}"
     if report.regions:
         areas = Table(
             box=None, title="anomalous regions, pixels of the files", title_justify="left"
@@ -301,8 +316,9 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
         split = ", ".join(f"{part} {_listed(types)}" for part, types in data["counts"].items())
         yield (
             f"data     {escape(str(data['name']))}/{escape(str(data['category']))}: {split}; "
-            f"{size_text(data['image_size'])}; sha256 {data['sha256'][:12]}"
+            f"{input_text(data)}; sha256 {data['sha256'][:12]}"
         )
+        yield f"split    {escape(str(data['rule']))}"
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"

@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from autosearch.cli.options import CategoryOption, DataOption
 from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
 from autosearch.errors import StudyError
 
@@ -38,6 +39,8 @@ def evaluate(
     force: Annotated[
         bool, typer.Option("--force", help="Also trials that have been evaluated before.")
     ] = False,
+    data: DataOption = None,
+    category: CategoryOption = None,
 ) -> None:
     """Measure trials on the test split, which no search reads: the final figures.
 
@@ -60,7 +63,14 @@ def evaluate(
     stopped = False
     with _View() as view:
         try:
-            study.evaluate(numbers or None, resamples=resamples, force=force, progress=view)
+            study.evaluate(
+                numbers or None,
+                resamples=resamples,
+                force=force,
+                data=data,
+                category=category,
+                progress=view,
+            )
         except KeyboardInterrupt:
             stopped = True
     tests = study.tests
@@ -89,7 +99,7 @@ def _differences(study: Study, numbers: Sequence[int], against: int | None) -> l
     if against is not None:
         evaluated = against in study.tests
         return [study.compare(number, against) for number in numbers] if evaluated else []
-    first = study.spec.start[0] if study.spec.start else {}
+    first = next(iter(study.spec.configurations), {})
     if not first or 0 not in study.tests or not first.items() <= study.trial(0).params.items():
         return []
     # Nobody asked for it, so figures of an earlier version or of other resamples are no error.

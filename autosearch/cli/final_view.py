@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autosearch.contracts import Objective, TrialRecord
+from autosearch.data import NORMAL
 from autosearch.metrics import bootstrap
 from autosearch.study import compared, figure_of
 
@@ -31,9 +32,10 @@ _TESTED = (
     "pixel_auroc",
     "aupro",
     "image_auroc",
+    "image_ap",
     "iou_half",
 )
-_CALIBRATED = "_calibrated"
+_CALIBRATED, _ALARMS = "_calibrated", "image_fpr_at_val"
 _PRECISION = ("rwap", "ap")
 """Figures that depend on how many pixels of a split are anomalous."""
 
@@ -53,37 +55,45 @@ def evaluated_table(
         comparisons: Of some of these trials to one and the same trial.
     """
     prevalence = next(filter(None, (tests[r.number].get("prevalence") for r in records)), None)
-    names = tested_names(objectives)
+    names = tested_names(objectives, [tests[record.number] for record in records])
     others = [name for name in compared(objectives) if name not in names]
     main = list(dict.fromkeys(comparable(name, prevalence) for name in names))
     raw = [name for name in names if name not in main]
     also = [name for name in ("ap", "aupro", "image_auroc") if name not in names]
-    heads = [name.replace("_", "_\n") for name in others]
+    also += [] if _anomalous(tests[records[0].number]) else [_ALARMS]
+    found = [tests[record.number] for record in records]
+    validated = [figures["validation"] for figures in found]
+    columns = [
+        (name.replace("_", "_\n"), [_measured(record, name) for record in records])
+        for name in others
+    ]
     for name in main:
         title = titled(name, prevalence)
-        heads += [f"{title}\nvalidation", f"{title}\ntest [95 %]"]
+        columns += [
+            (f"{title}\nvalidation", [_figure(part, name) for part in validated]),
+            (f"{title}\ntest [95 %]", [with_interval(part, name) for part in found]),
+        ]
     if comparisons:
-        heads.append(f"{names[0]}, difference\nto trial {comparisons[0].against} [95 %]")
-    first = _table("trial", *heads)
+        differences = {one.trial: _difference(one, names[0]) for one in comparisons}
+        head = f"{names[0]}, difference\nto trial {comparisons[0].against} [95 %]"
+        columns.append((head, [differences.get(record.number, "-") for record in records]))
+    numbers = [str(record.number) for record in records]
+    first = _filled("trial", numbers, columns)
     if comparisons:
         first.padding = (0, 1, 0, 0)  # So that 80 columns are enough.
-    second = _table("trial", *(f"{n}\n{part}" for n in raw for part in ("validation", "test")),
-                    *(f"{name}\ntest" for name in also))  # fmt: skip
-    differences = {one.trial: _difference(one, names[0]) for one in comparisons}
-    for record in records:
-        found, number = tests[record.number], str(record.number)
-        row = ["-" if (v := figure_of(record, n)) is None else f"{v:.4g}" for n in others]
-        for name in main:
-            row += [_figure(found["validation"], name), with_interval(found, name)]
-        row += [differences.get(record.number, "-")] if comparisons else []
-        first.add_row(number, *row)
-        pairs = [_figure(part, n) for n in raw for part in (found["validation"], found)]
-        second.add_row(number, *pairs, *(_figure(found, name) for name in also))
-    yield from _about(tests[records[0].number])
+    columns = [
+        (f"{name}\n{head}", [_figure(part, name) for part in parts])
+        for name in raw
+        for head, parts in (("validation", validated), ("test", found))
+    ]
+    columns += [(f"{name}\ntest", [_figure(part, name) for part in found]) for name in also]
+    second = _filled("trial", numbers, columns)
+    yield from _about(found[0])
     yield first
-    if comparisons:
+    if comparisons and any_has(found, names[0]):
         yield _PAIRED
-    yield second
+    if len(second.columns) > 1:
+        yield second
     yield "Choose by validation: picking a trial by its test figures would flatter them."
 
 
@@ -91,27 +101,41 @@ def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
     """Test figures of one trial: beside those of validation, then by anomaly type."""
     yield from _about(figures)
     prevalence = figures.get("prevalence")
-    table = _table(f"trial {figures['trial']}", "validation", "test", "[95 %]")
-    for name, value in figures["metrics"].items():
-        if value is None and name == "iou_half":
-            continue
-        validation = _figure(figures["validation"], name)
-        shown = escape(named(name, prevalence))
-        table.add_row(shown, validation, _figure(figures, name), _interval(figures, name))
-    yield table
-    first = comparable("rwap", prevalence)
-    rest = [name for name in ("rwap", "ap", "image_auroc", "pixel_f1_at_val")
-            if name != first]  # fmt: skip
-    heads = [name.replace("_", " ").replace(" ", "\n", 1) for name in rest]
-    title = titled(first, prevalence).replace(" at ", "\nat ")
-    by_type = _table("type", "images", title, "[95 %]", *heads)
+    validation = figures["validation"]
+    names = [name for name in figures["metrics"] if any_has([figures, validation], name)]
+    columns = [
+        ("validation", [_figure(validation, name) for name in names]),
+        ("test", [_figure(figures, name) for name in names]),
+        ("[95 %]", [_interval(figures, name) for name in names]),
+    ]
+    shown = [escape(named(name, prevalence)) for name in names]
+    yield _filled(f"trial {figures['trial']}", shown, columns)
+    if figures["types"]:
+        yield "By anomaly type, each with all normal images:"
+        yield _by_type(figures)
+
+
+def _by_type(figures: Mapping[str, Any]) -> Table:
+    prevalence, parts = figures.get("prevalence"), list(figures["types"].values())
+    names = [comparable("rwap", prevalence), "rwap", "ap", "image_auroc", "image_ap"]
+    names = [name for name in dict.fromkeys([*names, "pixel_f1_at_val"]) if any_has(parts, name)]
+    if "ap" in names:
+        names.remove("image_ap")  # So that 80 columns are enough.
     few = figures["bootstrap"].get("too_few", ())
-    for kind, part in figures["types"].items():
-        images = f"{part['images']}, too few" if kind in few else str(part["images"])
-        row = (images, _figure(part, first), _interval(part, first))
-        by_type.add_row(escape(kind), *row, *(_figure(part, name) for name in rest))
-    yield "By anomaly type, each with all normal images:"
-    yield by_type
+    counts = [
+        f"{part['images']}, too few" if kind in few else str(part["images"])
+        for kind, part in figures["types"].items()
+    ]
+    columns = [("images", counts)]
+    for name in names:
+        values = [_figure(part, name) for part in parts]
+        if name == names[0]:
+            title = titled(name, prevalence).replace(" at ", "\nat ")
+            intervals = [_interval(part, name) for part in parts]
+            columns += [(title, values), ("[95 %]", intervals)]
+        else:
+            columns.append((name.replace("_", " ").replace(" ", "\n", 1), values))
+    return _filled("type", [escape(kind) for kind in figures["types"]], columns)
 
 
 def difference_table(comparison: Comparison, tests: Tests) -> Iterable[RenderableType]:
@@ -186,9 +210,36 @@ def tested_record(record: TrialRecord, tests: Tests) -> TrialRecord:
     return replace(record, measured={**record.measured, **added})
 
 
-def tested_names(objectives: Mapping[str, Objective]) -> list[str]:
-    """The objectives that are measured on the test split too; rwAP if none is."""
-    return [name for name in objectives if name in _TESTED] or ["rwap"]
+def tested_names(
+    objectives: Mapping[str, Objective], tested: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The objectives that are measured on the test split too.
+
+    Args:
+        objectives: The study's.
+        tested: Test figures of the trials that are shown.
+
+    Returns:
+        rwAP if no objective is, or the AUROC of images where there is no mask to measure it.
+    """
+    usual = "rwap" if any_has(tested, "rwap") else "image_auroc"
+    return [name for name in objectives if name in _TESTED] or [usual]
+
+
+def any_has(parts: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether any of several figures has a metric."""
+    return any(part["metrics"].get(name) is not None for part in parts)
+
+
+def _filled(
+    first: str, names: Sequence[str], columns: Iterable[tuple[str, Sequence[str]]]
+) -> Table:
+    """A table without the columns that no row has anything for."""
+    shown = [(head, cells) for head, cells in columns if any(cell != "-" for cell in cells)]
+    table = _table(first, *(head for head, _ in shown))
+    for row, name in enumerate(names):
+        table.add_row(name, *(cells[row] for _, cells in shown))
+    return table
 
 
 def _table(first: str, *others: str) -> Table:
@@ -211,6 +262,15 @@ def _about(figures: Mapping[str, Any]) -> Iterable[str]:
     counts = " + ".join(f"{number} {escape(kind)}" for kind, number in data["counts"].items())
     yield f"test     {data['images']} images: {counts}; sha256 {data['sha256'][:12]}"
     unit = drawn["unit"].replace(",", " of the test split,", 1)
+    metrics = figures["metrics"]
+    if not _anomalous(figures):
+        yield (
+            f"figures  no anomalous image in the test split, so of its figures only {_ALARMS}: "
+            "the share of normal images that raise an alarm"
+        )
+        return
+    if metrics.get("ap") is None:
+        yield "figures  of images alone: no anomalous image of the test split has a mask"
     yield f"\\[95 %]   over {unit}: percentile bootstrap, {drawn['resamples']} resamples"
     if few := drawn.get("too_few"):
         what = drawn["unit"].partition(",")[0]
@@ -218,11 +278,17 @@ def _about(figures: Mapping[str, Any]) -> Iterable[str]:
             f"too few  {escape(', '.join(few))}: fewer than {bootstrap.FEW} {what}, so their "
             "intervals are still too narrow"
         )
-    if (prevalence := figures.get("prevalence")) is not None:
+    prevalence = figures.get("prevalence")
+    if prevalence is not None and metrics.get("ap") is not None:
         yield (
             f"at {_percent(prevalence)}".ljust(9) + "precision as it were if so many pixels were "
             "anomalous (dataset.prevalence), so that splits can be compared"
         )
+
+
+def _anomalous(figures: Mapping[str, Any]) -> bool:
+    """Whether the test split holds an anomalous image."""
+    return bool(set(figures["data"]["counts"]) - {NORMAL})
 
 
 def _percent(share: float) -> str:
@@ -248,4 +314,11 @@ def _interval(figures: Mapping[str, Any], name: str) -> str:
 
 def with_interval(figures: Mapping[str, Any] | None, name: str) -> str:
     """A figure and its interval on one line; a dash for what is not known."""
-    return "-" if figures is None else f"{_figure(figures, name)} {_interval(figures, name)}"
+    if figures is None or _figure(figures, name) == "-":
+        return "-"
+    return f"{_figure(figures, name)} {_interval(figures, name)}"
+
+
+def _measured(record: TrialRecord, name: str) -> str:
+    value = figure_of(record, name)
+    return "-" if value is None else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""``autosearch spaces``, ``runners``, ``objectives`` and ``data check``: what there is."""
+"""``autosearch spaces``, ``runners`` and ``objectives``: what there is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autosearch.cli.options import Overrides
-from autosearch.cli.screen import console, print_all, print_unbroken
+from autosearch.cli.screen import console
 from autosearch.errors import ConfigError, did_you_mean
 
 
@@ -74,30 +73,3 @@ def objectives() -> None:
         better = "lower" if objective.direction == "minimize" else "higher"
         table.add_row(objective.name, better, objective.unit, objective.help)
     console.print(table)
-
-
-def check(
-    root: Annotated[str, typer.Argument(metavar="ROOT", help="Folder of the dataset, or a CSV.")],
-    category: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CATEGORY]", help="One product or texture; not needed where there is one."
-        ),
-    ] = None,
-    overrides: Overrides = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Name every file, instead of the first of each kind.")
-    ] = False,
-) -> None:
-    """Count images, masks and regions, and name every problem found; exit code 1 on errors.
-
-    With --set, how a study would split it: --set dataset.validation.real_per_type=2.
-    """
-    from autosearch.api import check_data
-    from autosearch.cli.console import check_report, problem_lines
-
-    report = check_data(root, category, overrides or ())
-    print_all(check_report(report))
-    print_unbroken(problem_lines(report, every))
-    if not report.usable:
-        raise typer.Exit(1)

@@ -32,7 +32,7 @@ def predict(
         list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")] = 8,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images, or tiles, per pass.")] = 8,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")
     ] = None,

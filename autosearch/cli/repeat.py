@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from autosearch.cli.options import Directory
+from autosearch.cli.options import CategoryOption, DataOption, Directory
 from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
@@ -29,6 +29,8 @@ def repeat(
     repeats: Annotated[
         int, typer.Option("--repeats", min=2, max=100, help="Runs of each, the trial included.")
     ] = 5,
+    data: DataOption = None,
+    category: CategoryOption = None,
 ) -> None:
     """Run trials again with other seeds: a training is a single draw.
 
@@ -46,7 +48,7 @@ def repeat(
                 console.print(f"run {update.done + 1:g} of {update.total:g}: {update.text} …")
 
         try:
-            study.repeat(trial or None, repeats, progress=show)
+            study.repeat(trial or None, repeats, data=data, category=category, progress=show)
         except KeyboardInterrupt:
             print_all(runs_of(study))
             console.print("Stopped; the same command goes on.")

@@ -42,7 +42,7 @@ def show(
     from autosearch.api import open_study
     from autosearch.cli import console as view
     from autosearch.cli.final_view import final_warnings, tested_record
-    from autosearch.study import front_csv
+    from autosearch.study import front_csv, taken_over
 
     study = open_study(directory)
     objectives, tests = study.objectives, study.tests
@@ -60,6 +60,7 @@ def show(
         console.print(f"[bold]{study.spec.study.name}[/]: {view.counts_line(study.counts)}"
                       f" of {study.budget}")  # fmt: skip
         print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
+        print_unbroken(map(escape, taken_over(study.trials)))
         console.print(_front(study, listed))
         print_unbroken(view.cost_warnings(listed, objectives))
         print_all(runs_of(study))
@@ -164,6 +165,8 @@ def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> 
         return {**asdict(record), "test": figures}
     plain: dict[str, Any] = {"number": record.number, "values": record.values}
     plain["params"] = record.params
+    if record.taken_from is not None:
+        plain["taken_from"] = record.taken_from
     if figures is not None:
         plain["test"] = {part: figures[part] for part in ("metrics", "intervals")}
     return plain

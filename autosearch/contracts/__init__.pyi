@@ -19,6 +19,9 @@ from .objectives import (
     Objective as Objective,
     Scored as Scored,
 )
+from .tiled import (
+    TiledDetector as TiledDetector,
+)
 from .trials import (
     FINISHED as FINISHED,
     SCORED as SCORED,

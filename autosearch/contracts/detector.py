@@ -91,6 +91,13 @@ class Detector(ABC):
             RuntimeError: Nothing was fitted.
         """
 
+    def memory(self, images: int) -> int:
+        """About how many bytes fitting on so many images takes at most, and asking afterwards.
+
+        Trials that would not fit beside others wait for them. 0 where it is not known.
+        """
+        return 0
+
     def artifacts(self) -> dict[str, bytes]:
         """Files about the last `fit` that a person may want to look at, by name.
 

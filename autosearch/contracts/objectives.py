@@ -15,13 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch.errors import ConfigError
-from autosearch.metrics import Ranking, Truth, auroc, image_scores, mean_image_iou
+from autosearch.metrics import (
+    Ranking,
+    Scores,
+    Truth,
+    auroc,
+    average_precision,
+    best_f1,
+    image_scores,
+    mean_image_iou,
+)
 
 if TYPE_CHECKING:  # Listing objectives must not load torch.
     from autosearch.contracts.detector import Cost, Detector
 
 Direction = Literal["minimize", "maximize"]
 Moment = Literal["build", "fit", "score"]
+Anomalies = Literal["all", "real", "synthetic"]
 
 HALF = 0.5
 """From which probability on a pixel is called anomalous by the objectives named for it."""
@@ -37,6 +47,7 @@ class Scored:
         seconds: Wall time of each part of the trial so far.
         prevalence: Share of anomalous pixels that calibrated figures stand for.
         input_size: Height and width of what the detector was given.
+        synthetic: ``(N,)`` bool, true for an image whose anomaly was made; None if none was.
     """
 
     maps: NDArray[np.float32]
@@ -44,11 +55,36 @@ class Scored:
     seconds: dict[str, float]
     prevalence: float = 0.01
     input_size: tuple[int, int] = (224, 224)
+    synthetic: NDArray[np.bool_] | None = None
 
     @cached_property
     def ranking(self) -> Ranking:
         """All pixels in order of score, from which every pixel metric follows."""
         return Ranking.from_maps(self.maps, self.truth)
+
+    @cached_property
+    def images(self) -> Scores:
+        """``(N,)``: each image's score, that of its highest pixel."""
+        return image_scores(self.maps)
+
+    @cached_property
+    def real_ranking(self) -> Ranking:
+        """The same of the real anomalies, with all normal images."""
+        return self._ranking_of(~self._made)
+
+    @cached_property
+    def synthetic_ranking(self) -> Ranking:
+        """The same of the synthetic anomalies, with all normal images."""
+        return self._ranking_of(self._made | ~self.truth.labels)
+
+    @property
+    def _made(self) -> NDArray[np.bool_]:
+        return np.zeros(len(self.maps), dtype=bool) if self.synthetic is None else self.synthetic
+
+    def _ranking_of(self, chosen: NDArray[np.bool_]) -> Ranking:
+        if chosen.all():
+            return self.ranking
+        return Ranking.from_maps(self.maps[chosen], self.truth.select(chosen))
 
 
 @dataclass(frozen=True)
@@ -67,6 +103,9 @@ class Objective:
         probabilities: Whether it means something only for maps of probabilities.
         cumulative: Whether it is what a training has spent so far, as its time is: in a pause the
             value is that of the part which is done, and it only grows.
+        pixels: Whether it is undefined unless masks say which pixels are anomalous.
+        anomalies: Which anomalies it is of. What is not of all is recorded for every trial only
+            where validation holds real and synthetic ones.
     """
 
     name: str
@@ -78,19 +117,24 @@ class Objective:
     default: bool = False
     probabilities: bool = False
     cumulative: bool = False
+    pixels: bool = False
+    anomalies: Anomalies = "all"
 
     @classmethod
-    def recorded(cls, name: str, direction: Direction, unit: str, help: str) -> Objective:
+    def recorded(
+        cls, name: str, direction: Direction, unit: str, help: str, pixels: bool = False
+    ) -> Objective:
         """One that a study has measured and that is not installed here: it has no measure."""
 
         def unknown(detector: Detector, scored: Scored | None) -> float:
             raise ConfigError("objectives", name, "an objective that is installed here")
 
-        return cls(name, direction, unit, "score", unknown, help)
+        return cls(name, direction, unit, "score", unknown, help, pixels=pixels)
 
-    def described(self) -> dict[str, str]:
+    def described(self) -> dict[str, str | bool]:
         """What `recorded` needs to know."""
-        return {"direction": self.direction, "unit": self.unit, "help": self.help}
+        told: dict[str, str | bool] = {"direction": self.direction, "unit": self.unit}
+        return {**told, "help": self.help, "pixels": self.pixels}
 
 
 def _cost(read: Callable[[Cost], float]) -> Callable[[Detector, Scored | None], float]:
@@ -113,10 +157,6 @@ def _latency(detector: Detector, scored: Scored | None) -> float:
 
     image = torch.zeros(1, 3, *((224, 224) if scored is None else scored.input_size))
     return measure_latency(lambda: detector.anomaly_maps(image))
-
-
-def _image_auroc(scored: Scored) -> float:
-    return auroc(image_scores(scored.maps), scored.truth.labels)
 
 
 _GIGA, _MEGA = 1e9, 1e6
@@ -144,39 +184,61 @@ TABLE: dict[str, Objective] = {
                   _score(lambda s: s.seconds["fit"]),
                   "time to fit the detector, measured where it runs", cumulative=True),
         Objective("rwap", "maximize", "", "score", _score(lambda s: s.ranking.rwap()),
-                  "region-weighted average precision over pixels", True),
+                  "region-weighted average precision over pixels", True, pixels=True),
         Objective("ap", "maximize", "", "score", _score(lambda s: s.ranking.ap()),
-                  "average precision over pixels", True),
+                  "average precision over pixels", True, pixels=True),
         Objective("rwap_calibrated", "maximize", "", "score",
                   _score(lambda s: s.ranking.rwap(s.prevalence)),
-                  "rwAP as it were if a stated share of the pixels were anomalous", True),
+                  "rwAP as it were if a stated share of the pixels were anomalous", True,
+                  pixels=True),
         Objective("ap_calibrated", "maximize", "", "score",
                   _score(lambda s: s.ranking.ap(s.prevalence)),
-                  "AP as it were at that prevalence", True),
+                  "AP as it were at that prevalence", True, pixels=True),
         Objective("pixel_auroc", "maximize", "", "score",
                   _score(lambda s: s.ranking.pixel_auroc()),
-                  "area under the ROC over pixels", True),
+                  "area under the ROC over pixels", True, pixels=True),
         Objective("pauroc_norm", "maximize", "", "score",
                   _score(lambda s: s.ranking.pauroc_norm()),
-                  "area under the ROC over pixels up to 30 % false positives, over 0.3"),
+                  "area under the ROC over pixels up to 30 % false positives, over 0.3",
+                  pixels=True),
         Objective("pauroc_mcclish", "maximize", "", "score",
                   _score(lambda s: s.ranking.pauroc_mcclish()),
-                  "the same area, rescaled so that chance is 0.5 (McClish)"),
+                  "the same area, rescaled so that chance is 0.5 (McClish)", pixels=True),
         Objective("aupro", "maximize", "", "score", _score(lambda s: s.ranking.aupro()),
-                  "area under the per-region overlap up to 30 % false positives"),
+                  "area under the per-region overlap up to 30 % false positives", pixels=True),
         Objective("f1", "maximize", "", "score", _score(lambda s: s.ranking.best_f1().f1),
-                  "best F1 over pixels, over all thresholds"),
+                  "best F1 over pixels, over all thresholds", pixels=True),
         Objective("iou", "maximize", "", "score",
                   _score(lambda s: s.ranking.iou(s.ranking.best_f1().threshold)),
-                  "intersection over union of pixels at the threshold of best F1"),
+                  "intersection over union of pixels at the threshold of best F1", pixels=True),
         Objective("iou_half", "maximize", "", "score", _score(lambda s: s.ranking.iou(HALF)),
                   "intersection over union of pixels where a probability is at least 0.5",
-                  probabilities=True),
+                  probabilities=True, pixels=True),
         Objective("iou_half_images", "maximize", "", "score",
                   _score(lambda s: mean_image_iou(s.maps, s.truth, HALF)),
-                  "the same of each anomalous image by itself, mean", probabilities=True),
-        Objective("image_auroc", "maximize", "", "score", _score(_image_auroc),
+                  "the same of each anomalous image by itself, mean", probabilities=True,
+                  pixels=True),
+        Objective("rwap_real", "maximize", "", "score",
+                  _score(lambda s: s.real_ranking.rwap()),
+                  "rwAP of the real anomalies and all normal images", True, pixels=True,
+                  anomalies="real"),
+        Objective("rwap_synthetic", "maximize", "", "score",
+                  _score(lambda s: s.synthetic_ranking.rwap()),
+                  "rwAP of the synthetic anomalies and all normal images", True, pixels=True,
+                  anomalies="synthetic"),
+        Objective("ap_synthetic", "maximize", "", "score",
+                  _score(lambda s: s.synthetic_ranking.ap()),
+                  "AP of the synthetic anomalies and all normal images", pixels=True,
+                  anomalies="synthetic"),
+        Objective("image_auroc", "maximize", "", "score",
+                  _score(lambda s: auroc(s.images, s.truth.labels)),
                   "area under the ROC over images, scored by their highest pixel", True),
+        Objective("image_ap", "maximize", "", "score",
+                  _score(lambda s: average_precision(s.images, s.truth.labels)),
+                  "average precision over images, scored likewise", True),
+        Objective("image_f1", "maximize", "", "score",
+                  _score(lambda s: best_f1(s.images, s.truth.labels).f1),
+                  "best F1 over images, over all thresholds", True),
     )
 }  # fmt: skip
 """All objectives of this package by name."""

@@ -136,6 +136,8 @@ class TrialRecord:
         seconds: Wall time by part.
         reason: Why it is not complete.
         cached_from: Number of the trial whose values a cached one took over.
+        taken_from: Folder of an earlier study, and the number of the trial there that was
+            evaluated; None if it was evaluated in this study.
         duration: Seconds from being asked for to being told, or None while running.
         curve: Fraction of the training and objective values, of trials that report while they
             train.
@@ -151,9 +153,15 @@ class TrialRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
     cached_from: int | None = None
+    taken_from: tuple[str, int] | None = None
     duration: float | None = None
     curve: tuple[tuple[float, dict[str, float]], ...] = ()
     threads: int | None = None
+
+    @property
+    def source(self) -> str | None:
+        """Where its values come from, for people; None if it was evaluated in this study."""
+        return self.taken_from and f"{self.taken_from[0]}, trial {self.taken_from[1]}"
 
     @property
     def origin(self) -> int:

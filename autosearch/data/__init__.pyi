@@ -1,8 +1,16 @@
+from .boxes import (
+    Box as Box,
+    Size as Size,
+)
 from .check import (
     Problem as Problem,
     RegionAreas as RegionAreas,
     Report as Report,
     check_dataset as check_dataset,
+)
+from .convert import (
+    Converted as Converted,
+    convert_dataset as convert_dataset,
 )
 from .decoding import (
     EXTENSIONS as EXTENSIONS,
@@ -12,11 +20,14 @@ from .decoding import (
 from .demo import (
     demo_root as demo_root,
 )
+from .foreground import (
+    foreground_mask as foreground_mask,
+    foreground_masks as foreground_masks,
+)
 from .framing import (
     FITS as FITS,
-    Box as Box,
+    STAGES as STAGES,
     Framing as Framing,
-    Size as Size,
     View as View,
     size_text as size_text,
 )
@@ -33,8 +44,13 @@ from .images import (
 from .index import (
     Index as Index,
     Sample as Sample,
+    Saturation as Saturation,
 )
-from .layouts import (
+from .interest import (
+    read_interest as read_interest,
+)
+from .layouts.choose import (
+    LAYOUTS as LAYOUTS,
     only_category as only_category,
     open_index as open_index,
 )
@@ -42,9 +58,17 @@ from .load import (
     load_search_data as load_search_data,
     load_test_set as load_test_set,
 )
+from .looks import (
+    look as look,
+)
 from .masks import (
     MaskReading as MaskReading,
     read_mask as read_mask,
+)
+from .outlines import (
+    Outlines as Outlines,
+    Pixels as Pixels,
+    Polygon as Polygon,
 )
 from .pictures import (
     contact_sheet as contact_sheet,
@@ -62,5 +86,14 @@ from .regions import (
 )
 from .splits import (
     Split as Split,
+    real_per_type as real_per_type,
+    settled as settled,
     split_index as split_index,
+)
+from .tiles import (
+    TileGrid as TileGrid,
+    grid_of as grid_of,
+    input_text as input_text,
+    numbered as numbered,
+    tiles_of as tiles_of,
 )

@@ -6,10 +6,12 @@ Free of torch on purpose: prediction with an exported model uses the same functi
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -35,6 +37,8 @@ Orientation = Literal["upright", "stored"]
 
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 """What Pillow raises where a file is damaged, besides what says that it is too large."""
+
+_UNREADABLE = (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _ACROSS = range(5, 9)
 """EXIF orientations under which width and height change places."""
@@ -114,6 +118,16 @@ def holds_image(path: Path) -> bool:
     return True
 
 
+def content_of(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        DataError: It is none, or cannot be opened.
+    """
+    with _opened(path) as file:
+        return file.read()
+
+
 def shape_of(path: Path, orientation: Orientation = "upright") -> tuple[int, int]:
     """Height and width of a file, without decoding it.
 
@@ -125,14 +139,12 @@ def shape_of(path: Path, orientation: Orientation = "upright") -> tuple[int, int
         DataError: It cannot be opened as an image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with _opened(path) as file, Image.open(file, formats=_FORMATS) as opened:
             width, height = opened.size
             across = _turn(opened) in _ACROSS and orientation == "upright"
             return (width, height) if across else (height, width)
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            path, f"cannot be read as an image ({error})", "replace or remove the file"
-        ) from error
+    except _UNREADABLE as error:
+        raise _refusal(path, error) from error
 
 
 def decode(
@@ -157,18 +169,33 @@ def decode(
             lossless = _lossless(opened, path, content)
             opened.load()
             return Decoded(path, _turned(opened, turn, orientation), turn, pages, lossless)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except _UNREADABLE as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> DataError:
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        problem = f"too many pixels to be opened safely ({error})"
+        return DataError(path, problem, "cut or shrink it")
+    problem = f"cannot be read as an image ({error})"
+    if isinstance(error, UnidentifiedImageError):
+        problem = "is not of any known image format"
+    return DataError(path, problem, "replace or remove the file")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        # A device or a pipe would be read for ever.
+        if path.exists() and not path.is_file():
+            raise DataError(path, "is no file", "name an image")
+        file = path.open("rb")
+    except OSError as error:
         raise DataError(
-            path, f"too many pixels to be opened safely ({error})", "cut or shrink it"
+            path, f"cannot be opened ({error.strerror})", "restore or remove the file"
         ) from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            path, "is not of any known image format", "replace or remove the file"
-        ) from error
-    except _BROKEN as error:
-        raise DataError(
-            path, f"cannot be read as an image ({error})", "replace or remove the file"
-        ) from error
+    with file:
+        yield file
 
 
 def _check_name(path: Path) -> None:

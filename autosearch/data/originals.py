@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data.decoding import Decoded, decode
+from autosearch.data.decoding import Decoded, content_of, decode
 from autosearch.data.images import rgb_of
-from autosearch.data.index import Sample, means_normal
+from autosearch.data.index import Sample, Saturation, means_normal
 from autosearch.data.masks import MaskReading, mask_of
 from autosearch.data.notes import Note
 from autosearch.data.records import NORMAL
+from autosearch.data.regions import label_regions
 from autosearch.errors import DataError
 from autosearch.spec import DatasetSpec
 
@@ -33,10 +35,14 @@ class Original:
     Attributes:
         image: ``(3, H, W)`` float32 RGB in [0, 1].
         mask: ``(H, W)`` bool, true where anomalous.
-        digests: SHA-256 of the image file and of the mask file; the latter may be empty. Then
-            what else tells it from other readings of the same files, if there are any.
+        digests: SHA-256 of the image file and of the mask file, or of each, or of outlines; the
+            latter may be empty. Then what else tells it from other readings of the same files, if
+            there are any.
         notes: What was assumed of the files.
         flat: Whether the image has two grey levels at most, as masks have.
+        saturation: Of each 8-connected region of ``mask``, in the order of `label_regions`, the
+            share of its area that has to be covered; empty where that is all of it.
+        unmarked: Whether the image is anomalous and nothing says where; ``mask`` is all false.
     """
 
     image: NDArray[np.float32]
@@ -44,6 +50,8 @@ class Original:
     digests: tuple[str, ...]
     notes: tuple[Note, ...]
     flat: bool
+    saturation: tuple[float, ...] = ()
+    unmarked: bool = False
 
 
 def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
@@ -54,10 +62,11 @@ def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
         dataset: How masks and EXIF orientations are read.
 
     Raises:
-        DataError: A file cannot be read, the image is tiny, an anomalous image has no mask or an
-            empty one, a normal image has a mask that is not empty, or the shapes differ.
+        DataError: A file cannot be read, the image is tiny, an anomalous image has an empty mask,
+            or none and a type that means normal, a normal image has a mask that is not empty, or
+            the shapes differ.
     """
-    data = _bytes(sample.path)
+    data = content_of(sample.path)
     picture = decode(sample.path, data, dataset.orientation)
     image = rgb_of(picture)
     digests = [hashlib.sha256(data).hexdigest(), ""]
@@ -67,22 +76,33 @@ def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
     notes = picture.page_notes()
     mask = np.zeros(image.shape[1:], dtype=bool)
     turned = picture.turn != 1
-    if sample.mask_path is None:
-        _check_unmarked(sample)
-    else:
-        data = _bytes(sample.mask_path)
-        file = decode(sample.mask_path, data, dataset.orientation)
-        reading = mask_of(file, dataset.mask_reading)
-        mask = reading.mask
-        notes += file.page_notes()
-        notes += _fit(sample, sample.mask_path, picture, reading, dataset)
-        turned |= file.turn != 1
-        digests[1] = hashlib.sha256(data).hexdigest()
-        if not reading.certain:
-            digests.append(hashlib.sha256(np.packbits(mask).tobytes()).hexdigest())
+    saturation: tuple[float, ...] = ()
+    unmarked = not sample.marked and not sample.normal
+    if unmarked:
+        _check_type(sample)
+    if sample.marked:
+        truth = _truth(sample, picture, dataset)
+        mask, saturation = truth.mask, truth.saturation
+        notes += truth.notes
+        turned |= truth.turned
+        digests[1:] = truth.digests
     if turned and dataset.orientation == "stored":
         digests.append(dataset.orientation)
-    return Original(image, mask, tuple(digests), notes, _flat(image))
+    return Original(image, mask, tuple(digests), notes, _flat(image), saturation, unmarked)
+
+
+def file_digest(sample: Sample) -> str:
+    """SHA-256 over all that an image and its ground truth are read from, without decoding it.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in (sample.path, *sample.masks):
+        digest.update(hashlib.sha256(content_of(path)).digest())
+    if sample.outlines is not None:
+        digest.update(sample.outlines.digest.encode())
+    return digest.hexdigest()
 
 
 def flat_notes(paths: list[Path], among: int) -> list[Note]:
@@ -98,19 +118,99 @@ def flat_notes(paths: list[Path], among: int) -> list[Note]:
     return [Note(path, kind, "remove it if it is a mask, or broken") for path in paths]
 
 
-def _check_unmarked(sample: Sample) -> None:
-    if sample.normal:
-        return
-    remedy = "add ground_truth/<type>/<name>_mask.png or fill the CSV's mask column"
+def _check_type(sample: Sample) -> None:
+    """Refuse what may be a normal image under another name."""
     if means_normal(sample.type):
-        remedy = f"name the type {NORMAL} if {sample.type} images are normal, or {remedy}"
-    raise DataError(sample.path, "an anomalous image without mask", remedy)
+        remedy = f"name the type {NORMAL} if {sample.type} images are normal, or add masks"
+        raise DataError(sample.path, "an anomalous image without mask", remedy)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What masks and outlines of an image say together; as `Original` has it."""
+
+    mask: NDArray[np.bool_]
+    digests: list[str]
+    notes: tuple[Note, ...]
+    turned: bool
+    saturation: tuple[float, ...]
+
+
+def _truth(sample: Sample, picture: Decoded, dataset: DatasetSpec) -> _Truth:
+    width, height = picture.picture.size
+    mask = np.zeros((height, width), dtype=bool)
+    digests: list[str] = []
+    notes: tuple[Note, ...] = ()
+    files: list[Decoded] = []
+    readings: list[MaskReading] = []
+    for path in sample.masks:
+        data = content_of(path)
+        file = decode(path, data, dataset.orientation)
+        reading = mask_of(file, dataset.mask_reading)
+        notes += file.page_notes()
+        notes += _fit(sample, path, picture, reading, dataset)
+        mask |= reading.mask
+        digests.append(hashlib.sha256(data).hexdigest())
+        files.append(file)
+        readings.append(reading)
+    if sample.outlines is not None:
+        drawn, more = sample.outlines.mask(sample.path, width, height)
+        notes += more
+        if picture.turn != 1 and dataset.orientation == "upright":
+            kind = "has an EXIF orientation, and its outlines are taken to be drawn on it upright"
+            remedy = f"set {_KEY} to stored if they were drawn on the image as it is stored"
+            notes += (Note(sample.path, kind, remedy, f"orientation {picture.turn}"),)
+        mask |= drawn
+        digests.append(sample.outlines.digest)
+    if mask.any() == sample.normal:
+        what = "marks a defect in a normal image" if sample.normal else "marks no pixel"
+        where = [*sample.masks, *([sample.outlines.file] if sample.outlines else [])][0]
+        raise DataError(where, f"the mask {what}", "correct the mask or the label")
+    if not all(reading.certain for reading in readings):
+        digests.append(hashlib.sha256(np.packbits(mask).tobytes()).hexdigest())
+    shares: tuple[float, ...] = ()
+    if sample.saturation:
+        wanted = [
+            _share(file, sample.saturation, r.mask)
+            for file, r in zip(files, readings, strict=True)
+        ]
+        shares = _region_shares(mask, [reading.mask for reading in readings], wanted)
+        digests.append(hashlib.sha256(repr(shares).encode()).hexdigest())
+    turned = any(file.turn != 1 for file in files)
+    return _Truth(mask, digests, notes, turned, shares)
+
+
+def _share(file: Decoded, known: Sequence[Saturation], mask: NDArray[np.bool_]) -> float:
+    """The share of a mask's area that has to be covered."""
+    value = int(
+        np.asarray(file.picture.convert("L") if file.picture.mode == "P" else file.picture).max()
+    )
+    found = next((entry for entry in known if entry.value == value), None)
+    if found is None:
+        values = ", ".join(str(entry.value) for entry in known)
+        problem = f"marks pixels with {value}, which stands for no defect"
+        raise DataError(
+            file.path, problem, f"use one of {values}, as defects_config.json has them"
+        )
+    if found.relative:
+        return found.threshold
+    return min(1.0, found.threshold / max(1, int(mask.sum())))
+
+
+def _region_shares(
+    mask: NDArray[np.bool_], parts: Sequence[NDArray[np.bool_]], shares: Sequence[float]
+) -> tuple[float, ...]:
+    """For every region of a mask the share of that part which holds most of the region."""
+    labels = label_regions(mask)
+    count = int(labels.max(initial=0))
+    held = [np.bincount(labels[part], minlength=count + 1)[1:] for part in parts]
+    return tuple(shares[i] for i in np.argmax(held, axis=0))
 
 
 def _fit(
     sample: Sample, path: Path, picture: Decoded, reading: MaskReading, dataset: DatasetSpec
 ) -> tuple[Note, ...]:
-    """Refuse a mask that is not of its image; what was assumed where it is."""
+    """Refuse a mask that is not of its image's size; what was assumed where it is."""
     mask, image = reading.mask, np.empty(picture.picture.size[::-1], dtype=bool)
     otherwise = reading.turn != picture.turn
     if mask.shape != image.shape:
@@ -121,9 +221,6 @@ def _fit(
             problem += ", since only one of them is turned by an EXIF orientation"
             remedy = f"set {_KEY} to stored if the mask was drawn on the image as it is stored"
         raise DataError(path, problem, remedy)
-    if mask.any() == sample.normal:
-        what = "marks a defect in a normal image" if sample.normal else "marks no pixel"
-        raise DataError(path, f"the mask {what}", "correct the mask or the label")
     if sample.normal or not otherwise or dataset.orientation == "stored":
         return reading.notes
     kind = "is of an image with another EXIF orientation, both of which are turned upright"
@@ -138,18 +235,6 @@ def _flat(image: NDArray[np.float32]) -> bool:
     low, high = first.min(), first.max()
     few = bool(((first == low) | (first == high)).all())
     return few and np.array_equal(first, image[1]) and np.array_equal(first, image[2])
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        # A device or a pipe would be read for ever.
-        if path.exists() and not path.is_file():
-            raise DataError(path, "is no file", "name an image")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            path, f"cannot be opened ({error.strerror})", "restore or remove the file"
-        ) from error
 
 
 def _size(image: NDArray[np.generic]) -> str:

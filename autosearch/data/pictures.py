@@ -17,7 +17,7 @@ _HOT = np.array([[0, 0, 3], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 2
 
 
 def contact_sheet(images: ImageSet, maps: NDArray[np.float32], limit: int = 6) -> bytes:
-    """One row an image: the image, the outline of its ground truth, its anomaly map.
+    """One row an image: the image, the outline of its ground truth if any, its anomaly map.
 
     Shows one defect-free image and the first of every anomaly type, as far as there is room. All
     maps share one colour scale, from the median to the highest score of the whole split, so that
@@ -63,7 +63,10 @@ def _row(images: ImageSet, i: int, values: NDArray[np.floating]) -> NDArray[np.u
     tiles = [_tile(picture, size) for picture in (photo, marked, heat(values))]
     named = Image.fromarray(np.concatenate(tiles, 1))
     label = ImageDraw.Draw(named)
-    label.text((4, 3), images.types[i], fill="white", stroke_width=1, stroke_fill="black")
+    texts = [images.types[i], "" if images.marked[i] else "no mask"]
+    for column, text in enumerate(texts):
+        place = (4 + column * (size[1] + _GAP), 3)
+        label.text(place, text, fill="white", stroke_width=1, stroke_fill="black")
     return np.asarray(named)
 
 

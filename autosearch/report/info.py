@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autosearch.contracts import SCORED, Objective, Status, TrialRecord, registry
-from autosearch.data import size_text
+from autosearch.data import input_text
 from autosearch.report.analysis import (
     MOST_OBJECTIVES,
     attainment,
@@ -23,7 +23,7 @@ from autosearch.report.analysis import (
 )
 from autosearch.spec import StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study import compared, counts, figure_of, front, order_warning
+from autosearch.study import compared, counts, figure_of, front, order_warning, taken_over
 
 Info = dict[str, Any]
 
@@ -53,8 +53,9 @@ def study_info(folder: StudyFolder) -> Info:
         everything that is measured; ``header`` and ``warnings``; ``counts`` by status;
         ``trials``, columns of equal length: number, status (index into ``statuses``), duration,
         and by name params, canonical, figures (objectives included, whatever the status) and
-        seconds; ``reasons`` and ``cached_from`` by trial number; ``front``, numbers of the
-        non-dominated trials; ``hypervolume`` after each trial as a share of the box of
+        seconds; ``reasons`` (also where values of an earlier study were taken over) and
+        ``cached_from`` by trial number; ``front``, numbers of the non-dominated trials;
+        ``hypervolume`` after each trial as a share of the box of
         `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
         by trial number what it reached on the test split: metrics, intervals and types as
@@ -84,12 +85,15 @@ def study_info(folder: StudyFolder) -> Info:
         "objectives": [_described(name, known) for name in objectives],
         "compared": compared(objectives),
         "figures": {name: _described(name, known) for name in trials["figures"]},
-        "header": _header(spec, meta),
+        "header": [
+            *_header(spec, meta, trials["figures"]),
+            *(["Taken over", line] for line in taken_over(records)),
+        ],
         "warnings": [*_warnings(meta), *([misled] if misled else [])],
         "counts": counts(records),
         "statuses": STATUSES,
         "trials": trials,
-        "reasons": {str(r.number): r.reason for r in records if r.reason},
+        "reasons": {str(r.number): why for r in records if (why := _why(r))},
         "cached_from": {
             str(r.number): r.cached_from for r in records if r.cached_from is not None
         },
@@ -165,6 +169,12 @@ def _trials(
         "figures": _columns(figures, first),
         "seconds": _columns([record.seconds for record in records]),
     }
+
+
+def _why(record: TrialRecord) -> str:
+    """Why a trial has no values, or where it has them from."""
+    taken = f"taken over from {record.source}, not evaluated again" if record.source else ""
+    return "; ".join(filter(None, (record.reason, taken)))
 
 
 def _figures(record: TrialRecord) -> Info:
@@ -256,7 +266,9 @@ def _hypervolume(
     return [_plain(share) for share in hypervolume_curve(table, box)]
 
 
-def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
+def _header(
+    spec: StudySpec, meta: Mapping[str, Any], figures: Iterable[str]
+) -> list[list[str]]:
     """What stands behind the figures, as pairs of a label and a text."""
     data, rows = meta.get("data", {}), []
     if data:
@@ -267,7 +279,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
         rows += [
             ["Dataset", f"{data['name']} / {data['category']}"],
             ["Split", f"{split} ({data['rule']})"],
-            ["Images", f"{size_text(data['image_size'])}; resize: {data['resize_rule']}"],
+            ["Images", f"{input_text(data)}; resize: {data['resize_rule']}"],
             ["Masks", data["mask_rule"]],
             ["Regions", data.get("regions", "resized")],
             ["Data sha256", data["sha256"][:12]],
@@ -284,12 +296,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
     rows += [["Constraints", ", ".join(spec.constraints)]] if spec.constraints else []
     versions = {"autosearch": meta.get("autosearch"), **meta.get("packages", {})}
     rows += [
-        [
-            "Metrics",
-            "rwAP: every region counts alike, every anomaly type alike; exact over all validation "
-            f"pixels. Calibrated: as it were if {100 * spec.dataset.prevalence:.4g} % of the "
-            "pixels were anomalous, so that splits can be compared",
-        ],
+        ["Metrics", _metrics_text(figures, spec.dataset.prevalence)],
         [
             "FLOPs",
             "gflops: network alone, 2 per multiply-accumulate; search_gflops: nearest neighbours; "
@@ -299,6 +306,17 @@ def _header(spec: StudySpec, meta: Mapping[str, Any]) -> list[list[str]]:
         ["Started", str(meta.get("written", "unknown"))],
     ]
     return rows
+
+
+def _metrics_text(figures: Iterable[str], prevalence: float) -> str:
+    names = set(figures)
+    if "image_auroc" in names and "ap" not in names:
+        return "of images alone, by their highest pixel: no anomalous validation image has a mask"
+    return (
+        "rwAP: every region counts alike, every anomaly type alike; exact over all validation "
+        f"pixels. Calibrated: as it were if {100 * prevalence:.4g} % of the "
+        "pixels were anomalous, so that splits can be compared"
+    )
 
 
 def _warnings(meta: Mapping[str, Any]) -> Iterable[str]:

@@ -104,9 +104,11 @@ class JournalReader(BaseJournalBackend):
 class _FollowedTrials(TrialStore):
     """Trials of a journal that is replayed once and followed from then on."""
 
-    def __init__(self, journal: Path, spec: Path) -> None:
-        super().__init__(journal, spec, None)
-        self.reader = JournalReader(journal)
+    def __init__(self, folder: StudyFolder) -> None:
+        super().__init__(
+            folder.journal_path, folder.spec_path, None, folder.load_spec, folder.begun_with
+        )
+        self.reader = JournalReader(folder.journal_path)
         self._storage = optuna.storages.JournalStorage(self.reader)
 
     def storage(self, *, repair: bool = False) -> optuna.storages.JournalStorage:
@@ -120,7 +122,7 @@ class FollowedFolder(StudyFolder):
     @cached_property
     def trials(self) -> _FollowedTrials:
         """All trials."""
-        return _FollowedTrials(self.journal_path, self.spec_path)
+        return _FollowedTrials(self)
 
 
 class LiveStudy:

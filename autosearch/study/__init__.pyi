@@ -1,3 +1,8 @@
+from .calibration import (
+    SHARED as SHARED,
+    Thresholds as Thresholds,
+    thresholds_of as thresholds_of,
+)
 from .correlation import (
     compare as compare,
 )
@@ -6,6 +11,7 @@ from .costs import (
     figure_of as figure_of,
     order_warning as order_warning,
 )
+from .distinct import indistinct as indistinct
 from .driver import (
     StudyDriver as StudyDriver,
 )
@@ -48,6 +54,7 @@ from .summary import (
     counts as counts,
     front as front,
     front_csv as front_csv,
+    taken_over as taken_over,
 )
 from .truth import (
     counted_pixels as counted_pixels,

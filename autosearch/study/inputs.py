@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autosearch import __version__
 from autosearch.contracts import (
@@ -25,13 +28,14 @@ from autosearch.contracts import (
     registry,
     trial_seed,
 )
-from autosearch.data import NORMAL, SearchData, load_search_data
+from autosearch.data import SearchData, load_search_data, open_index, settled
 from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.files import user_path
-from autosearch.spec import ArchitectureSpec, StudySpec
+from autosearch.spec import ArchitectureSpec, Override, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import build
-from autosearch.study.truth import truth_of
+from autosearch.study.same_data import check_data
+from autosearch.study.scorable import check_scorable, named_figures
 from autosearch.synthesis import FolderTextures, add_synthetic
 
 _PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
@@ -93,12 +97,17 @@ class Inputs:
             },
             "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
             "python": platform.python_version(),
-            "machine": {
-                "system": platform.platform(),
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-            },
+            "machine": machine(),
         }
+
+
+def machine() -> dict[str, Any]:
+    """The machine that this is, as far as records name it."""
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+    }
 
 
 def load_inputs(
@@ -123,18 +132,22 @@ def load_inputs(
     objectives = registry.resolve_objectives(spec, known)
     runner_class = runner or registry.load_runner(spec.study.runner)
     _check_read(spec, runner_class)
+    _check_tiling(spec, runner_class)
     spec = _with_architecture(spec)
     textures = _textures_sha256(spec)
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
     _check_probabilities(spec, runner_class, known)
     made = runner_class(spec)
-    data = load_search_data(spec.dataset, progress)
+    dataset = settled(open_index(spec.dataset), spec.dataset)
+    spec = spec.model_copy(update={"dataset": dataset})
+    data = load_search_data(dataset, progress)
     if made.supervised:
+        data = _of_train(data, data.train.marked)
         _check_learnable(data)
     else:
-        data = _without_anomalies(data)
+        data = _of_train(data, ~data.train.labels)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
-    _check_scorable(data, spec)
+    check_scorable(data, spec, known)
     return Inputs(spec, objectives, made, data, textures, others)
 
 
@@ -143,6 +156,7 @@ def reopen(
     progress: Callable[[int, int], None] | None = None,
     runner: type[Runner] | None = None,
     others: tuple[Objective, ...] = (),
+    moved: Iterable[Override] = (),
 ) -> Inputs:
     """Load what a study was made from, to go on with its trials after the search.
 
@@ -151,12 +165,14 @@ def reopen(
         progress: Called with images read so far and images in all.
         runner: See `load_inputs`.
         others: See `load_inputs`.
+        moved: Overrides of the spec that say where its images lie now.
 
     Raises:
-        StudyError: Data or weights have changed since; both hashes are shown.
+        StudyError: Data or weights have changed since.
         AutosearchError: Anything that `load_inputs` finds wrong.
     """
-    inputs = load_inputs(folder.load_spec(), progress, runner, others)
+    inputs = load_inputs(folder.load_spec(moved), progress, runner, others)
+    check_data(folder, inputs.data)
     meta, guard = folder.load_meta(), inputs.guard()
     before = {
         "data": meta.get("data", {}).get("sha256"),
@@ -192,10 +208,11 @@ def threads_of(record: TrialRecord) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _without_anomalies(data: SearchData) -> SearchData:
-    """The same with a train split of its normal images."""
-    train = data.train.select(~data.train.labels)
-    counts = data.info["counts"] | {"train": {NORMAL: len(train)}}  # type: ignore[operator]
+def _of_train(data: SearchData, wanted: NDArray[np.bool_]) -> SearchData:
+    """The same with some images of the train split, ``(N,)`` bool, and no other."""
+    train = data.train.select(wanted)
+    found = dict(sorted(Counter(train.types).items()))
+    counts = data.info["counts"] | {"train": found}  # type: ignore[operator]
     return replace(data, train=train, info={**data.info, "counts": counts})
 
 
@@ -203,10 +220,7 @@ def _check_probabilities(
     spec: StudySpec, runner: type[Runner], known: Mapping[str, Objective]
 ) -> None:
     """Refuse to cut at one half maps whose scale is the detector's own."""
-    named = [("objectives", name) for name in spec.objectives]
-    named += [("measures", name) for name in spec.measures]
-    named += [("constraints", constraint.name) for constraint in spec.parsed_constraints]
-    for key, name in named:
+    for key, name in named_figures(spec):
         if known[name].probabilities and not runner.probabilities:
             allowed = f"iou, since maps of {spec.study.runner} are no probabilities"
             raise ConfigError(key, name, allowed)
@@ -219,18 +233,6 @@ def _check_learnable(data: SearchData) -> None:
         raise ConfigError("dataset.labelled.train", found, "a larger share, to learn from some")
 
 
-def _check_scorable(data: SearchData, spec: StudySpec) -> None:
-    """Refuse a validation split on which every trial would fail, its metrics being undefined."""
-    gap = truth_of(data.val).gap
-    if gap is None:
-        return
-    dataset = spec.dataset
-    first = data.val.paths[int(data.val.labels.argmax())]
-    size = f"at image_size {dataset.image_size} under mask_rule {dataset.mask_rule}"
-    remedy = "set dataset.regions to source, raise dataset.image_size, or mend the masks"
-    raise DataError(first, f"{gap} {size} (validation)", remedy)
-
-
 def _with_architecture(spec: StudySpec) -> StudySpec:
     """Look up what ``backbone.study`` and ``backbone.trial`` name; without them nothing changes.
 
@@ -241,7 +243,10 @@ def _with_architecture(spec: StudySpec) -> StudySpec:
     backbone = spec.backbone
     if backbone.study is None or backbone.trial is None:
         return spec
-    folder = StudyFolder.open(user_path(backbone.study, "backbone.study").resolve())
+    path = user_path(backbone.study, "backbone.study").resolve()
+    if backbone.architecture is not None and not StudyFolder(path).exists():
+        return spec  # Of a study that was moved; what it was made from is known, and compared.
+    folder = StudyFolder.open(path)
     records, other = folder.trials.records(), folder.load_spec()
     if backbone.trial >= len(records):
         allowed = f"a trial of {folder.path}, which has {len(records)}, the first being 0"
@@ -276,6 +281,14 @@ def _check_read(spec: StudySpec, runner: type[Runner]) -> None:
             raise ConfigError(key, value, f"null: {spec.study.runner} makes no use of it")
 
 
+def _check_tiling(spec: StudySpec, runner: type[Runner]) -> None:
+    """Refuse a detector a position where it would have to find defects at each to learn from."""
+    tiling = spec.dataset.tiling
+    if tiling is not None and tiling.banks == "position" and runner.supervised:
+        allowed = f"shared: {spec.study.runner} learns from defects, which few positions show"
+        raise ConfigError("dataset.tiling.banks", tiling.banks, allowed)
+
+
 def _textures_sha256(spec: StudySpec) -> str | None:
     """Hash of the folder of textures; a folder on which every trial would fail is refused."""
     folder = spec.synthesis.textures
@@ -290,12 +303,19 @@ def _textures_sha256(spec: StudySpec) -> str | None:
 
 def _absolute(spec: StudySpec) -> StudySpec:
     """Make paths absolute and name a dataset with a root after its folder."""
+    if isinstance(spec.start, StartSpec):
+        folders = [str(user_path(name, "start.from").resolve()) for name in spec.start.from_]
+        spec = spec.model_copy(update={"start": spec.start.model_copy(update={"from_": folders})})
     if spec.synthesis.textures is not None:
         given = user_path(spec.synthesis.textures, "synthesis.textures")
         folder = str(given.resolve())
         synthesis = spec.synthesis.model_copy(update={"textures": folder})
         spec = spec.model_copy(update={"synthesis": synthesis})
     dataset = spec.dataset
+    if isinstance(dataset.region_of_interest, str):
+        file = user_path(dataset.region_of_interest, "dataset.region_of_interest").resolve()
+        dataset = dataset.model_copy(update={"region_of_interest": str(file)})
+        spec = spec.model_copy(update={"dataset": dataset})
     if dataset.root is None:
         return spec
     root = user_path(dataset.root, "dataset.root").resolve()

@@ -59,10 +59,10 @@
           "Parallel coordinates" }, chart("parallel", "Parallel coordinates"))),
       section("All trials", element("span", { class: "hint" }, "Click a heading to sort, a row " +
         "for details. The filter takes words that must all hold: a status, part of a reason, " +
-        "front, or a comparison such as rwap>0.4, gflops<=0.31, width=1.2."),
+        "front, or a comparison such as gflops<=0.31, parameters<2e6, width=1.2."),
       element("div", { class: "controls" },
         labelled("Filter ", make("filter", "input", { type: "search", placeholder:
-          "front rwap>0.4", oninput: (event) => view.sift(event.target.value) })),
+          "front gflops<=0.31", oninput: (event) => view.sift(event.target.value) })),
         element("label", { class: "check" }, element("input", { type: "checkbox", onchange:
           (event) => view.change({ withParameters: event.target.checked }) }),
         " parameters")),

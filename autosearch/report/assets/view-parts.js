@@ -186,8 +186,8 @@
     const table = ({ metrics, intervals }) => element("table", { class: "plain" },
       element("thead", {}, element("tr", {}, ["metric", "value", level].map((head) =>
         element("th", { scope: "col" }, head)))),
-      element("tbody", {}, Object.entries(metrics).map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, name),
+      element("tbody", {}, Object.entries(metrics).filter(([, value]) => value !== null).map(
+        ([name, value]) => element("tr", {}, element("th", { scope: "row" }, name),
           element("td", {}, of().format(value)), element("td", {}, range(intervals[name]))))));
     return part("Test split",
       element("p", { class: "muted" }, `${kept.images} images that the search never saw: ` +

@@ -1,0 +1,59 @@
+"""Thresholds of pixels and of images, chosen on the validation split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.metrics import Rule, Threshold, Truth, choose_threshold, image_scores
+from autosearch.study.truth import counted_pixels
+
+SHARED = "the threshold of images, since no pixel of the validation split is marked as anomalous"
+"""Where the threshold of pixels comes from if no defect is marked."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From which score on a pixel, and an image, is called anomalous.
+
+    Attributes:
+        pixel: Of the values of a map. Where no defect of validation is marked it is that of
+            images: an image's score is its highest pixel, so any pixel that reaches it makes its
+            image anomalous, and what it ``reached`` counts images.
+        image: Of the scores of images.
+        marked: Whether the pixel threshold was chosen on marked defects.
+    """
+
+    pixel: Threshold
+    image: Threshold
+    marked: bool
+
+    def to_plain(self) -> dict[str, Any]:
+        """``pixel`` and ``image`` as JSON, and ``pixel_is`` where they are one."""
+        both = {"pixel": self.pixel.to_plain(), "image": self.image.to_plain()}
+        return both if self.marked else {**both, "pixel_is": SHARED}
+
+
+def thresholds_of(
+    maps: NDArray[np.float32], truth: Truth, rule: Rule = "f1", max_fpr: float | None = None
+) -> Thresholds:
+    """Choose both thresholds.
+
+    Args:
+        maps: ``(N, h, w)`` anomaly maps of the validation split.
+        truth: What is known of it.
+        rule: See `autosearch.metrics.choose_threshold`.
+        max_fpr: Of the rule ``fpr``.
+
+    Raises:
+        ConfigError: As `autosearch.metrics.choose_threshold`.
+    """
+    image = choose_threshold(image_scores(maps), truth.labels, rule, max_fpr)
+    marked = bool(truth.masks.any())
+    if not marked:
+        return Thresholds(image, image, marked)
+    pixel = choose_threshold(*counted_pixels(maps, truth), rule, max_fpr)
+    return Thresholds(pixel, image, marked)
