@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import Change, Refused, cut, linked, removed, replaced
+from damage import Change, Refused, cut, linked, replaced
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
@@ -190,11 +190,10 @@ MASKS: dict[str, tuple[Change, str]] = {
     "whole numbers below zero": (saved(np.full(SHAPE, -5, np.int32), FLOATS), "below zero"),
     "text": (written(b"x", MASK), "hole/0.png"),
     "half of one": (cut(MASK, 0.5), "hole/0.png"),
-    "missing": (removed(MASK), "without mask"),
     "a folder": (replaced(MASK, Path.mkdir), "is no file"),
     "one of another category": (
         lambda base: (base / "ground_truth/hole").rename(base / "ground_truth/dent"),
-        "without mask",
+        "no anomalous validation image of data/part has a mask",
     ),
 }  # fmt: skip
 

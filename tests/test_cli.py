@@ -373,7 +373,9 @@ class TestStudy:
         nothing = [f"--set=space.stage{s}.extraction_block=null" for s in range(5)]
         code, out, _ = autosearch("run", "autopatch", *TINY, *nothing, "--trials", "2",
                                   "--results", tmp_path)  # fmt: skip
-        assert code == 0 and "2 infeasible" in out
+        assert code == 1 and "2 infeasible" in out and "Next:" not in out
+        assert "No trial completed.\n2 of 2 trials are infeasible: " in out
+        assert f"See: autosearch show {tmp_path / 'autopatch'} --trial 0" in out
         shown = json.loads(autosearch("show", tmp_path / "autopatch", "--json").out)
         assert shown["front"] == [] and shown["counts"]["infeasible"] == 2
         assert autosearch("show", tmp_path / "autopatch", "--csv").out == "number\n"

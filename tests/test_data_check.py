@@ -40,9 +40,8 @@ def check(base: Path, **keys: object) -> tuple[Problem, ...]:
 
 
 def _spec(base: Path, **keys: object) -> DatasetSpec:
-    return DatasetSpec.model_validate(
-        {"name": "x", "root": str(base.parent), "category": base.name, "image_size": 32, **keys}
-    )
+    given = {"name": "x", "root": str(base.parent), "category": base.name, **keys}
+    return DatasetSpec.model_validate({"image_size": {"short": 32}} | given)
 
 
 def test_a_sound_dataset(base: Path) -> None:
@@ -74,7 +73,7 @@ def test_every_planted_problem_is_found(base: Path) -> None:
     }
     assert found == {
         ("error", "train/good/13.png", "is not of any k"),
-        ("error", "test/hole/0.png", "an anomalous im"),
+        ("warning", "test/hole/0.png", "has no mask (1 "),
         ("error", "ground_truth/hole/1_mask.png", "the mask marks "),
         ("warning", "ground_truth/hole/2_mask.png", "holds several v"),
         ("warning", "ground_truth/hole/2_mask.png", "2 of 2 regions "),
@@ -97,7 +96,8 @@ def test_regions_of_which_little_is_left_are_named(base: Path) -> None:
     save(base / "ground_truth/hole/0_mask.png", mask)
     (problem,) = check(base)
     assert problem.severity == "warning"
-    assert problem.problem == "1 of 1 regions have fewer than 4 pixels at image_size 32"
+    size = "32 x 40 px (height x width)"
+    assert problem.problem == f"1 of 1 regions have fewer than 4 pixels at {size}"
     (problem,) = check(base, regions="resized")
     assert "all regions vanish" in problem.problem
     assert check(base, regions="resized", mask_rule="any") == ()
@@ -109,9 +109,11 @@ def test_regions_that_fall_together_are_named(base: Path) -> None:
     save(base / "test/hole/0.png", np.random.default_rng(1).integers(0, 256, (120, 120), np.uint8))
     save(base / "ground_truth/hole/0_mask.png", specks)
     texts = [problem.problem for problem in check(base)]
-    assert "2576 of 3600 regions share their pixels with others at image_size 32" in texts
-    texts = [problem.problem for problem in check(base, image_size=120)]
-    assert texts == ["3600 of 3600 regions have fewer than 4 pixels at image_size 120"]
+    size = "32 x 40 px (height x width)"
+    assert f"2576 of 3600 regions share their pixels with others at {size}" in texts
+    texts = [problem.problem for problem in check(base, image_size=[120, 150])]
+    size = "120 x 150 px (height x width)"
+    assert texts == [f"3600 of 3600 regions have fewer than 4 pixels at {size}"]
 
 
 def test_too_few_normals(base: Path) -> None:

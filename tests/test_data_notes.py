@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dataset_parts import command, inverted, mark, mask, photo, sound_dataset
 
@@ -26,14 +27,15 @@ def test_problems_of_one_kind_stand_on_one_line(
 ) -> None:
     for i in range(12):
         photo(base / f"test/dent/{i:03}.png", 80 + i)
+        mask(base / f"ground_truth/dent/{i:03}_mask.png", np.zeros_like(mark()))
         inverted(mark()).save(base / f"ground_truth/hole/{i:03}_mask.png")
     code, out = command(capsys, "data", "check", base.parent)
     assert code == 1 and out.count("error ") == 1 and out.count("as an inverted mask does") == 1
-    assert "error 12 times, such as " in out and "dent/000.png: an anomalous image without" in out
+    assert "error 12 times, such as " in out and "dent/000_mask.png: the mask marks" in out
     assert "warning 9 times, such as " in out and "and 9 more (--all names them)" in out
-    assert "dent/002.png" in out and "dent/003.png" not in out
+    assert "dent/002_mask.png" in out and "dent/003_mask.png" not in out
     code, out = command(capsys, "data", "check", base.parent, "--all")
-    assert code == 1 and out.count("error ") == 12 and "dent/011.png" in out
+    assert code == 1 and out.count("error ") == 12 and "dent/011_mask.png" in out
 
 
 def test_problems_are_grouped_by_kind_and_remedy() -> None:
@@ -70,7 +72,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> autosearch.Study:
     for i in range(2):
         inverted(mark()).save(base / f"ground_truth/all/{i}.png")
     given = {
-        "dataset.root": base.parent, "dataset.category": "part", "dataset.image_size": 32,
+        "dataset.root": base.parent, "dataset.category": "part", "dataset.image_size": [32, 40],
         "dataset.validation.synthetic.kind": "perlin", "backbone.weights": "random",
         "space": {"width": 1.0, "stage0.extraction_block": 1,
                   "coreset_ratio": {"float": [0.1, 0.9]}},

@@ -19,7 +19,7 @@ def index(*samples: Sample) -> Index:
 def sample(
     name: str, kind: str = NORMAL, split: str | None = None, group: str | None = None
 ) -> Sample:
-    return Sample(Path("/d", name), None, kind, split, group or name)  # type: ignore[arg-type]
+    return Sample(Path("/d", name), (), kind, split, group or name)  # type: ignore[arg-type]
 
 
 def dataset(k: int, normal: int | None = None, test_skip: int | None = None) -> DatasetSpec:
@@ -112,7 +112,7 @@ def test_stated_splits_win_also_for_the_rest_of_a_group() -> None:
 )
 def test_splits_that_cannot_be_searched_are_refused(samples: list[Sample], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        split_index(index(*samples), DatasetSpec())
+        split_index(index(*samples), dataset(1))
 
 
 GROUPED = st.lists(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,11 +178,7 @@ class TestCard:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the graph, which takes longest, where a test is not about it."""
     files = {"weights.safetensors": b"tensors"}
-    monkeypatch.setattr(
-        export, "freeze", lambda *_: SimpleNamespace(
-            files=dict(files), parity={}, latency={}, half_error=None
-        )
-    )  # fmt: skip
+    monkeypatch.setattr(export, "freeze", lambda *_: frozen.Frozen(dict(files)))
 
 
 class TestRefusals:

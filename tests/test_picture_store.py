@@ -144,11 +144,21 @@ class TestParts:
         normal = join(*(part.select(~part.labels) for part in (data.train, data.val)))
         assert normal.place is not None
 
-    def test_copies_where_they_do_not(self, dataset: DatasetSpec) -> None:
+    def test_otherwise_they_are_copied_to_a_file(
+        self, dataset: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         data = load_search_data(dataset)
-        other = join(data.val, data.train)
-        assert other.place is None
-        assert other.paths == data.val.paths + data.train.paths
+        alone = data.train.carried()
+        for parts in ((data.val, data.train), (data.val, alone)):
+            kept = join(*parts)
+            assert kept.place is not None and kept.paths == data.val.paths + data.train.paths
+            again = join(*parts)
+            assert again.place == kept.place
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "SMALL", 1 << 40)
+                plain = join(*parts)
+            assert plain.place is None
+            same(kept, plain)
 
 
 def _received(content: bytes, back: object) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autosearch.data.images import resize_mask
-from autosearch.data.layouts import open_index
+from autosearch.data.layouts.choose import open_index
 from autosearch.data.load import load_search_data
 from autosearch.data.masks import read_mask
 from autosearch.data.regions import label_regions, resize_regions
@@ -228,8 +228,8 @@ def test_real_cracks_keep_their_number(shared_data: Path) -> None:
     index = open_index(DatasetSpec(name="x", root=str(root), category="asphalt"))
     counts = np.zeros(3, dtype=int)
     for sample in index.samples:
-        if sample.mask_path is not None:
-            mask = read_mask(sample.mask_path).mask
+        if sample.masks:
+            mask = read_mask(sample.masks[0]).mask
             carried, lost = resize_regions(mask, (64, 64))
             before = label_regions(resize_mask(mask, (64, 64))).max()
             counts += (label_regions(mask).max(), np.unique(carried[carried > 0]).size, before)

@@ -218,9 +218,6 @@ class TestIdentity:
         wider = found["params"] | {"width": 1.2}
         assert identity(architecture=found | {"params": wider}) != identity()
         assert identity() != parse_spec(CONTENT).identity()
-        # Studies from before there was such a thing can be continued.
-        plain = {"supernet": "ofa_mobilenetv3", "count_kernel_transform": False}
-        assert parse_spec(CONTENT).identity()["backbone"] == plain
 
     def test_tells_close_bounds_apart(self, path: Path) -> None:
         one = load_spec(path, ["constraints=[parameters <= 1234567]"])

@@ -69,7 +69,11 @@ def test_a_search_cut_off_among_them_goes_on_with_the_next(tmp_path: Path) -> No
         ([{"kind": "c"}], "start.0.kind"),
         ([{"kind": [1]}], "start.0.kind"),
         (["a"], "start.0"),
-        ({"x": 1}, "start"),
+        ({"x": 1}, "start.x"),
+        ({"configurations": [{"x": 1}, {"y": 2}], "from": "a"}, "start.configurations.1.y"),
+        ({"from": [1]}, "start.from.0"),
+        ({"from": ["a"], "top": 0}, "start.top"),
+        (5, "start"),
     ],
 )
 def test_what_the_space_does_not_hold_is_refused(start: list, key: str) -> None:

@@ -303,7 +303,7 @@ class TestGuard:
             ({"guard": {"data": "d2"}}, "data", "d1", "d2"),
             ({"guard": {}}, "data", "d1", "None"),
             ({"spec": make_spec(NARROW)}, "space", "9999", "3"),
-            ({"spec": make_spec(runner="other")}, "runner", "fake", "other"),
+            ({"spec": make_spec(runner="other")}, "study.runner", "fake", "other"),
         ],
     )
     def test_refuses_another_study_and_names_both_values(

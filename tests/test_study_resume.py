@@ -167,7 +167,7 @@ class TestGivingBack:
 
 
 class TestCtrlC:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_in_a_local_trial_gives_it_back(self, tmp_path: Path, number: int) -> None:
         from autosearch.executors.local import LocalExecutor
 

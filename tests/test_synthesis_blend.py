@@ -26,8 +26,8 @@ class Plain:
     def __init__(self, value: int) -> None:
         self.value = value
 
-    def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-        return Image.new("RGB", (size, size), (self.value,) * 3)
+    def picture(self, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+        return Image.new("RGB", size[::-1], (self.value,) * 3)
 
 
 def test_blend_of_one_and_zero_gives_the_share() -> None:
@@ -155,7 +155,7 @@ def test_settings_out_of_range_name_their_key(key: str, value: object) -> None:
 
 def test_real_images_change_visibly_below_the_mask(shared_data: Path) -> None:
     folder = shared_data / "magnetic_tile" / "magnetic_tile_mini" / "train" / "good"
-    image = resize(read_image(sorted(folder.iterdir())[0]), 128)
+    image = resize(read_image(sorted(folder.iterdir())[0]), (128, 128))
     source: TextureSource = FolderTextures(shared_data / "dtd_subset")
     rng = np.random.default_rng(0)
     made = [synthesise(image, SynthesisSettings(), source, None, rng) for _ in range(20)]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autosearch.data import read_image, resize
-from autosearch.synthesis import foreground_mask, foreground_masks
+from autosearch.data import foreground_mask, foreground_masks, read_image, resize
 
 SIZE = 96
 

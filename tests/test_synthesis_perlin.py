@@ -37,13 +37,13 @@ def slow_noise(size: int, frequencies: tuple[int, int], seed: int) -> np.ndarray
     ("size", "frequencies"), [(12, (3, 4)), (10, (3, 4)), (15, (2, 8)), (9, (1, 1))]
 )
 def test_noise_equals_its_definition_at_any_size(size: int, frequencies: tuple[int, int]) -> None:
-    noise = perlin_noise(size, frequencies, np.random.default_rng(7))
+    noise = perlin_noise((size, size), frequencies, np.random.default_rng(7))
     assert noise.dtype == np.float32
     np.testing.assert_allclose(noise, slow_noise(size, frequencies, 7), atol=1e-5)
 
 
 def test_noise_is_zero_at_lattice_corners_and_bounded() -> None:
-    noise = perlin_noise(256, (8, 32), np.random.default_rng(0))
+    noise = perlin_noise((256, 256), (8, 32), np.random.default_rng(0))
     np.testing.assert_allclose(noise[::32, ::8], 0, atol=1e-6)
     assert 0.5 < np.abs(noise).max() <= 1
 
@@ -54,7 +54,7 @@ def test_each_combination_of_two_noises_has_a_third(monkeypatch: pytest.MonkeyPa
     both = itertools.cycle((left, top))
     monkeypatch.setattr(perlin, "_blobs", lambda *_: next(both))
     rng = np.random.default_rng(0)
-    drawn = [perlin_mask(4, 5, 0.5, rng) for _ in range(3000)]
+    drawn = [perlin_mask((4, 4), 5, 0.5, rng) for _ in range(3000)]
     counts = [
         sum(np.array_equal(mask, kind) for mask in drawn)
         for kind in (left & top, left | top, left)
@@ -72,14 +72,14 @@ def test_frequencies_are_independent_powers_of_two_that_fit(
 ) -> None:
     seen = set()
 
-    def noise(side: int, frequencies: tuple[int, int], _: object) -> np.ndarray:
+    def noise(shape: tuple[int, int], frequencies: tuple[int, int], _: object) -> np.ndarray:
         seen.add(frequencies)
-        return np.zeros((side, side), dtype=np.float32)
+        return np.zeros(shape, dtype=np.float32)
 
     monkeypatch.setattr(perlin, "perlin_noise", noise)
     rng = np.random.default_rng(0)
     for _ in range(200):
-        perlin_mask(size, max_exp, 0.5, rng)
+        perlin_mask((size, size), max_exp, 0.5, rng)
     powers = [2**e for e in range(highest.bit_length())]
     assert seen == set(itertools.product(powers, powers))
 
@@ -93,12 +93,12 @@ def test_noise_turns_by_up_to_a_right_angle_and_is_zero_outside(
     rng = np.random.default_rng(0)
     angles = []
     for _ in range(100):
-        rows, columns = np.nonzero(perlin._blobs(65, 0, 0.5, rng))
+        rows, columns = np.nonzero(perlin._blobs((65, 65), 0, 0.5, rng))
         angles.append(np.rad2deg(np.arctan2(32 - rows.mean(), columns.mean() - 32)))
     assert -91 < min(angles) < -70
     assert 70 < max(angles) < 91
     monkeypatch.setattr(perlin, "perlin_noise", lambda *_: np.ones((64, 64), np.float32))
-    turned = np.mean([perlin._blobs(64, 0, 0.5, rng) for _ in range(40)], axis=0)
+    turned = np.mean([perlin._blobs((64, 64), 0, 0.5, rng) for _ in range(40)], axis=0)
     assert turned[0, 0] < 0.5
     assert turned[32, 32] == 1
 

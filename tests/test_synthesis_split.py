@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autosearch.contracts.objectives import Scored
 from autosearch.contracts.trials import Assignment, Status, trial_seed
 from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
@@ -14,6 +15,7 @@ from autosearch.spec.reading import parse_spec
 from autosearch.spec.sections import StudySpec
 from autosearch.study.evaluation import TrialEvaluator
 from autosearch.study.inputs import load_inputs
+from autosearch.study.truth import truth_of
 from autosearch.synthesis import add_synthetic
 
 SIDE = 64
@@ -84,9 +86,14 @@ def test_a_trial_is_scored_on_either_kind(real: int) -> None:
     parts = {"rwap_real", "rwap_synthetic"}
     assert parts & outcome.measured.keys() == (parts if real else set())
     if real:
-        whole = evaluate._truth
-        areas = [truth.areas for _, truth in evaluate._parts.values()]
-        assert sum(map(len, areas)) == len(whole.areas)
-        maps = np.random.default_rng(0).random(inputs.data.val.masks.shape)
-        scores = [Ranking.from_maps(maps[i], t).rwap() for i, t in evaluate._parts.values()]
-        assert all(0 < score < 1 for score in scores)
+        val = inputs.data.val
+        maps = np.random.default_rng(0).random(val.masks.shape).astype(np.float32)
+        scored = Scored(maps, truth_of(val), {}, synthetic=val.synthetic)
+        chosen = {"real": ~val.synthetic, "synthetic": val.synthetic | ~val.labels}
+        for kind, wanted in chosen.items():
+            indices = np.flatnonzero(wanted)
+            alone = Ranking.from_maps(maps[indices], truth_of(val, indices))
+            ranking = getattr(scored, f"{kind}_ranking")
+            assert ranking.rwap() == pytest.approx(alone.rwap(), rel=1e-12)
+            assert ranking.ap() == pytest.approx(alone.ap(), rel=1e-12)
+            assert ranking.rwap() != scored.ranking.rwap()

@@ -51,11 +51,11 @@ def test_a_folder_is_searched_to_any_depth_in_order(folder: Path) -> None:
 def test_the_shorter_side_is_resized_and_files_are_read_once(folder: Path) -> None:
     source = FolderTextures(folder)
     rng = np.random.default_rng(0)
-    sizes = {source.picture(60, rng).size for _ in range(20)}
+    sizes = {source.picture((60, 60), rng).size for _ in range(20)}
     assert sizes == {(80, 60)}
     for path in source.paths:
         path.unlink()
-    assert source.picture(60, rng).size == (80, 60)
+    assert source.picture((60, 60), rng).size == (80, 60)
 
 
 def test_a_folder_missing_empty_or_with_a_broken_file_is_one_error(tmp_path: Path) -> None:
@@ -65,24 +65,25 @@ def test_a_folder_missing_empty_or_with_a_broken_file_is_one_error(tmp_path: Pat
         FolderTextures(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"broken\.png"):
-        FolderTextures(tmp_path).picture(8, np.random.default_rng(0))
+        FolderTextures(tmp_path).picture((8, 8), np.random.default_rng(0))
 
 
 def test_real_textures_have_the_size_and_range_asked_for(shared_data: Path) -> None:
     source = FolderTextures(shared_data / "dtd_subset")
     assert len(source.paths) == 200
-    texture = draw_texture(source, 200, 3, np.random.default_rng(0))
+    texture = draw_texture(source, (200, 200), 3, np.random.default_rng(0))
     assert texture.shape == (3, 200, 200)
     assert 0 <= texture.min() < texture.max() <= 1
 
 
 def test_the_crop_takes_the_middle() -> None:
     class Ramp:
-        def picture(self, size: int, rng: np.random.Generator) -> Image.Image:
-            columns = np.arange(2 * size, dtype=np.uint8)
-            return Image.fromarray(np.broadcast_to(columns[:, None], (size, 2 * size, 3)).copy())
+        def picture(self, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+            columns = np.arange(2 * size[1], dtype=np.uint8)
+            whole = (size[0], 2 * size[1], 3)
+            return Image.fromarray(np.broadcast_to(columns[:, None], whole).copy())
 
-    texture = draw_texture(Ramp(), 20, 0, np.random.default_rng(0))
+    texture = draw_texture(Ramp(), (20, 20), 0, np.random.default_rng(0))
     np.testing.assert_allclose(texture[0, 0] * 255, np.arange(10, 30), atol=1e-4)
 
 
@@ -95,7 +96,7 @@ def test_mosaics_hold_turned_pieces_of_one_image_around_its_foreground() -> None
     source = SelfTextures(normals.astype(np.float32), foreground)
     rng = np.random.default_rng(0)
     for _ in range(10):
-        mosaic = np.asarray(source.picture(64, rng)).astype(int)
+        mosaic = np.asarray(source.picture((64, 64), rng)).astype(int)
         assert len(np.unique(mosaic[..., 2])) == 1
         # In a piece of side 32 or less, neighbours are neighbours in the image too.
         block = mosaic[:8, :8, :2]
@@ -108,7 +109,7 @@ def test_mosaics_hold_turned_pieces_of_one_image_around_its_foreground() -> None
 def test_mosaics_of_images_smaller_than_a_piece_are_whole() -> None:
     source = SelfTextures(np.full((1, 3, 4, 4), 0.5, np.float32))
     for seed in range(5):
-        picture = np.asarray(source.picture(50, np.random.default_rng(seed)))
+        picture = np.asarray(source.picture((50, 50), np.random.default_rng(seed)))
         assert picture.shape == (50, 50, 3)
         assert (picture == 128).all()
 
@@ -133,7 +134,7 @@ def test_fields_fill_their_range_and_differ(family: str, size: int) -> None:
 def test_equal_generators_give_equal_textures(source: str) -> None:
     normals = np.random.default_rng(0).random((3, 3, 40, 40), dtype=np.float32)
     made = [
-        draw_texture(open_textures(source, normals), 48, 4, np.random.default_rng(seed))
+        draw_texture(open_textures(source, normals), (48, 48), 4, np.random.default_rng(seed))
         for seed in (5, 5, 6)
     ]
     np.testing.assert_array_equal(made[0], made[1])
@@ -226,5 +227,5 @@ def test_procedural_pictures_come_from_every_family(monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(FAMILIES, name, lambda *_, n=name, f=field: seen.add(n) or f)
     rng = np.random.default_rng(0)
     for _ in range(60):
-        assert ProceduralTextures().picture(8, rng).size == (8, 8)
+        assert ProceduralTextures().picture((8, 8), rng).size == (8, 8)
     assert seen == set(FAMILIES)

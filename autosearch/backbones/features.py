@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class PatchFeatures(nn.Module):
         """
         maps = self.extractor((images - self.mean) / self.std)
         # Maps of one resolution come first where reductions tie, so any of them may be the target.
-        target = max((tuple(m.shape[-2:]) for m in maps), key=lambda size: size[0])
+        target = max((tuple(m.shape[-2:]) for m in maps), key=math.prod)
         pooled = [pool_patches(m, p) for m, p in zip(maps, self.patch_sizes, strict=True)]
         return torch.cat([_resize(m, target) for m in pooled], dim=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autosearch.data import store
 from autosearch.data.store import Place, mapped
 
 NORMAL = "good"
@@ -80,7 +82,10 @@ class ImageSet:
             stop: The one past the last.
             place: Where the arrays lie, if it is in a file.
         """
-        first, unmarked = about["regions_from"], about["unmarked"][start:stop]
+        first = about["regions_from"]
+        unmarked, made = (
+            tuple(about.get(name, ())[start:stop]) for name in ("unmarked", "made")
+        )
         labelled = "regions" in arrays and start >= first
         return cls(
             arrays["pixels"][start:stop],
@@ -90,7 +95,8 @@ class ImageSet:
             tuple(about["groups"][start:stop]),
             regions=arrays["regions"][start - first : stop - first] if labelled else None,
             valid=arrays["valid"][start:stop] if "valid" in arrays else None,
-            unmarked=tuple(unmarked) if any(unmarked) else (),
+            made=made if any(made) else (),
+            unmarked=unmarked if any(unmarked) else (),
             place=place,
         ).locked()
 
@@ -175,28 +181,62 @@ class ImageSet:
 
 
 def join(*sets: ImageSet) -> ImageSet:
-    """Several sets of the same size as one, in their order; copied unless they lie in a row."""
+    """Several sets of the same size as one, in their order.
+
+    Nothing is copied if they lie in a row; large ones are copied to a file of their own.
+    """
     sets = tuple(part for part in sets if len(part)) or sets[:1]
     if len(sets) == 1:
         return sets[0]
-    places = [part.place for part in sets]
-    if together := _in_a_row(places):
+    if together := _in_a_row([part.place for part in sets]):
         return ImageSet.at(together)
-    pixels, masks = (
-        np.concatenate([getattr(part, name) for part in sets]) for name in ("pixels", "masks")
-    )
-    types, paths, groups = (
-        tuple(value for part in sets for value in getattr(part, name))
+    about: dict[str, Any] = {
+        name: [value for part in sets for value in getattr(part, name)]
         for name in ("types", "paths", "groups")
-    )
-    made = tuple(bool(value) for part in sets for value in part.synthetic)
-    unmarked = tuple(not value for part in sets for value in part.marked)
-    labelled = [part.regions for part in sets if part.regions is not None]
-    regions = np.concatenate(labelled) if len(labelled) == len(sets) else None
-    valid = None
+    }
+    about["made"] = [bool(value) for part in sets for value in part.synthetic]
+    about["unmarked"] = [not value for part in sets for value in part.marked]
+    about["regions_from"], count = 0, len(about["types"])
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        name: ((count, *getattr(sets[0], name).shape[1:]), getattr(sets[0], name).dtype)
+        for name in ("pixels", "masks")
+    }
+    if all(part.regions is not None for part in sets):
+        shapes["regions"] = ((count, *sets[0].masks.shape[1:]), np.int32)
     if any(part.valid is not None for part in sets):
-        valid = np.concatenate([_all_valid(part) for part in sets])
-    return ImageSet(pixels, masks, types, paths, groups, made, regions, valid, unmarked).locked()
+        shapes["valid"] = ((count, *sets[0].masks.shape[1:]), np.bool_)
+
+    def fill(arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
+        start = 0
+        for part in sets:
+            stop = start + len(part)
+            for name, array in arrays.items():
+                values = getattr(part, name)
+                array[start:stop] = True if values is None else values
+            start = stop
+        return about
+
+    folder = None
+    if sum(part.pixels.nbytes for part in sets) >= store.SMALL:
+        folder = store.entry_for(_content(sets), shapes, fill)
+    if folder is not None:
+        return ImageSet.at(Place(folder, 0, count))
+    arrays = {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
+    return ImageSet.of(arrays, fill(arrays), 0, count, None)
+
+
+def _content(sets: Sequence[ImageSet]) -> str:
+    """SHA-256 of sets, by their places where they have any."""
+    digest = hashlib.sha256()
+    for part in sets:
+        if part.place is not None:
+            digest.update(repr(part.place).encode())
+            continue
+        texts = [part.types, part.paths, part.groups, part.made, part.unmarked]
+        digest.update(repr(texts).encode())
+        for array in (part.pixels, part.masks, part.regions, part.valid):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _in_a_row(places: Sequence[Place | None]) -> Place | None:
@@ -210,10 +250,6 @@ def _in_a_row(places: Sequence[Place | None]) -> Place | None:
         if one.folder != other.folder:
             return None
     return Place(first.folder, first.start, last.stop)
-
-
-def _all_valid(part: ImageSet) -> NDArray[np.bool_]:
-    return np.ones(part.masks.shape, dtype=bool) if part.valid is None else part.valid
 
 
 @dataclass(frozen=True)

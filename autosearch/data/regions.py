@@ -70,8 +70,14 @@ def resize_regions(
             no cell is given one: of the cells that it overlaps, that with most of its pixels
             among those of no other region, else among those whose region keeps another.
     """
-    labels = label_regions(mask)
-    height, width = mask.shape
+    return carry_regions(label_regions(mask), size, rule)
+
+
+def carry_regions(
+    labels: NDArray[np.int32], size: tuple[int, int], rule: MaskRule = "nearest"
+) -> Regions:
+    """Carry labels of regions, numbered without gaps, to another size; see `resize_regions`."""
+    height, width = labels.shape
     rows, columns = size
     found = labels[np.ix_(nearest(height, rows), nearest(width, columns))].ravel()
     count = int(labels.max(initial=0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 import shutil
@@ -112,6 +113,20 @@ def room_for(needed: int) -> bool:
         return needed <= shutil.disk_usage(root).free // 2
     except OSError:
         return False
+
+
+def entry_for(
+    key: str,
+    shapes: Mapping[str, tuple[tuple[int, ...], Any]],
+    fill: Callable[[dict[str, Array]], Mapping[str, Any]],
+) -> Path | None:
+    """The folder of a key's entry, made if it is not there; None where there is no room."""
+    folder = folder_of(key)
+    if opened(folder) is not None:
+        return folder
+    needed = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
+    made = write(folder, shapes, fill) if room_for(needed) else None
+    return None if made is None else folder
 
 
 def write(

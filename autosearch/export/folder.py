@@ -13,16 +13,17 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data import Framing, Orientation, Size, size_text
+from autosearch.data import Framing, Orientation, Size, TileGrid, numbered, size_text
 from autosearch.errors import AutosearchError, ConfigError
+from autosearch.export.looked_at import REGION, mask_in
 from autosearch.metrics import Threshold
 
 MANIFEST, ONNX, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
@@ -35,7 +36,7 @@ FORMAT, VERSION = "autosearch-model", 1
 PROVIDERS = ("cpu", "cuda", "openvino")
 """What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO."""
 
-_MAX_MANIFEST, _MAX_SIDE = 10_000_000, 2048
+_MAX_MANIFEST, _MAX_SIDE = 10_000_000, 16_384
 _EXTERNAL = b"\n\x08location"
 """Of a tensor in an ONNX file: the name of the file that holds its values."""
 _INSTALL = {
@@ -61,14 +62,16 @@ class ExportedModel:
     Attributes:
         name: Study and trial it comes from.
         sha256: Of its description, which covers all its files.
-        framing: How images come onto the graph's input, ``(H, W)`` pixels.
+        framing: How images come onto their canvas, ``(H, W)`` pixels.
         image_threshold: For image scores.
         pixel_threshold: For values of an anomaly map.
         low: Value of a map at the dark end of the colour scale.
         high: Value at the bright end.
-        run: The graph.
+        run: The graph, of the canvas or of a tile.
         orientation: ``upright`` if the search turned images as their EXIF orientation says,
             ``stored`` if it did not.
+        tiles: Where tiles of the canvas lie; None where the graph sees all of it.
+        runs: The graphs of all tiles, where every position has its own; else empty.
     """
 
     name: str
@@ -80,6 +83,29 @@ class ExportedModel:
     high: float
     run: Run
     orientation: Orientation = "upright"
+    tiles: TileGrid | None = None
+    runs: tuple[Run, ...] = ()
+
+    def answers(self, images: Sequence[Images], batch: int) -> Answer:
+        """Maps and scores of images on their canvas, each ``(3, H, W)``.
+
+        Args:
+            images: Any number of them, all looked at together unless there are tiles.
+            batch: Tiles per pass; those with a graph of their own are looked at one by one.
+        """
+        grid = self.tiles
+        if grid is None:
+            return self.run(np.stack(images))
+        size = 1 if self.runs else batch
+        maps = np.empty((len(images), *grid.canvas), dtype=np.float32)
+        for image, whole in zip(images, maps, strict=True):
+            found = []
+            for start in range(0, len(grid), size):
+                run = self.runs[start] if self.runs else self.run
+                some = range(start, min(start + size, len(grid)))
+                found.append(run(grid.cut(image, some))[0])
+            whole[:] = grid.blended(np.concatenate(found))
+        return maps, maps.max(axis=(1, 2))
 
 
 def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) -> ExportedModel:
@@ -98,39 +124,18 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
     if provider not in PROVIDERS:
         raise ConfigError("--provider", provider, f"one of {', '.join(PROVIDERS)}")
     manifest = read_manifest(folder)
-    if provider == "openvino" and OPENVINO in manifest["files"]:
-        parts = [read_file(folder, manifest, name) for name in (OPENVINO, OPENVINO_DATA)]
-        run = openvino_run(parts[0], parts[1], threads)
-    else:
-        graph = read_file(folder, manifest, ONNX)
-        if provider == "openvino":
-            run = openvino_run(graph, None, threads)
-        else:
-            run = onnx_run(graph, provider, threads)
     try:
-        study, limits, scale = (manifest[name] for name in ("study", "thresholds", "display"))
-        framing, low, high = _framing(manifest["input"]), scale["low"], scale["high"]
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"maps from {low} to {high}")
-        # Models that say nothing are older than the choice.
-        orientation = manifest["input"].get("orientation", "upright")
-        if orientation not in ("upright", "stored"):
-            raise ValueError(f"images that are {orientation!r}")
-        model = ExportedModel(
-            name=f"{study['name']}, trial {study['trial']}",
-            sha256=manifest["sha256"],
-            framing=framing,
-            image_threshold=Threshold.from_plain(limits["image"]),
-            pixel_threshold=Threshold.from_plain(limits["pixel"]),
-            low=float(low),
-            high=float(high),
-            run=_checked(run, framing.size, folder),
-            orientation=orientation,
-        )
+        tiles, count = _tiles(manifest["input"])
+        model = _described(manifest, tiles, _looked_at(folder, manifest))
     except (LookupError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None
-    model.run(np.zeros((1, 3, *framing.size), np.float32))
-    return model
+    size = model.framing.size if tiles is None else tiles.tile
+    runs = []
+    for number in range(count):
+        run = _opened(folder, manifest, provider, threads, (number, count))
+        runs.append(_checked(run, size, folder))
+        runs[-1](np.zeros((1, 3, *size), np.float32))
+    return replace(model, run=runs[0], runs=tuple(runs) if count > 1 else ())
 
 
 def seal(description: Mapping[str, Any], files: Mapping[str, bytes | Path]) -> str:
@@ -271,12 +276,81 @@ def needed(package: str) -> Any:
         raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
 
 
-def _framing(described: Mapping[str, Any]) -> Framing:
-    """How images come onto the input; models older than the choice squeeze them to a square."""
+def _described(
+    manifest: Mapping[str, Any], tiles: TileGrid | None, looked_at: NDArray[np.bool_] | None
+) -> ExportedModel:
+    """All of a model but its graph."""
+    study, limits, scale = (manifest[name] for name in ("study", "thresholds", "display"))
+    framing = _framing(manifest["input"], tiles, looked_at)
+    low, high = scale["low"], scale["high"]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"maps from {low} to {high}")
+    # Models that say nothing are older than the choice.
+    orientation = manifest["input"].get("orientation", "upright")
+    if orientation not in ("upright", "stored"):
+        raise ValueError(f"images that are {orientation!r}")
+    return ExportedModel(
+        name=f"{study['name']}, trial {study['trial']}",
+        sha256=manifest["sha256"],
+        framing=framing,
+        image_threshold=Threshold.from_plain(limits["image"]),
+        pixel_threshold=Threshold.from_plain(limits["pixel"]),
+        low=float(low),
+        high=float(high),
+        run=_unopened,
+        orientation=orientation,
+        tiles=tiles,
+    )
+
+
+def _unopened(images: Images) -> Answer:
+    raise ModelError("the graph is not open")
+
+
+def _opened(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    provider: str,
+    threads: int | None,
+    place: tuple[int, int],
+) -> Run:
+    """The graph of a position, ``(number, count)``, that the folder holds for a provider."""
+    graph, network, data = (numbered(name, *place) for name in (ONNX, OPENVINO, OPENVINO_DATA))
+    if provider != "openvino":
+        return onnx_run(read_file(folder, manifest, graph), provider, threads)
+    if network in manifest["files"]:
+        parts = [read_file(folder, manifest, name) for name in (network, data)]
+        return openvino_run(parts[0], parts[1], threads)
+    return openvino_run(read_file(folder, manifest, graph), None, threads)
+
+
+def _tiles(described: Mapping[str, Any]) -> tuple[TileGrid | None, int]:
+    """The tiles of the canvas, if there are any, and the number of graphs."""
+    plain = described.get("tiling")
+    if plain is None:
+        return None, 1
+    grid, banks = TileGrid.from_plain(plain), plain["banks"]
+    if banks not in ("shared", "position"):
+        raise ValueError(f"banks that are {banks!r}")
+    return grid, len(grid) if banks == "position" else 1
+
+
+def _looked_at(folder: Path, manifest: Mapping[str, Any]) -> NDArray[np.bool_] | None:
+    """The mask of what is looked at, if the model has one."""
+    if REGION not in manifest["files"]:
+        return None
+    return mask_in(read_file(folder, manifest, REGION))
+
+
+def _framing(
+    described: Mapping[str, Any], tiles: TileGrid | None, looked_at: NDArray[np.bool_] | None
+) -> Framing:
+    """How images come onto the canvas; models older than the choice squeeze them to a square."""
     height, width = map(int, described["shape"][-2:])
     plain = described.get("framing") or {"size": [height, width], "fit": "stretch", "region": None}
-    framing = Framing.from_plain(plain)
-    if not (framing.size == (height, width) and max(framing.size) <= _MAX_SIDE):
+    framing = Framing.from_plain(plain, looked_at)
+    seen, canvas = (framing.size,) * 2 if tiles is None else (tiles.tile, tiles.canvas)
+    if (seen, canvas) != ((height, width), framing.size) or max(canvas) > _MAX_SIDE:
         raise ValueError(f"{height} x {width} pixels, framed as {framing.size}")
     return framing
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from autosearch.metrics import decide
 
 HEATMAPS, MASKS, TABLE, REPORT = "heatmaps", "masks", "scores.csv", "scores.json"
 
-_OPACITY = 0.7
+_OPACITY, _STRIP = 0.7, 256
 _LONGEST_JPEG = 65_500
 _PALETTE = heat(np.linspace(0, 1, 256)[None])[0].astype(np.float32)
 
@@ -61,6 +61,8 @@ class Prediction:
         seconds: Of the model alone, the share of this image in its batch.
         heatmap: File beside the table.
         mask: File beside the table.
+        object_found: Whether an object was found, without which the whole image is used; None for
+            a model that looks for none.
     """
 
     path: str
@@ -71,6 +73,7 @@ class Prediction:
     seconds: float
     heatmap: str
     mask: str
+    object_found: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ class Loaded:
     pixels: Pixels
     framing: Framing
     view: View
+
+    @property
+    def object_found(self) -> bool | None:
+        """Whether an object was found; None where none is looked for."""
+        return None if self.framing.preprocess == "none" else self.view.object is not None
 
     def answered(self, values: Pixels, score: float) -> tuple[Pixels, float]:
         """The graph's map at the size of the photograph, and the score of what counts in it."""
@@ -163,38 +171,33 @@ def predict_images(
         model: What to ask.
         images: What about.
         out: Folder of the results, as `make_folders` makes it.
-        batch: Images per pass.
+        batch: Images per pass, or tiles of one.
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            loaded = list(pool.map(lambda found: _load(found, model), part))
-            yield from (entry for entry in loaded if isinstance(entry, Skipped))
-            whole = [
-                (found, entry)
-                for found, entry in zip(part, loaded, strict=True)
-                if isinstance(entry, Loaded)
-            ]
-            if whole:
-                before = time.perf_counter()
-                maps, scores = model.run(np.stack([entry.pixels for _, entry in whole]))
-                seconds = (time.perf_counter() - before) / len(whole)
+        step = together(model, batch)
+        for start in range(0, len(images), step):
+            yield from _predicted(model, images[start : start + step], out, batch, pool)
 
-                def finish(i: int) -> Prediction:
-                    found, entry = whole[i]  # noqa: B023 -- used up within this turn of the loop
-                    score, values = float(scores[i]), maps[i]  # noqa: B023
-                    return _write(model, found, entry, values, score, seconds, out)  # noqa: B023
 
-                yield from pool.map(finish, range(len(whole)))
+def together(model: ExportedModel, batch: int) -> int:
+    """How many images are held at a time: with tiles, which are large, but one."""
+    return batch if model.tiles is None else 1
 
 
 def write_report(out: Path, model: ExportedModel, answers: Iterable[Prediction | Skipped]) -> None:
     """Write ``scores.csv`` (predictions alone) and ``scores.json`` (what was skipped as well)."""
     listed = list(answers)
-    predictions = [asdict(answer) for answer in listed if isinstance(answer, Prediction)]
+    names = [f.name for f in fields(Prediction)]
+    if model.framing.preprocess == "none":
+        names.remove("object_found")
+    predictions = [
+        {name: getattr(answer, name) for name in names}
+        for answer in listed
+        if isinstance(answer, Prediction)
+    ]
     skipped = [asdict(answer) for answer in listed if isinstance(answer, Skipped)]
     table = io.StringIO()
-    writer = csv.DictWriter(table, [f.name for f in fields(Prediction)], lineterminator="\n")
+    writer = csv.DictWriter(table, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(predictions)
     write_atomic(out / TABLE, table.getvalue())
@@ -232,16 +235,24 @@ def blend(photo: NDArray[np.uint8], values: Pixels) -> NDArray[np.uint8]:
         photo: ``(H, W, 3)``.
         values: ``(H, W)`` in [0, 1].
     """
-    colours = _PALETTE[(values * 255).astype(np.uint8)]
-    weights = np.minimum(values, _OPACITY)[..., None]
-    mixed: NDArray[np.uint8] = (photo + weights * (colours - photo)).round().astype(np.uint8)
+    mixed = np.empty_like(photo)
+    # In strips, since a large photograph in float32 is several times its size.
+    for start in range(0, len(photo), _STRIP):
+        rows = slice(start, start + _STRIP)
+        colours = _PALETTE[(values[rows] * 255).astype(np.uint8)]
+        weights = np.minimum(values[rows], _OPACITY)[..., None]
+        mixed[rows] = (photo[rows] + weights * (colours - photo[rows])).round()
     return mixed
 
 
-def prepared(image: Pixels, framing: Framing) -> Loaded:
-    """An image ``(3, h, w)`` as a photograph, and as the graph wants it."""
+def prepared(image: Pixels, framing: Framing, path: Path | str = "image") -> Loaded:
+    """An image ``(3, h, w)`` as a photograph, and as the graph wants it.
+
+    Raises:
+        DataError: It has not the shape that the model looks at.
+    """
     photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    view = framing.view((image.shape[1], image.shape[2]))
+    view = framing.view(image, path)
     return Loaded(np.ascontiguousarray(photo), framing.pixels(image, view), framing, view)
 
 
@@ -279,11 +290,35 @@ def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
         if not found.path.is_file():
             raise DataError(found.path, "is no file", "name images or folders")
         image = read_image(found.path, orientation=model.orientation)
+        return prepared(image, model.framing, found.path)
     except UnicodeEncodeError:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
-    return prepared(image, model.framing)
+
+
+def _predicted(
+    model: ExportedModel, images: Sequence[Found], out: Path, batch: int, pool: Executor
+) -> Iterator[Prediction | Skipped]:
+    """Images that are held together; what they take is free again before others are read."""
+    loaded = list(pool.map(lambda found: _load(found, model), images))
+    yield from (entry for entry in loaded if isinstance(entry, Skipped))
+    whole = [
+        (found, entry)
+        for found, entry in zip(images, loaded, strict=True)
+        if isinstance(entry, Loaded)
+    ]
+    if not whole:
+        return
+    before = time.perf_counter()
+    maps, scores = model.answers([entry.pixels for _, entry in whole], batch)
+    seconds = (time.perf_counter() - before) / len(whole)
+
+    def finish(i: int) -> Prediction:
+        found, entry = whole[i]
+        return _write(model, found, entry, maps[i], float(scores[i]), seconds, out)
+
+    yield from pool.map(finish, range(len(whole)))
 
 
 def _write(
@@ -311,6 +346,7 @@ def _write(
         seconds=round(seconds, 6),
         heatmap=heatmap,
         mask=drawn,
+        object_found=loaded.object_found,
     )
 
 

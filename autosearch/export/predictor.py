@@ -22,6 +22,7 @@ from autosearch.export.predict import (
     make_folders,
     predict_images,
     prepared,
+    together,
     write_report,
 )
 from autosearch.metrics import decide
@@ -36,12 +37,15 @@ class Answer:
         anomalous: Whether the score reaches the image threshold.
         map: ``(H, W)`` float32 of the image's own size; higher is more anomalous.
         mask: ``(H, W)`` bool: where the map reaches the pixel threshold.
+        object_found: Whether an object was found, without which the whole image is used; None for
+            a model that looks for none.
     """
 
     score: float
     anomalous: bool
     map: Pixels
     mask: NDArray[np.bool_]
+    object_found: bool | None = None
 
 
 class Predictor:
@@ -72,21 +76,21 @@ class Predictor:
 
         Args:
             images: Files, or RGB pictures ``(H, W, 3)`` and grey ones ``(H, W)`` as uint8.
-            batch: Images per pass.
+            batch: Images per pass, or tiles of one.
 
         Returns:
             One answer an image, in order.
 
         Raises:
-            DataError: A file cannot be read.
+            DataError: A file cannot be read, or has not the shape that the model looks at.
             ConfigError: Something is no image.
         """
         if isinstance(images, (str, Path)):
             raise ConfigError("images", str(images), "a list of images, or of their paths")
         answers: list[Answer] = []
-        every = iter(images)
-        while part := [_loaded(image, self.model) for image in islice(every, batch)]:
-            maps, scores = self.model.run(np.stack([entry.pixels for entry in part]))
+        every, step = iter(images), together(self.model, batch)
+        while part := [_loaded(image, self.model) for image in islice(every, step)]:
+            maps, scores = self.model.answers([entry.pixels for entry in part], batch)
             for entry, values, score in zip(part, maps, scores, strict=True):
                 enlarged, highest = entry.answered(values, float(score))
                 answers.append(
@@ -95,6 +99,7 @@ class Predictor:
                         bool(decide(highest, self.model.image_threshold)),
                         enlarged,
                         decide(enlarged, self.model.pixel_threshold),
+                        entry.object_found,
                     )
                 )
         return answers
@@ -111,7 +116,7 @@ class Predictor:
         Args:
             images: Files, folders or patterns.
             out: Folder of the results.
-            batch: Images per pass.
+            batch: Images per pass, or tiles of one.
             told: Told of each image after its files are written, with the number of images done
                 and their total. Whatever ends the work, the tables hold what it was told.
 
@@ -136,7 +141,8 @@ def _loaded(image: str | Path | NDArray[np.uint8], model: ExportedModel) -> Load
     """An image by path or as it is."""
     framing = model.framing
     if isinstance(image, (str, Path)):
-        return prepared(read_image(Path(image), orientation=model.orientation), framing)
+        path = Path(image)
+        return prepared(read_image(path, orientation=model.orientation), framing, path)
     array = np.asarray(image)
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[-1] == 3)):

@@ -12,7 +12,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,27 @@ from numpy.typing import NDArray
 
 from autosearch import __version__
 from autosearch.contracts import SCORED, Detector, TrialRecord, trial_seed
-from autosearch.data import RESIZE_RULE, ImageSet, SearchData, contact_sheet, join
+from autosearch.data import (
+    RESIZE_RULE,
+    ImageSet,
+    SearchData,
+    contact_sheet,
+    join,
+    read_interest,
+    resize_mask,
+)
 from autosearch.errors import ConfigError, StudyError
 from autosearch.export.card import model_card
 from autosearch.export.folder import CARD, MANIFEST, PICTURE, read_manifest, seal
 from autosearch.export.frozen import LATENCY_THREADS, TOLERANCE, Frozen, check_formats, freeze
-from autosearch.export.onnx_graph import INPUT, MAPS, OPSET, SCORES
+from autosearch.export.looked_at import REGION, mask_file
+from autosearch.export.onnx_graph import INPUT, MAPS, OLDEST_RUNTIME, OPSET, SCORES, check_opset
 from autosearch.files import write_atomic
 from autosearch.metrics import (
     Ranking,
     Rule,
-    Threshold,
     auroc,
+    average_precision,
     choose_threshold,
     image_scores,
 )
@@ -42,11 +51,11 @@ from autosearch.storage import StudyFolder
 from autosearch.study import (
     Inputs,
     build,
-    counted_pixels,
     maps_of,
     of_first_run,
     reopen,
     threads_of,
+    thresholds_of,
     truth_of,
 )
 
@@ -68,6 +77,7 @@ class ExportOptions:
         half: Store large tensors in half precision.
         rule: How thresholds are chosen.
         max_fpr: For the rule ``fpr``.
+        opset: Of the ONNX graph, among `autosearch.export.onnx_graph.OPSETS`.
     """
 
     trial: int
@@ -76,6 +86,7 @@ class ExportOptions:
     half: bool = False
     rule: Rule = "f1"
     max_fpr: float | None = None
+    opset: int = OPSET
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ def export_trial(
     target = out or folder.path / "exports" / f"trial-{options.trial}"
     _check_target(target, force)
     check_formats(options.formats)
+    check_opset(options.opset)
     # Refused now rather than after everything was fitted.
     choose_threshold([0.0, 1.0], np.array([False, True]), options.rule, options.max_fpr)
     inputs = reopened() if reopened else reopen(folder)
@@ -139,8 +151,10 @@ def export_trial(
         everything = all_normal(data)
         say(f"fitting on all {len(everything)} normal images")
         detector = fitted(everything)
-    frozen = freeze(detector, data.val, options.formats, options.half, say)
+    frozen = freeze(detector, data.val, options.formats, options.half, say, options.opset)
     frozen.files[PICTURE] = contact_sheet(data.val, val_maps)
+    if (interest := read_interest(inputs.spec.dataset)) is not None:
+        frozen.files[REGION] = mask_file(interest.mask)
     description = {
         **_origin(inputs, record, canonical, seed, folder),
         **_calibration(data.val, val_maps, options),
@@ -157,7 +171,7 @@ def export_trial(
             ),
         },
         "cost": asdict(detector.cost()),
-        **_runtimes(frozen, options.half),
+        **_runtimes(frozen, options),
     }
     return _publish(target, description, frozen.files, force)
 
@@ -167,7 +181,14 @@ def all_normal(data: SearchData) -> ImageSet:
 
     Splits share neither images nor groups, so nothing of the test split comes in.
     """
-    return join(data.train, data.val.select(~data.val.labels))
+    normal, size = data.val.select(~data.val.labels), data.train.masks.shape[1:]
+    if normal.masks.shape[1:] != size:
+        # Measured at another size than they are trained on.
+        masks, valid = np.zeros((len(normal), *size), dtype=bool), normal.valid
+        if valid is not None:
+            valid = np.array([resize_mask(mask, (size[0], size[1])) for mask in valid])
+        normal = replace(normal, masks=masks, valid=valid, regions=None, place=None)
+    return join(data.train, normal)
 
 
 def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
@@ -196,7 +217,7 @@ def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str
         maps: Its anomaly maps.
         prevalence: Of the calibrated ones.
     """
-    ranking = Ranking.from_maps(maps, truth_of(val))
+    ranking, scores = Ranking.from_maps(maps, truth_of(val)), image_scores(maps)
     return _finite(
         {
             "rwap": ranking.rwap(),
@@ -205,7 +226,8 @@ def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str
             "aupro": ranking.aupro(),
             "rwap_calibrated": ranking.rwap(prevalence),
             "ap_calibrated": ranking.ap(prevalence),
-            "image_auroc": auroc(image_scores(maps), val.labels),
+            "image_auroc": auroc(scores, val.labels),
+            "image_ap": average_precision(scores, val.labels),
         }
     )
 
@@ -215,7 +237,8 @@ def _origin(
 ) -> dict[str, Any]:
     """Where the model comes from, what it is, and what goes in and out."""
     study = inputs.spec.study
-    height, width = inputs.data.val.pixels.shape[2:]
+    tiling: dict[str, Any] = inputs.data.info.get("tiling") or {}  # type: ignore[assignment]
+    height, width = tiling.get("tile", inputs.data.val.pixels.shape[2:])
     groups: dict[str, dict[str, Any]] = {}
     for name, value in canonical.items():
         head, dot, tail = name.rpartition(".")
@@ -245,13 +268,13 @@ def _origin(
             "values": "RGB in [0, 1]; the graph normalises",
             "resize": RESIZE_RULE,
             "framing": inputs.data.info["framing"],
+            **({"tiling": tiling} if tiling else {}),
             "orientation": inputs.spec.dataset.orientation,
         },
         "outputs": {
             MAPS: f"(batch, {height}, {width}) float32, higher is more anomalous",
             SCORES: "(batch,) float32, the maximum of each map",
         },
-        "opset": OPSET,
         "weights": inputs.runner.weights(),
         "dataset": dataset,
         "test": folder.files.load_tests().get(record.number),
@@ -260,27 +283,28 @@ def _origin(
 
 def _calibration(val: ImageSet, maps: Maps, options: ExportOptions) -> dict[str, Any]:
     """Thresholds and the colour scale of heatmaps."""
-
-    def chosen(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Threshold:
-        return choose_threshold(scores, labels, options.rule, options.max_fpr)
-
+    chosen = thresholds_of(maps, truth_of(val), options.rule, options.max_fpr)
     return {
         "thresholds": {
             "chosen_on": "the validation split, with the detector fitted on the train split alone",
-            "image": chosen(image_scores(maps), val.labels).to_plain(),
-            "pixel": chosen(*counted_pixels(maps, truth_of(val))).to_plain(),
+            **chosen.to_plain(),
         },
         "display": {"low": float(np.median(maps)), "high": float(maps.max())},
     }
 
 
-def _runtimes(frozen: Frozen, half: bool) -> dict[str, Any]:
+def _runtimes(frozen: Frozen, options: ExportOptions) -> dict[str, Any]:
     """How the graph is stored, how far runtimes are apart, and how long they take."""
+    alone = {"threads": LATENCY_THREADS, "batch": 1}
+    images = {name: round(frozen.tiles * time, 3) for name, time in frozen.latency.items()}
     return {
-        "storage": "float16" if half else "float32",
+        "opset": options.opset,
+        "tested_from": {"onnxruntime": OLDEST_RUNTIME},
+        "storage": "float16" if options.half else "float32",
         "half_error": frozen.half_error,
         "parity": {"tolerance": TOLERANCE, **frozen.parity},
-        "latency_ms": {"threads": LATENCY_THREADS, "batch": 1, **frozen.latency},
+        "latency_ms": {**alone, **images},
+        **({"tile_latency_ms": {**alone, **frozen.latency}} if frozen.tiles > 1 else {}),
     }
 
 

@@ -49,7 +49,7 @@ class Histograms:
         anomalous: ``(N, B)`` anomalous pixels.
         overlap: ``(N, B)`` anomalous pixels, each as the share that it is of its region.
         types: ``anomaly_type`` per image.
-        all_types: Number of anomaly types among them.
+        all_types: Number of anomaly types among those of which pixels count.
     """
 
     between: NDArray[np.bool_]
@@ -94,7 +94,8 @@ class Histograms:
             rising = np.sort(scored[plain])
             below = np.searchsorted(rising, starts, side="left")
             normal[i] = np.diff(np.concatenate(([0], below, [rising.size])))[::-1]
-        anomalies = {kind for kind, label in zip(types, truth.labels, strict=True) if label}
+        told = truth.labels & truth.told
+        anomalies = {kind for kind, known in zip(types, told, strict=True) if known}
         return cls(between, normal, anomalous, overlap, tuple(types), len(anomalies))
 
     def metrics(self, copies: Copies, prevalence: float) -> dict[str, Floats]:
@@ -203,11 +204,23 @@ class _Precision:
 
 def image_auroc(scores: Scores, labels: NDArray[np.bool_], copies: Copies) -> Floats:
     """AUROC over images of resamples, exact: ``(N,)``, ``(N,)`` and ``(S, N)`` to ``(S,)``."""
+    normal, anomalous = _by_score(scores, labels, copies)
+    return _Roc(normal, normal.cumsum(axis=1)).mean_tpr(anomalous, 1.0)
+
+
+def image_ap(scores: Scores, labels: NDArray[np.bool_], copies: Copies) -> Floats:
+    """Average precision over images of resamples, as `image_auroc`."""
+    normal, anomalous = _by_score(scores, labels, copies)
+    alarms = normal.cumsum(axis=1)
+    return _Precision.of(anomalous, np.zeros(anomalous.shape[1]), alarms, alarms[:, -1]).mean()
+
+
+def _by_score(scores: Scores, labels: NDArray[np.bool_], copies: Copies) -> tuple[Floats, Floats]:
+    """Normal and anomalous images of resamples at each distinct score, falling: ``(S, G)``."""
     distinct, rank = np.unique(-scores, return_inverse=True)
     standing = np.zeros((scores.size, distinct.size))
     standing[np.arange(scores.size), rank] = 1
-    normal = (copies * ~labels) @ standing
-    return _Roc(normal, normal.cumsum(axis=1)).mean_tpr((copies * labels) @ standing, 1.0)
+    return (copies * ~labels) @ standing, (copies * labels) @ standing
 
 
 def draw_copies(types: Sequence[str], groups: Sequence[str], resamples: int, seed: int) -> Floats:

@@ -115,6 +115,15 @@ class _Standing:
         np.divide(reach**2, 2 * ramp, out=width, where=reach < ramp)
         return float(np.average(width / max_fpr, weights=gains))
 
+    def best_f1(self, gains: Floats) -> BestF1:
+        """The largest F1 over the thresholds; of equal ones, that of the highest."""
+        if not gains.size:
+            return BestF1(float("nan"), float("nan"))
+        hits = np.cumsum(gains)
+        f1 = 2 * hits / (hits + self.above + self.tied + hits[-1])
+        best = int(np.argmax(f1))
+        return BestF1(float(f1[best]), float(self.thresholds[best]))
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
@@ -236,12 +245,7 @@ class Ranking:
         no worse by raising it to the next one. It also maximises the IoU. NaN without an
         anomalous pixel.
         """
-        if not self.counts.size:
-            return BestF1(float("nan"), float("nan"))
-        hits = np.cumsum(self.counts)
-        f1 = 2 * hits / (hits + self.standing.above + self.standing.tied + hits[-1])
-        best = int(np.argmax(f1))
-        return BestF1(float(f1[best]), float(self.standing.thresholds[best]))
+        return self.standing.best_f1(self.counts)
 
 
 def image_scores(maps: ArrayLike) -> Scores:
@@ -312,6 +316,18 @@ def auroc(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
     """
     standing, gains = _weighted_standing(scores, labels, weights)
     return standing.mean_tpr(gains)
+
+
+def best_f1(scores: ArrayLike, labels: ArrayLike) -> BestF1:
+    """Largest F1 score of flat scores, over all thresholds; of equal ones, the highest threshold.
+
+    Arguments and errors are those of `average_precision`, without weights.
+
+    Returns:
+        An F1 in [0, 1], higher is better, and its threshold. Both NaN without a positive.
+    """
+    standing, gains = _weighted_standing(scores, labels, None)
+    return standing.best_f1(gains)
 
 
 def _weighted_standing(

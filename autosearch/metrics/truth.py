@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Truth:
         region_images: ``(R,)`` int64, image that holds each region.
         region_weights: ``(R,)`` float64, rwAP's weight of each pixel of the region,
             ``(mean area / area) * (mean regions per type / regions of its type)``.
+        types: ``anomaly_type`` per image.
         counted: ``(N, H, W)`` bool, false for pixels that no pixel metric knows of, such as
             padding; true wherever ``masks`` is. None where all count.
     """
@@ -41,6 +43,7 @@ class Truth:
     areas: NDArray[np.int64]
     region_images: NDArray[np.int64]
     region_weights: Floats
+    types: tuple[str, ...]
     counted: NDArray[np.bool_] | None = None
 
     @classmethod
@@ -58,7 +61,8 @@ class Truth:
             masks: ``(N, H, W)`` bool. Other types are refused: connected components of a float
                 mask would be those of its truncated values.
             types: ``anomaly_type`` per image. A type all of whose regions vanished, say by
-                resizing, still counts in the mean number of regions per type.
+                resizing, still counts in the mean number of regions per type; one of whose images
+                no pixel counts does not.
             regions: ``(N, H, W)`` integers, number of each anomalous pixel's region within its
                 image, 0 where ``masks`` is false; None for the 8-connected regions of ``masks``.
             normal: The type of defect-free images; it takes no part in the weights.
@@ -89,8 +93,30 @@ class Truth:
         images = np.zeros(areas.size, dtype=np.int64)
         images[found] = np.nonzero(masks)[0]
         kinds = [types[image] for image in images.tolist()]
-        weights = _region_weights(areas, kinds, set(types) - {normal})
-        return cls(masks, labels, found, areas, images, weights, counted)
+        told = labels if counted is None else labels & counted.any(axis=(1, 2))
+        known = set(itertools.compress(types, told.tolist()))
+        weights = _region_weights(areas, kinds, known)
+        return cls(masks, labels, found, areas, images, weights, tuple(types), counted)
+
+    def select(self, chosen: NDArray[np.bool_], normal: str = "good") -> Truth:
+        """What is known of some of the images, weighed anew.
+
+        Args:
+            chosen: ``(N,)`` bool, true for those.
+            normal: The type of defect-free images.
+        """
+        regions = np.zeros(self.masks.shape, dtype=np.int32)
+        regions[self.masks] = self.regions + 1
+        types = list(itertools.compress(self.types, chosen))
+        counted = None if self.counted is None else self.counted[chosen]
+        return Truth.from_masks(self.masks[chosen], types, regions[chosen], normal, counted)
+
+    @cached_property
+    def told(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool, true for an image of which some pixel counts."""
+        if self.counted is None:
+            return np.ones(len(self.masks), dtype=bool)
+        return np.asarray(self.counted.any(axis=(1, 2)))
 
     @cached_property
     def normal(self) -> NDArray[np.bool_]:

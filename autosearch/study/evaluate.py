@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from autosearch.contracts import TrialRecord, canonical_key
 from autosearch.data import load_test_set
+from autosearch.spec import Override
 from autosearch.storage import StudyFolder
 from autosearch.study.final import Evaluated, FinalEvaluator
 from autosearch.study.inputs import Inputs
@@ -24,6 +25,7 @@ def evaluate_trials(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
     part: Part = lambda record, name, done, total: None,
+    moved: Iterable[Override] = (),
 ) -> None:
     """Measure and store what trials reach on the test split; each configuration once.
 
@@ -36,9 +38,10 @@ def evaluate_trials(
         progress: Told of images of the test split read, and their total.
         part: Told how the evaluations come along, in images; ``known`` for what is taken as it
             is, ``kept`` when a trial's figures are stored.
+        moved: See `autosearch.study.inputs.reopen`.
     """
     records = folder.trials.records()
-    test, info = load_test_set(folder.load_spec().dataset, progress)
+    test, info = load_test_set(folder.load_spec(moved).dataset, progress)
     known = {
         number: figures
         for number, figures in ({} if force else folder.files.load_tests()).items()

@@ -18,6 +18,15 @@ def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
     return {name: found[Status(name)] for name in order}
 
 
+def taken_over(records: Iterable[TrialRecord]) -> list[str]:
+    """One line for each earlier study that trials have their values from."""
+    found = Counter(record.taken_from[0] for record in records if record.taken_from)
+    return [
+        f"{number} trial{'s' if number > 1 else ''} taken over from {folder}, not evaluated again"
+        for folder, number in found.items()
+    ]
+
+
 def front(records: Sequence[TrialRecord], directions: Mapping[str, str]) -> list[TrialRecord]:
     """Non-dominated trials, ordered by the first objective; of equal ones the earliest.
 
@@ -35,8 +44,11 @@ def front(records: Sequence[TrialRecord], directions: Mapping[str, str]) -> list
 
 
 def front_csv(records: Sequence[TrialRecord]) -> str:
-    """Trials as CSV: number, objectives, measured values, parameters."""
-    columns = ["number"]
+    """Trials as CSV: number, objectives, measured values, parameters.
+
+    Where values of some were taken over from an earlier study, a column says from which trial.
+    """
+    columns = ["number", *(["taken_from"] if any(r.taken_from for r in records) else [])]
     for part in ("values", "measured", "params"):
         columns += dict.fromkeys(name for record in records for name in getattr(record, part))
     out = io.StringIO()
@@ -44,6 +56,9 @@ def front_csv(records: Sequence[TrialRecord]) -> str:
     writer.writeheader()
     for record in records:
         writer.writerow(
-            {"number": record.number, **record.params, **record.measured, **record.values}
+            {
+                **({"taken_from": record.source} if record.source else {}),
+                **{"number": record.number, **record.params, **record.measured, **record.values},
+            }
         )
     return out.getvalue()

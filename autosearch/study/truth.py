@@ -10,6 +10,9 @@ from autosearch.contracts import Detector, shared_tensor
 from autosearch.data import NORMAL, ImageSet
 from autosearch.metrics import Truth
 
+_PIXELS_AT_ONCE = 64 * 224 * 224
+"""Of input: what is kept of features while they are searched for grows with them."""
+
 
 def truth_of(images: ImageSet, chosen: NDArray[np.intp] | None = None) -> Truth:
     """What metrics need to know of a split, or of some of its images.
@@ -34,15 +37,20 @@ def maps_of(detector: Detector, images: ImageSet) -> NDArray[np.float32]:
         ``(N, h, w)``; where nothing is to be scored, the lowest value of the image, so that its
         highest one is that of a pixel that counts.
     """
-    maps = detector.anomaly_maps(shared_tensor(images.pixels))
-    size = images.masks.shape[1:]
-    if maps.shape[1:] != size:
-        maps = F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    found: NDArray[np.float32] = maps.numpy()
-    if images.valid is None:
-        return found
-    lowest = np.where(images.valid, found, np.inf).min(axis=(1, 2), keepdims=True)
-    return np.where(images.valid, found, lowest)
+    found = np.empty(images.masks.shape, dtype=np.float32)
+    height, width = images.pixels.shape[2:]
+    step = max(1, _PIXELS_AT_ONCE // (height * width))
+    for start in range(0, len(images), step):
+        part = images.part(start, min(start + step, len(images)))
+        maps = detector.anomaly_maps(shared_tensor(part.pixels))
+        if maps.shape[1:] != found.shape[1:]:
+            size = found.shape[1:]
+            maps = F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0]
+        found[start : start + len(part)] = maps
+        if part.valid is not None:
+            for one, valid in zip(found[start:], part.valid, strict=False):
+                one[~valid] = (one[valid] if valid.any() else one).min()
+    return found
 
 
 def counted_pixels(
