@@ -77,13 +77,20 @@ def predict(
         raise typer.Exit(1)
 
 
+_SLOW_MS = 1000
+"""From which on times are told in seconds."""
+
+
 def _summary(done: list[Prediction], total: int, seconds: float) -> str:
     anomalous = sum(answer.anomalous for answer in done)
     model = sum(answer.seconds for answer in done)
     line = f"{len(done)} of {total} images, {anomalous} anomalous"
     if done:
-        pace = f"{len(done) / seconds:.1f} images/s with reading and writing"
-        line += f"; {1e3 * model / len(done):.1f} ms per image in the model, {pace}"
+        each = 1e3 * model / len(done)
+        spent = f"{each:.1f} ms" if each < _SLOW_MS else f"{each / 1e3:.1f} s"
+        rate = len(done) / seconds
+        pace = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
+        line += f"; {spent} per image in the model, {pace} with reading and writing"
     return line
 
 

@@ -15,6 +15,9 @@ from autosearch.contracts.detector import Cost, Detector, TrialContext, shared_t
 from autosearch.data import ImageSet, TileGrid, numbered, size_text, tiles_of
 from autosearch.errors import Infeasible
 
+_CANVAS_BYTES = 40
+"""For each pixel of an image while it is cut, asked for and blended."""
+
 _PIXELS = 1 << 21
 """Of the tiles that are handed over at a time: eight of 512 x 512."""
 
@@ -22,9 +25,9 @@ _PIXELS = 1 << 21
 class TiledDetector(Detector):
     """A detector of tiles, asked for whole images; or one for every position of a tile.
 
-    It holds one image's tiles at a time when it is asked, and while it is fitted a copy of the
-    tiles of all training images: ``1 / (1 - overlap)²`` times their size, or with detectors by
-    position those of one position at a time, unless they train in steps, where all go on together.
+    It holds one image's tiles at a time when it is asked. The tiles of all training images are
+    ``1 / (1 - overlap)²`` times as large as these; they are cut once, and lie in a file that all
+    trials of a machine share unless they are small (see `autosearch.data.tiles_of`).
 
     Args:
         grid: The tiles.
@@ -65,6 +68,13 @@ class TiledDetector(Detector):
         chosen = [(number,) for number in range(len(grid))] if by_position else [None]
         with _of_tiles(grid):
             return cls(grid, [make(of(positions)) for positions in chosen])
+
+    def memory(self, images: int) -> int:
+        """See `Detector.memory`; the tiles themselves lie in a file if they are large."""
+        if len(self.parts) > 1:
+            return sum(part.memory(images) for part in self.parts)
+        height, width = self.grid.canvas
+        return self.parts[0].memory(images * len(self.grid)) + _CANVAS_BYTES * height * width
 
     def fit(self, train: ImageSet) -> None:
         """Learn from all tiles on which a pixel counts; `fit_in_steps` without pauses."""

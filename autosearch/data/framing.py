@@ -16,16 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from autosearch.data.align import Alignment
 from autosearch.data.boxes import Box, Size, cut
 from autosearch.data.images import MaskRule, resize, resize_mask
 from autosearch.data.interest import KEY, area_of, scaled_to
 from autosearch.data.objects import Found, find_object, with_margin
-from autosearch.data.regions import Regions, resize_regions
+from autosearch.data.parts import Part, border_colour, box_in
+from autosearch.data.regions import Regions, carry_regions
+from autosearch.data.views import View as View
 from autosearch.errors import DataError
 from autosearch.spec import ImageSize, OwnShape
 
 Fit = Literal["letterbox", "stretch"]
-Preprocess = Literal["none", "mask", "crop", "centre"]
+Preprocess = Literal["none", "mask", "crop", "centre", "align"]
 
 FITS: dict[Fit, str] = {
     "letterbox": "aspect kept, edges repeated as padding that nothing counts",
@@ -36,6 +39,7 @@ STAGES: dict[Preprocess, str] = {
     "mask": "the object alone, its surroundings made background that nothing counts",
     "crop": "cut to the object and a margin of 5 % of its longer side",
     "centre": "the object's box in the middle of a canvas that holds the largest, on background",
+    "align": "turned and moved until the object lies as all others do, cut out as they are",
 }
 
 _STEP = 8
@@ -48,37 +52,6 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class View:
-    """What is seen of one image, and where.
-
-    Attributes:
-        shape: Height and width of the file.
-        source: The part that is seen, in pixels of the file; may reach beyond it.
-        target: Where that part lies on the canvas; the rest is padding.
-        counted: ``(h, w)`` bool of the file's size, true where pixels count; None for all.
-        shown: ``(h, w)`` bool of the file's size, false where background stands instead of the
-            photograph; None if it stands nowhere.
-        object: The object's box in pixels of the file; None where none was looked for or found.
-    """
-
-    shape: Size
-    source: Box
-    target: Box
-    counted: Mask | None = None
-    shown: Mask | None = None
-    object: Box | None = None
-
-    def seen(self, mask: Mask) -> bool:
-        """Whether anything of a file's ``(h, w)`` mask is seen and counts."""
-        return bool(_seen(mask, self).any())
-
-    @property
-    def whole_object(self) -> bool:
-        """Whether all of the object is seen, if there is one."""
-        return self.object is None or self.object.meet(self.source) == self.object
-
-
-@dataclass(frozen=True)
 class Framing:
     """How the images of a dataset come onto the input, decided once for all of them.
 
@@ -88,9 +61,10 @@ class Framing:
         region: The part of every file that is looked at; None for all of it.
         preprocess: What is done about the object before that; one of `STAGES`.
         object_size: Height and width of what is shown around the centre of an object, in pixels
-            of the files; for ``centre`` alone.
+            of the files; for ``centre`` and ``align`` alone.
         background: What stands where the photograph is not shown, in [0, 1].
         looked_at: ``(h, w)`` bool of any size, true where pixels count; None for all.
+        alignment: The pose that objects are brought into; for ``align`` alone.
     """
 
     size: Size
@@ -100,6 +74,7 @@ class Framing:
     object_size: Size | None = None
     background: float = 0.0
     looked_at: Mask | None = field(default=None, compare=False, repr=False)
+    alignment: Alignment | None = None
 
     def view(self, image: Pixels, path: Path | str = "image") -> View:
         """What is seen of ``(3, h, w)``.
@@ -115,13 +90,23 @@ class Framing:
         shape = (image.shape[1], image.shape[2])
         area = area_of(shape, self.region, path)
         counted = None if self.looked_at is None else scaled_to(shape, self.looked_at, path)
-        found = None if self.preprocess == "none" else find_object(cut(image, area))
-        source, shown, box = self._stage(found, area, shape)
-        if counted is not None and shown is not None:
-            counted = counted & shown
-        if counted is None:
-            counted = shown
-        view = View(shape, source, self._target(source), counted, shown, box)
+        part = cut(image, area)
+        found = None if self.preprocess == "none" else find_object(part)
+        view = View(shape, area, area, counted)
+        if found is not None and self.alignment is not None:
+            view = self._aligned(view, Part.of(part, found).moved(area.top, area.left))
+            view = replace(view, beyond=border_colour(part))
+        elif found is not None:
+            source, shown, box = self._stage(found, area, shape)
+            view = replace(view, source=source, shown=shown, object=box)
+        if counted is not None and view.shown is not None:
+            counted = counted & view.shown
+        view = replace(
+            view,
+            target=self._target(view.source),
+            counted=view.shown if counted is None else counted,
+        )
+        counted = view.counted
         if counted is not None and not view.seen(counted):
             remedy = f"remove it, or set {KEY} to where the object lies"
             raise DataError(path, "nothing of the image counts", remedy)
@@ -133,37 +118,47 @@ class Framing:
 
     def pixels(self, image: Pixels, view: View) -> Pixels:
         """``(3, h, w)`` of a file as ``(3, H, W)`` of the canvas."""
-        part = cut(image, view.source, self.background)
+        given = (self.background,) * len(image) if view.beyond is None else view.beyond
+        ground = np.array(given, dtype=np.float32)[:, None, None]
         if view.shown is not None:
-            shown = cut(view.shown[None], view.source)
-            part = np.where(shown, part, np.float32(self.background))
+            image = np.where(view.shown, image, ground)
+        if view.turn is None:
+            part = cut(image, view.source, self.background)
+        else:
+            part = np.stack(
+                [
+                    view.turn.upright(channel, view.source.size, colour)
+                    for channel, colour in zip(image, given, strict=True)
+                ]
+            )
         small = resize(part, view.target.size)
         # Edges that are the object's would be drawn out into bars.
-        beyond = self.background if self.preprocess in ("mask", "centre") else None
-        return _padded(small, view.target, self.size, beyond)
+        alone = self.preprocess in ("mask", "centre") or view.turn is not None
+        return _padded(small, view.target, self.size, ground if alone else None)
 
     def mask(self, mask: Mask, view: View, rule: MaskRule) -> Mask:
         """A file's ``(h, w)`` ground truth as ``(H, W)``; nothing is anomalous in padding."""
         found = np.zeros(self.size, dtype=bool)
-        found[view.target.slices] = resize_mask(_seen(mask, view), view.target.size, rule)
+        found[view.target.slices] = resize_mask(view.part_of(mask), view.target.size, rule)
         return found
 
     def regions(self, mask: Mask, view: View, rule: MaskRule) -> Regions:
         """The same as numbers of regions, labelled at the size of the file."""
         found = np.zeros(self.size, dtype=np.int32)
-        inside = resize_regions(_seen(mask, view), view.target.size, rule)
+        inside = carry_regions(view.regions_of(mask), view.target.size, rule)
         found[view.target.slices] = inside.labels
         return Regions(found, inside.lost)
 
     def valid(self, view: View) -> Mask | None:
         """``(H, W)`` bool, true where the canvas shows pixels that count; None if all do."""
-        if view.target == Box.whole(self.size) and view.counted is None:
+        if view.target == Box.whole(self.size) and view.counted is None and view.turn is None:
             return None
         found = np.zeros(self.size, dtype=bool)
-        if view.counted is None:
+        if view.counted is None and view.turn is None:
             found[view.target.slices] = True
             return found
-        inside = cut(view.counted[None], view.source)[0]
+        counted = np.ones(view.shape, dtype=bool) if view.counted is None else view.counted
+        inside = view.cut(counted)
         small = resize_mask(inside, view.target.size)
         # So little may count that no cell's centre hits it.
         found[view.target.slices] = (
@@ -182,13 +177,13 @@ class Framing:
                 view.source.size[::-1], Image.Resampling.BILINEAR
             )
         )
-        inside = view.source.meet(Box.whole(view.shape))
-        found = np.zeros(view.shape, dtype=np.float32)
-        found[inside.slices] = large[inside.within(view.source).slices]
-        known = np.zeros(view.shape, dtype=bool)
-        known[inside.slices] = True
-        if view.counted is not None:
-            known &= view.counted
+        if view.turn is None:
+            inside = view.source.meet(Box.whole(view.shape))
+            found = np.zeros(view.shape, dtype=np.float32)
+            found[inside.slices] = large[inside.within(view.source).slices]
+        else:
+            found = view.turn.laid_back(large, view.shape)
+        known = view.known
         if not known.all():
             found[~known] = found[known].min()
         return found
@@ -209,6 +204,7 @@ class Framing:
             "object_size": None if self.object_size is None else list(self.object_size),
             "background": self.background,
             "looked_at": None if self.looked_at is None else _described(self.looked_at),
+            "alignment": None if self.alignment is None else self.alignment.to_plain(),
         }
 
     @classmethod
@@ -225,12 +221,15 @@ class Framing:
         try:
             fit, stage = plain["fit"], plain.get("preprocess", "none")
             region, around = plain["region"], plain.get("object_size")
+            pose = plain.get("alignment")
             size = _size(plain["size"])
             background = float(plain.get("background", 0))
             if fit not in FITS or stage not in STAGES or not 0 <= background <= 1:
                 raise ValueError(f"{fit}, {stage}, background {background}")
-            if (stage == "centre") != (around is not None):
+            if (stage in ("centre", "align")) != (around is not None):
                 raise ValueError(f"{stage} with objects of {around}")
+            if (stage == "align") != (pose is not None):
+                raise ValueError(f"{stage} with the pose {pose}")
             given = None if looked_at is None else _described(looked_at)
             if given != plain.get("looked_at"):
                 raise ValueError(f"a mask {given} instead of {plain['looked_at']}")
@@ -242,12 +241,24 @@ class Framing:
                 None if around is None else _size(around),
                 background,
                 looked_at,
+                None if pose is None else Alignment.from_plain(pose),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"framing: {error}") from None
 
     def _target(self, source: Box) -> Box:
         return fitted(source.size, self.size, self.fit)
+
+    def _aligned(self, view: View, part: Part) -> View:
+        """The upright picture of an object."""
+        assert self.alignment is not None and self.object_size is not None
+        turn = self.alignment.turn(part)
+        shown = None
+        if view.source != Box.whole(view.shape):
+            shown = np.zeros(view.shape, dtype=bool)
+            shown[view.source.slices] = True
+        source = Box.whole(self.object_size)
+        return replace(view, source=source, shown=shown, object=box_in(part, turn), turn=turn)
 
     def _stage(
         self, found: Found | None, area: Box, shape: Size
@@ -271,8 +282,7 @@ def fitted(part: Size, canvas: Size, fit: Fit) -> Box:
     scale = min(whole / own for whole, own in zip(canvas, part, strict=True))
     sides = [max(1, round(own * scale)) for own in part]
     slight = all(
-        whole - own <= max(_FEW, _SLIGHT * whole)
-        for whole, own in zip(canvas, sides, strict=True)
+        whole - own <= max(_FEW, _SLIGHT * whole) for whole, own in zip(canvas, sides, strict=True)
     )
     if fit == "stretch" or slight:
         return Box.whole(canvas)
@@ -331,14 +341,7 @@ def _described(mask: Mask) -> dict[str, Any]:
     return {"size": list(mask.shape), "sha256": digest}
 
 
-def _seen(mask: Mask, view: View) -> Mask:
-    """The part of a mask that is seen and counts."""
-    counted = mask if view.counted is None else mask & view.counted
-    seen: Mask = cut(counted[None], view.source)[0]
-    return seen
-
-
-def _padded(image: Pixels, target: Box, canvas: Size, beyond: float | None) -> Pixels:
+def _padded(image: Pixels, target: Box, canvas: Size, beyond: Pixels | None) -> Pixels:
     """Padding of one value, or of the edges repeated."""
     if target == Box.whole(canvas):
         return image
@@ -346,4 +349,7 @@ def _padded(image: Pixels, target: Box, canvas: Size, beyond: float | None) -> P
     margins = ((0, 0), (target.top, height - target.bottom), (target.left, width - target.right))
     if beyond is None:
         return np.pad(image, margins, mode="edge")
-    return np.pad(image, margins, constant_values=beyond)
+    padded = np.empty((len(image), *canvas), dtype=image.dtype)
+    padded[:] = beyond
+    padded[:, *target.slices] = image
+    return padded

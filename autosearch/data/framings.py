@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from autosearch.data.align import Alignment, aligned
 from autosearch.data.boxes import Box, Size, cut
 from autosearch.data.decoding import shape_of
 from autosearch.data.framing import (
@@ -26,6 +27,7 @@ from autosearch.data.index import Sample
 from autosearch.data.interest import area_of, read_interest
 from autosearch.data.notes import Note
 from autosearch.data.objects import find_object, largest, with_margin
+from autosearch.data.parts import Part
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec, OwnShape
 
@@ -66,7 +68,6 @@ class Framings:
             text += f"; canvas {around[0]} x {around[1]} px (height x width) of the files"
         return f"{text}, {size_text(self.input.size)} on the input"
 
-
     @property
     def told(self) -> list[str]:
         """Lines for people: what was found, and the remark."""
@@ -76,11 +77,15 @@ class Framings:
 
 @dataclass(frozen=True)
 class _Place:
-    """Of one normal training image: what is seen of it without further ado, and its object."""
+    """Of one normal training image: what is seen of it without further ado, and its object.
+
+    For ``align`` the object is measured.
+    """
 
     path: Path
     area: Box
     object: Box | None = None
+    part: Part | None = None
 
 
 def framings_of(
@@ -102,7 +107,7 @@ def framings_of(
     region, interest = dataset.region_of_interest, read_interest(dataset)
     box = Box(*region) if isinstance(region, tuple) else None
     places = list(_places(dataset, box, samples, lenient))
-    stage, around = dataset.preprocess, None
+    stage, around, alignment = dataset.preprocess, None, None
     boxes = [place.object for place in places if place.object is not None]
     parts = [place.area.size for place in places]
     if stage != "none":
@@ -110,12 +115,13 @@ def framings_of(
     if stage == "centre" and boxes:
         around = largest(boxes)
         parts = [around]
-    elif stage == "centre":
+    elif stage == "align" and boxes:
+        alignment, around = _pose(places)
+        parts = [around]
+    elif stage in ("centre", "align"):
         stage = "none"  # Nothing to look at; whoever is lenient has said so.
     elif stage == "crop":
-        parts = [
-            (with_margin(p.object, p.area) if p.object else p.area).size for p in places
-        ]
+        parts = [(with_margin(p.object, p.area) if p.object else p.area).size for p in places]
     framing = Framing(
         canvas_size(dataset.image_size, parts),
         dataset.fit,
@@ -123,6 +129,7 @@ def framings_of(
         stage,
         around,
         looked_at=None if interest is None else interest.mask,
+        alignment=alignment,
     )
     objects = None if dataset.preprocess == "none" else (len(boxes), len(places))
     found = Framings(framing, framing, _remark(dataset, framing, parts), objects)
@@ -143,9 +150,12 @@ def _places(
                 return _Place(path, area_of(shape, region, path))
             image = read_image(path, orientation=dataset.orientation)
             area = area_of((image.shape[1], image.shape[2]), region, path)
-            found = find_object(cut(image, area))
-            box = None if found is None else found.box.moved(area.top, area.left)
-            return _Place(path, area, box)
+            inside = cut(image, area)
+            found = find_object(inside)
+            if found is None:
+                return _Place(path, area)
+            part = Part.of(inside, found) if dataset.preprocess == "align" else None
+            return _Place(path, area, found.box.moved(area.top, area.left), part)
         except DataError:
             if lenient:
                 return None
@@ -158,6 +168,12 @@ def _places(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _pose(places: list[_Place]) -> tuple[Alignment, Size]:
+    """The common pose of objects, and the size of the picture that holds any of them."""
+    tall = median(math.log(place.area.size[0] / place.area.size[1]) for place in places) > 0
+    return aligned([place.part for place in places if place.part is not None], tall)
 
 
 def _check_found(dataset: DatasetSpec, places: list[_Place]) -> None:
@@ -200,9 +216,7 @@ def view_notes(path: Path, mask: Mask, view: View, dataset: DatasetSpec) -> tupl
     return tuple(notes)
 
 
-def _remark(
-    dataset: DatasetSpec, framing: Framing, parts: list[Size]
-) -> tuple[str, str] | None:
+def _remark(dataset: DatasetSpec, framing: Framing, parts: list[Size]) -> tuple[str, str] | None:
     """What a canvas of quite another aspect does to the images, and what would not."""
     if isinstance(dataset.image_size, OwnShape) or not parts:
         return None
@@ -212,7 +226,8 @@ def _remark(
     if 1 / _ALIKE <= ratio <= _ALIKE:
         return None
     part = (round(median(h for h, _ in parts)), round(median(w for _, w in parts)))
-    what = {"crop": "objects are", "centre": "the canvas of objects is"}.get(
+    canvas = "the canvas of objects is"
+    what = {"crop": "objects are", "centre": canvas, "align": canvas}.get(
         framing.preprocess, "images are"
     )
     if framing.region is not None and framing.preprocess in ("none", "mask"):

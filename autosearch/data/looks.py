@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from autosearch.data.boxes import Box, Size
+from autosearch.data.boxes import Size
 from autosearch.data.framing import Framing, View, size_text
 from autosearch.data.framings import framings_of
 from autosearch.data.index import Index, Sample
@@ -92,11 +92,7 @@ def _cell(index: Index, sample: Sample, original: Original, framing: Framing) ->
 
 def _photo(original: Original, view: View) -> Picture:
     picture, size = _shown(original.image)
-    unseen = np.ones(view.shape, dtype=bool)
-    unseen[view.source.meet(Box.whole(view.shape)).slices] = False
-    if view.counted is not None:
-        unseen |= ~view.counted
-    small = _resized(unseen, size)
+    small = _resized(~view.known, size)
     picture[small] = (picture[small] * 0.45 + 255 * 0.15).astype(np.uint8)
     if small.any():
         _outline(picture, ~small, _SEEN)

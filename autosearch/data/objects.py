@@ -23,10 +23,12 @@ class Found(NamedTuple):
     Attributes:
         mask: ``(h, w)`` bool of the image's size, true on it.
         box: That holds it, with as much around as the mask may be off.
+        small: The mask on the reduced copy that it was found on.
     """
 
     mask: NDArray[np.bool_]
     box: Box
+    small: NDArray[np.bool_]
 
 
 def find_object(image: NDArray[np.float32]) -> Found | None:
@@ -44,10 +46,12 @@ def find_object(image: NDArray[np.float32]) -> Found | None:
     mask = foreground_mask(image if reduced == size else resize(image, reduced))
     if mask.all():
         return None
+    small = mask
     if reduced != size:
         mask = resize_mask(mask, size)
     # The mask is right to a pixel of the copy.
-    return Found(mask, Box.around(mask).grown(int(np.ceil(scale)), Box.whole(size)))
+    box = Box.around(mask).grown(int(np.ceil(scale)), Box.whole(size))
+    return Found(mask, box, small)
 
 
 def with_margin(box: Box, area: Box) -> Box:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -133,9 +132,7 @@ class _Job:
         self._later = len(plans[0].samples) if plans[0].name == "train" else 0
         if dataset.regions == "source" and not all(s.normal for s in self._samples[self._later :]):
             self._shapes["regions"] = ((count - self._later, *size), np.int32)
-        self._bytes = sum(
-            math.prod(shape) * np.dtype(kind).itemsize for shape, kind in self._shapes.values()
-        )
+        self._bytes = store.size_of(self._shapes)
         self._large = self._bytes >= store.SMALL
 
     @property

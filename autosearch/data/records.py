@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -76,13 +76,14 @@ class ImageSet:
 
         Args:
             arrays: ``pixels``, ``masks``, and where there are any ``valid`` and ``regions``.
-            about: ``types``, ``paths``, ``groups``, ``unmarked``, one each for every image, and
-                ``regions_from``, the image from which on there are regions.
+            about: ``types``, ``paths`` and ``groups``, one each for every image; ``unmarked`` and
+                ``made`` where there are any; ``regions_from``, the image from which on there are
+                regions, if it is not the first.
             start: The first of them.
             stop: The one past the last.
             place: Where the arrays lie, if it is in a file.
         """
-        first = about["regions_from"]
+        first = about.get("regions_from", 0)
         unmarked, made = (
             tuple(about.get(name, ())[start:stop]) for name in ("unmarked", "made")
         )
@@ -196,7 +197,7 @@ def join(*sets: ImageSet) -> ImageSet:
     }
     about["made"] = [bool(value) for part in sets for value in part.synthetic]
     about["unmarked"] = [not value for part in sets for value in part.marked]
-    about["regions_from"], count = 0, len(about["types"])
+    count = len(about["types"])
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         name: ((count, *getattr(sets[0], name).shape[1:]), getattr(sets[0], name).dtype)
         for name in ("pixels", "masks")
@@ -216,18 +217,35 @@ def join(*sets: ImageSet) -> ImageSet:
             start = stop
         return about
 
-    folder = None
-    if sum(part.pixels.nbytes for part in sets) >= store.SMALL:
-        folder = store.entry_for(_content(sets), shapes, fill)
+    return made_once(sets, "join", shapes, fill)
+
+
+def made_once(
+    sources: Sequence[ImageSet],
+    how: str,
+    shapes: Mapping[str, tuple[tuple[int, ...], Any]],
+    fill: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, Any]],
+) -> ImageSet:
+    """Images that are made of others: in memory, or if they are large in a file, once.
+
+    Args:
+        sources: What they are made of.
+        how: All that they depend on besides, in words.
+        shapes: Shape and type of each array; see `ImageSet.of`.
+        fill: Fills the arrays; returns what `ImageSet.of` wants to know besides.
+    """
+    count, folder = shapes["pixels"][0][0], None
+    if store.size_of(shapes) >= store.SMALL:
+        folder = store.entry_for(_content(sources, how), shapes, fill)
     if folder is not None:
         return ImageSet.at(Place(folder, 0, count))
     arrays = {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
     return ImageSet.of(arrays, fill(arrays), 0, count, None)
 
 
-def _content(sets: Sequence[ImageSet]) -> str:
-    """SHA-256 of sets, by their places where they have any."""
-    digest = hashlib.sha256()
+def _content(sets: Sequence[ImageSet], how: str) -> str:
+    """SHA-256 of sets, by their places where they have any, and of what is made of them."""
+    digest = hashlib.sha256(how.encode())
     for part in sets:
         if part.place is not None:
             digest.update(repr(part.place).encode())

@@ -124,9 +124,13 @@ def entry_for(
     folder = folder_of(key)
     if opened(folder) is not None:
         return folder
-    needed = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
-    made = write(folder, shapes, fill) if room_for(needed) else None
+    made = write(folder, shapes, fill) if room_for(size_of(shapes)) else None
     return None if made is None else folder
+
+
+def size_of(shapes: Mapping[str, tuple[tuple[int, ...], Any]]) -> int:
+    """Bytes of arrays."""
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
 
 
 def write(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autosearch.data.boxes import Box, Size
 from autosearch.data.framing import size_text
 from autosearch.data.images import resize_mask
-from autosearch.data.records import NORMAL, ImageSet
+from autosearch.data.records import NORMAL, ImageSet, made_once
 from autosearch.spec import TilingSpec
 
 _Values = TypeVar("_Values", bound=np.generic)
@@ -181,23 +181,32 @@ def tiles_of(images: ImageSet, grid: TileGrid, positions: Sequence[int] | None =
     if valid is not None and not valid.any():
         valid = None
     seen = np.ones(masks.shape[:2], dtype=bool) if valid is None else valid.any(axis=(2, 3))
-    places = list(zip(*np.nonzero(seen), strict=True))
-    pixels = np.empty((len(places), 3, *grid.tile), dtype=np.float32)
-    for number, (owner, place) in enumerate(places):
-        pixels[number] = images.pixels[owner][:, *boxes[chosen[place]].slices]
-    return ImageSet(
-        pixels,
-        masks[seen],
-        tuple(
-            images.types[owner] if masks[owner, place].any() or not marked[owner] else NORMAL
-            for owner, place in places
-        ),
-        tuple(images.paths[owner] for owner, _ in places),
-        tuple(images.groups[owner] for owner, _ in places),
-        made=tuple(bool(synthetic[owner]) for owner, _ in places) if images.made else (),
-        valid=None if valid is None else valid[seen],
-        unmarked=tuple(not marked[owner] for owner, _ in places) if images.unmarked else (),
-    ).locked()
+    places = [(int(owner), int(place)) for owner, place in zip(*np.nonzero(seen), strict=True)]
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "pixels": ((len(places), 3, *grid.tile), np.float32),
+        "masks": ((len(places), *grid.tile), np.bool_),
+    }
+    if valid is not None:
+        shapes["valid"] = ((len(places), *grid.tile), np.bool_)
+
+    def fill(arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
+        for number, (owner, place) in enumerate(places):
+            arrays["pixels"][number] = images.pixels[owner][:, *boxes[chosen[place]].slices]
+        arrays["masks"][:] = masks[seen]
+        if valid is not None:
+            arrays["valid"][:] = valid[seen]
+        return {
+            "types": [
+                images.types[owner] if masks[owner, place].any() or not marked[owner] else NORMAL
+                for owner, place in places
+            ],
+            "paths": [images.paths[owner] for owner, _ in places],
+            "groups": [images.groups[owner] for owner, _ in places],
+            "made": [bool(synthetic[owner]) for owner, _ in places],
+            "unmarked": [not marked[owner] for owner, _ in places],
+        }
+
+    return made_once([images], f"tiles {grid.to_plain()} {chosen}", shapes, fill)
 
 
 def numbered(name: str, number: int, count: int) -> str:
