@@ -44,7 +44,6 @@ from autosearch.export import (
     ONNX,
     Images,
     Run,
-    all_normal,
     largest_difference,
     onnx_run,
     openvino_run,
@@ -53,7 +52,7 @@ from autosearch.export import (
 from autosearch.metrics import Ranking
 from autosearch.spec import DatasetSpec
 from autosearch.storage import StudyFolder
-from autosearch.study import truth_of
+from autosearch.study import all_normal, truth_of
 
 PEER = "anomalib PatchCore"
 PARITY = 1e-3

@@ -19,11 +19,11 @@ def save(path: Path, values: np.ndarray) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A sound category ``part``: 14 train and 2 test normals, 3 ``hole`` images."""
+    """A sound category ``part``: 14 train and 2 test normals, 5 ``hole`` images."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "part"
     names = [f"train/good/{i:02}" for i in range(14)]
-    names += [f"test/good/{i}" for i in range(2)] + [f"test/hole/{i}" for i in range(3)]
+    names += [f"test/good/{i}" for i in range(2)] + [f"test/hole/{i}" for i in range(5)]
     for number, name in enumerate(names):
         shape = (40 + number, 60)
         save(folder / f"{name}.png", rng.integers(0, 256, shape, dtype=np.uint8))
@@ -41,7 +41,8 @@ def check(base: Path, **keys: object) -> tuple[Problem, ...]:
 
 def _spec(base: Path, **keys: object) -> DatasetSpec:
     given = {"name": "x", "root": str(base.parent), "category": base.name, **keys}
-    return DatasetSpec.model_validate({"image_size": {"short": 32}} | given)
+    usual = {"image_size": {"short": 32}, "validation": {"real_per_type": 3}}
+    return DatasetSpec.model_validate(usual | given)
 
 
 def test_a_sound_dataset(base: Path) -> None:
@@ -49,11 +50,11 @@ def test_a_sound_dataset(base: Path) -> None:
     assert report.problems == () and report.usable
     assert report.counts == {
         "train": {"good": 12},
-        "val": {"good": 2, "hole": 1},
+        "val": {"good": 2, "hole": 3},
         "test": {"good": 2, "hole": 2},
     }
-    assert (report.smallest, report.largest) == ((60, 40), (60, 58))
-    assert report.regions == {"hole": RegionAreas(6, 10, 25.0, 40)}
+    assert (report.smallest, report.largest) == ((60, 40), (60, 60))
+    assert report.regions == {"hole": RegionAreas(10, 10, 25.0, 40)}
 
 
 def test_every_planted_problem_is_found(base: Path) -> None:
@@ -117,15 +118,15 @@ def test_regions_that_fall_together_are_named(base: Path) -> None:
 
 
 def test_too_few_normals(base: Path) -> None:
-    (problem,) = check(base, validation={"normal": 5})
+    (problem,) = check(base, validation={"normal": 5, "real_per_type": 3})
     assert problem.severity == "warning" and "only 9 normal" in problem.problem
-    (problem,) = check(base, validation={"normal": 14})
+    (problem,) = check(base, validation={"normal": 14, "real_per_type": 3})
     assert problem.severity == "error" and "validation.normal" in problem.problem
 
 
 def test_more_anomalies_wanted_than_there_are(base: Path) -> None:
-    texts = [problem.problem for problem in check(base, validation={"real_per_type": 4})]
-    assert [text.split(" images")[0] for text in texts][:1] == ["type hole has 3"]
+    texts = [problem.problem for problem in check(base, validation={"real_per_type": 6})]
+    assert [text.split(" images")[0] for text in texts][:1] == ["type hole has 5"]
     assert texts[1] == "type hole has no image in the test split"
 
 

@@ -103,7 +103,10 @@ def test_info_says_what_was_used(root: Path) -> None:
     info = load_search_data(spec(root, validation={"real_per_type": 2}, mask_rule="any")).info
     assert info["counts"] == {"train": {"good": 4}, "val": {"dent": 2, "good": 2, "hole": 2}}
     assert (info["name"], info["category"], info["root_name"]) == ("made", "part", "made")
-    assert (info["rule"], info["synthetic"]) == ("2 per anomaly type for validation", False)
+    assert (info["rule"], info["synthetic"]) == (
+        "2 per anomaly type for validation; 2 of 6 normal images validate",
+        False,
+    )
     assert str(info["mask_rule"]).startswith("any:") and info["image_size"] == [32, 32]
     assert "test" not in info["counts"]  # type: ignore[operator]
 

@@ -66,7 +66,7 @@ def test_normal_validation_replaces_the_number_of_test_normals() -> None:
 
 def test_too_many_validation_normals_name_the_key() -> None:
     with pytest.raises(DataError, match=r"dataset\.validation\.normal"):
-        split_index(folders(4, 4, a=2), DatasetSpec())
+        split_index(folders(4, 4, a=2), dataset(1, normal="as_test"))
     with pytest.raises(ConfigError, match=r"dataset\.validation\.normal: 4"):
         split_index(folders(4, 1, a=2), dataset(1, normal=4))
 

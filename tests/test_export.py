@@ -27,9 +27,10 @@ from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.export import frozen, trial as export
 from autosearch.export.folder import ModelError, load_model
 from autosearch.export.onnx_graph import onnx_bytes
-from autosearch.export.trial import Exported, ExportOptions, all_normal, export_trial
+from autosearch.export.trial import Exported, ExportOptions, export_trial
 from autosearch.metrics.thresholds import choose_threshold
 from autosearch.storage.folder import StudyFolder
+from autosearch.study.fitted import all_normal
 from autosearch.study.inputs import reopen
 
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 import safetensors.torch
 import torch
-from autosearch_runners import memory_bank
-from autosearch_runners.memory_bank import NearestPatchScore
+from autosearch_runners.bank import scores as bank_scores
+from autosearch_runners.bank.scores import NearestPatchScore
 from export_parts import SIDE, Exports, detector_of, unseen
 from torch import Tensor, nn
 
@@ -18,8 +18,9 @@ from autosearch.data import load_search_data
 from autosearch.errors import ConfigError
 from autosearch.export.folder import ModelError, load_model
 from autosearch.export.onnx_graph import largest_difference, round_to_half
-from autosearch.export.trial import Exported, ExportOptions, all_normal, export_trial
+from autosearch.export.trial import Exported, ExportOptions, export_trial
 from autosearch.storage.folder import StudyFolder
+from autosearch.study.fitted import all_normal
 
 
 class TestGraph:
@@ -137,7 +138,7 @@ class TestNearestPatchScore:
     def test_is_the_mean_of_the_smallest_distances(
         self, monkeypatch: pytest.MonkeyPatch, neighbours: int, size: int
     ) -> None:
-        monkeypatch.setattr(memory_bank, "_EXPORT_BLOCK", 4)
+        monkeypatch.setattr(bank_scores, "_EXPORT_BLOCK", 4)
         draw = torch.Generator().manual_seed(size)
         bank = torch.randn(size, 3, generator=draw) + 50
         images = torch.randn(2, 3, 6, 6, generator=draw) + 50

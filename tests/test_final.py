@@ -49,7 +49,8 @@ def figures(made: Path) -> dict:
     """What is found of trial 0, by way of a file."""
     folder = StudyFolder(made)
     inputs = reopen(folder)
-    evaluator = FinalEvaluator(inputs, *load_test_set(inputs.spec.dataset), resamples=200)
+    test = load_test_set(inputs.spec.dataset)
+    evaluator = FinalEvaluator(inputs, *test, resamples=200, fit="train")
     found = evaluator(folder.trials.records()[0]).figures
     return json.loads(json.dumps(found, allow_nan=False))
 
@@ -224,7 +225,7 @@ class TestCommand:
         wanted = [part for record in records for part in ("--trial", record.number)]
         out = command("evaluate", folder.path, *wanted, "--resamples", 100).output
         distinct = {json.dumps(record.canonical) for record in records}
-        assert len(fits) == len(distinct) < len(records)
+        assert len(fits) == 2 * len(distinct) < 2 * len(records), "as searched, and as exported"
         tests = folder.files.load_tests()
         assert list(tests) == [0, 1, 2, 3] and "rwap" in out
         for record in records:
@@ -239,10 +240,10 @@ class TestCommand:
         again = ("evaluate", folder.path, "--trial", 0, "--resamples", 100)
         command(*again)
         first = folder.files.load_tests()[0]
-        assert "1 evaluated before" in command(*again).output and fits == [0]
+        assert "1 evaluated before" in command(*again).output and fits == [0, 0]
         command(*again, "--force")
         second = folder.files.load_tests()[0]
-        assert fits == [0, 0]
+        assert fits == [0, 0, 0, 0]
         for part in ("metrics", "intervals", "types", "thresholds", "bootstrap"):
             assert second[part] == first[part]
 
@@ -253,7 +254,7 @@ class TestCommand:
         kept = folder.files.load_tests()[0]
         folder.files.write_test(0, {**kept, "data": {**kept["data"], "sha256": "0" * 64}})
         command("evaluate", folder.path, "--trial", 0, "--resamples", 100)
-        assert fits == [0, 0] and folder.files.load_tests()[0]["data"] == kept["data"]
+        assert fits == [0, 0, 0, 0] and folder.files.load_tests()[0]["data"] == kept["data"]
 
     def test_interrupted_keeps_what_is_finished(
         self,
@@ -355,7 +356,8 @@ class TestShow:
     def test_json(self, command: Callable[..., Result], shown: StudyFolder, figures: dict) -> None:
         front = json.loads(command("show", shown.path, "--json").output)["front"]
         for trial in front:
-            assert trial["test"] == {part: figures[part] for part in ("metrics", "intervals")}
+            parts = ("metrics", "intervals", "fit")
+            assert trial["test"] == {part: figures[part] for part in parts}
         trial = json.loads(command("show", shown.path, "--trial", 1, "--json").output)["trial"]
         assert trial["number"] == trial["test"]["trial"] == 1
         assert trial["test"]["types"] == figures["types"] and "seconds" in trial

@@ -56,6 +56,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     server = tmp_path_factory.mktemp("server")
     write_dataset(server / "images")
     dataset = {"root": str(server / "images"), "category": "part", "image_size": 64}
+    dataset["validation"] = {"normal": "as_test"}
     spec = {**TINY, "dataset": dataset}
     autosearch.search(spec, trials=2, name="s", results=server, executor="local")
     return server
@@ -105,7 +106,8 @@ class TestFiles:
             assert read_files(path, "sha") is None
 
     def test_are_what_the_hash_is_over(self, searched: Path) -> None:
-        spec = DatasetSpec(root=str(searched / "images"), category="part", image_size=64)
+        keys = {"root": str(searched / "images"), "category": "part", "image_size": 64}
+        spec = DatasetSpec.model_validate({**keys, "validation": {"normal": "as_test"}})
         files = files_of(load_search_data(spec).files)
         assert {split: len(names) for split, names in files.items()} == {"train": 4, "val": 5}
         kept = json.loads((searched / "s" / "data.json").read_text())

@@ -49,7 +49,8 @@ class TestImagesAlone:
         data = study.meta["data"]
         assert data["counts"]["val"] == {"dent": 1, "good": 3, "hole": 2}
         assert data["rule"] == (
-            "a third of each anomaly type for validation, since no anomalous image has a mask"
+            "a third of each anomaly type for validation, since no anomalous image has a mask; "
+            "3 of 10 normal images validate"
         )
         assert study.meta["objectives"]["image_auroc"]["pixels"] is False
 
@@ -77,7 +78,7 @@ class TestImagesAlone:
         assert code == 0 and "test image_auroc [95 %]" in shown
         assert "split a third of each anomaly type" in shown
         code, best = command(capsys, "recommend", study.path)
-        assert code == 0 and "best validation image_auroc of all 2 trials" in best
+        assert code == 0 and "image_auroc from 1.0000 to 1.0000, standard error 0.0000" in best
         code, text = command(capsys, "show", study.path, "--json")
         assert code == 0 and json.loads(text)["front"] and "NaN" not in text
 
@@ -116,7 +117,7 @@ class TestGoodImagesAlone:
         assert validation.real_per_type == 0 and validation.synthetic is not None
         data = good.meta["data"]
         assert data["counts"]["val"] == {"good": 3, "synthetic_perlin": 3}
-        assert data["rule"] == "no anomalous image"
+        assert data["rule"] == "no anomalous image; 3 of 10 normal images validate"
         assert data["notes"] == [
             "no anomalous image: validation uses synthetic anomalies of kind perlin; figures are "
             "of these alone"

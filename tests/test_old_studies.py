@@ -33,7 +33,9 @@ def test_is_read_as_it_was_written(study: autosearch.Study) -> None:
 def test_keeps_what_it_was_begun_with(study: autosearch.Study) -> None:
     assert study.spec.dataset.regions == "resized"
     asked = study.spec.model_copy(update={"dataset": DatasetSpec(regions="source")})
-    before = DatasetSpec(regions="resized", fit="stretch", layout="mvtec")
+    before = DatasetSpec(
+        regions="resized", fit="stretch", layout="mvtec", validation={"normal": None}
+    )
     assert StudyFolder(study.path).as_begun(asked).dataset == before
     assert StudyFolder(study.path / "new").as_begun(asked) == asked
 

@@ -111,7 +111,7 @@ def test_test_figures_are_taken_over(make_study: MakeStudy, tmp_path: Path) -> N
     told = study_info(folder)["tests"]
     crack = {"images": 2, "metrics": short["metrics"], "intervals": {}}
     whole = {"types": {"crack": crack}, "images": 9, "level": 0.95, "reproduced": False}
-    whole |= {"unit": drawn["unit"], "too_few": ["crack"]}
+    whole |= {"unit": drawn["unit"], "too_few": ["crack"], "fit": "train", "fitted_on": None}
     assert told["0"] == {**short, **whole}
     assert told["1"]["metrics"] == {} and told["1"]["reproduced"]
 

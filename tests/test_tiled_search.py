@@ -22,8 +22,8 @@ from autosearch.errors import ConfigError
 from autosearch.export.folder import ModelError, load_model, seal
 from autosearch.export.predict import Prediction, Skipped
 from autosearch.export.predictor import Predictor
-from autosearch.export.trial import all_normal
 from autosearch.spec.reading import load_spec
+from autosearch.study.fitted import all_normal
 from autosearch.study.inputs import load_inputs, rebuild
 
 GRID = TileGrid.over(SHAPE, SIDE, 0.25)

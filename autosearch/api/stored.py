@@ -11,7 +11,16 @@ from autosearch.contracts import SCORED, TrialRecord, registry
 from autosearch.errors import StudyError
 from autosearch.spec import Constraint, StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study import Recommendation, Repeated, compare, counts, front, over_runs, recommend
+from autosearch.study import (
+    Recommendation,
+    Repeated,
+    compare,
+    counts,
+    front,
+    indistinct,
+    over_runs,
+    recommend,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -104,6 +113,12 @@ class StoredStudy:
         return front(self.trials, self._directions())
 
     @property
+    def doubt(self) -> str | None:
+        """Why validation cannot tell the trials apart, and the ways out; None where it can."""
+        spec, data = self.spec, self.meta.get("data") or {}
+        return indistinct(self.trials, self.objectives, data, spec.dataset.prevalence)
+
+    @property
     def tests(self) -> dict[int, dict[str, Any]]:
         """What `evaluate` has stored, by number of the trial."""
         return self._folder.files.load_tests()
@@ -150,7 +165,7 @@ class StoredStudy:
         records = self.trials
         runs = {r.number: over_runs(self._folder.files.load_runs(r.origin)) for r in records}
         several = {number: figures for number, figures in runs.items() if figures}
-        return recommend(records, self.objectives, known, bounds, prefer, several)
+        return recommend(records, self.objectives, known, bounds, prefer, several, self.doubt)
 
     def runs(self, number: int) -> dict[str, Repeated]:
         """Every figure of a trial over its runs; empty for a trial that was run once."""

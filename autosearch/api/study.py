@@ -16,6 +16,7 @@ from autosearch.study import Repeated
 
 if TYPE_CHECKING:
     from autosearch.metrics import Rule
+    from autosearch.study import Fit
 
 
 class Study(StoredStudy):
@@ -144,33 +145,40 @@ class Study(StoredStudy):
         *,
         resamples: int = 1000,
         force: bool = False,
+        fit: Fit = "all",
         data: str | Path | None = None,
         category: str | None = None,
         progress: Progress = quiet,
     ) -> dict[int, dict[str, Any]]:
         """Measure trials on the test split, which no search reads.
 
-        Each is fitted again as the search did; thresholds come from validation. What was measured
-        before on the same split is not measured again.
+        Each is fitted again as the search did, and thresholds come from validation; then it is
+        fitted on all normal images but those of the test split, as `export` does, and that
+        detector is measured. What was measured before on the same split and with the same ``fit``
+        is not measured again.
 
         Args:
             trials: Numbers; by default those of the front.
             resamples: Bootstrap resamples of an interval.
             force: Measure again what was measured before.
+            fit: ``all``, or ``train`` to measure the detector that was fitted as in the search.
+                Runners that learn from anomalous images are always fitted on the train split.
             data: See `repeat`.
             category: See `resume`.
             progress: Told of images read, and of each part of each evaluation.
 
         Returns:
             Figures by trial number, as they stand in ``test.json``: ``metrics``, 95 %
-            ``intervals``, ``types``, ``thresholds``, ``validation`` and more.
+            ``intervals``, ``types``, ``thresholds``, ``validation``, ``fit`` and more.
 
         Raises:
             StudyError: A trial does not exist or has no values; data or weights have changed.
         """
-        from autosearch.study import evaluate_trials
+        from autosearch.contracts import registry
+        from autosearch.study import evaluate_trials, fit_of
 
         chosen, moved = self._scored(trials), _moved(data, category)
+        runner = self._runner or registry.load_runner(self.spec.study.runner)
         evaluate_trials(
             self._folder,
             chosen,
@@ -182,6 +190,7 @@ class Study(StoredStudy):
                 Update("evaluating", done, total, part, trial=record, study=self)
             ),
             moved,
+            fit_of(fit, runner.supervised),
         )
         tests = self.tests
         return {record.number: tests[record.number] for record in chosen}

@@ -23,6 +23,7 @@ from autosearch.cli.final_view import (
     Tests,
     any_has,
     comparable,
+    fit_notes,
     named,
     tested_names,
     titled,
@@ -36,7 +37,7 @@ from autosearch.contracts import (
     TrialRecord,
     registry,
 )
-from autosearch.data import LAYOUTS, Problem, Report, input_text
+from autosearch.data import LAYOUTS, Problem, Report, drawn_text, input_text, measured_text
 from autosearch.errors import one_line
 from autosearch.study import compared, figure_of, order_warning
 
@@ -181,6 +182,7 @@ def front_table(
     notes = list(legend(front, cuts))
     if tested:
         notes.append("[95 %]: over images of the test split, bootstrap")
+        notes += [f"test: fitted {note}" for note in fit_notes(evaluated)]
     if len(front) > limit:
         notes.append(f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv")
     table.caption = "\n".join(filter(None, notes))
@@ -194,6 +196,12 @@ def cost_warnings(
     """Where the cost that the front is ordered by leaves out what would order it differently."""
     if (line := order_warning(front, list(objectives))) is not None:
         yield f"[yellow]{escape(line)}[/]"
+
+
+def doubt_lines(doubt: str | None) -> Iterable[str]:
+    """What `autosearch.study.indistinct` says, if anything."""
+    if doubt is not None:
+        yield f"[yellow]{escape(doubt)}[/]"
 
 
 def trial_table(record: TrialRecord, prevalence: float | None = None) -> RenderableType:
@@ -251,10 +259,14 @@ def check_report(report: Report) -> Iterable[RenderableType]:
     yield table
     (w0, h0), (w1, h1) = report.smallest, report.largest
     yield f"image sizes from {w0} x {h0} to {w1} x {h1} pixels"
+    if report.defects:
+        yield f"validation draws {escape(one_line(report.defects))}"
     if report.objects:
         yield report.objects
     if report.tiles:
         yield f"detectors see {report.tiles}"
+    if report.alignment:
+        yield report.alignment.text
     if report.regions:
         areas = Table(
             box=None, title="anomalous regions, pixels of the files", title_justify="left"
@@ -319,23 +331,31 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
             f"{input_text(data)}; sha256 {data['sha256'][:12]}"
         )
         yield f"split    {escape(str(data['rule']))}"
+        if defects := drawn_text(data.get("defects", {}), measured_text(data)):
+            yield f"defects  {escape(one_line(defects))}"
+        yield from (f"[yellow]weak[/]     {escape(note)}" for note in data.get("weak", ()))
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
 
 
 def next_commands(
-    path: Path, records: Sequence[TrialRecord], front: Sequence[TrialRecord]
+    path: Path,
+    records: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    distinct: bool = True,
 ) -> Iterable[str]:
-    """What to type next."""
+    """What to type next; no trial is named where validation cannot tell them apart."""
     folder = escape(str(path))
     yield f"autosearch show {folder}"
     failed = [record for record in records if record.status == Status.FAILED]
     if front:
         yield f"autosearch report {folder}   # the front as a page; `autosearch dashboard` is live"
-        yield f"autosearch recommend {folder}   # the trial to take; --budget 'gflops <= 0.5'"
+        if distinct:
+            yield f"autosearch recommend {folder}   # the trial to take; --budget 'gflops <= 0.5'"
         yield f"autosearch evaluate {folder} --front   # figures on the test split"
-        yield f"autosearch export {folder} --trial {front[-1].number}"
+        if distinct:
+            yield f"autosearch export {folder} --trial {front[-1].number}"
     if failed:
         yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
     yield f"autosearch resume {folder} --trials N   # more trials"

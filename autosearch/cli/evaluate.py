@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from autosearch.cli.options import CategoryOption, DataOption
-from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
+from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
 from autosearch.errors import StudyError
+
+
+class FitName(StrEnum):
+    """What detectors are fitted on before they are measured."""
+
+    ALL = "all"
+    TRAIN = "train"
+
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Study, Update
@@ -39,13 +49,18 @@ def evaluate(
     force: Annotated[
         bool, typer.Option("--force", help="Also trials that have been evaluated before.")
     ] = False,
+    fit: Annotated[
+        FitName,
+        typer.Option("--fit", help="Fit on all normal images but the test split's, or on train."),
+    ] = FitName.ALL,
     data: DataOption = None,
     category: CategoryOption = None,
 ) -> None:
     """Measure trials on the test split, which no search reads: the final figures.
 
-    Fits each again as the search did, chooses thresholds on validation, and stores the metrics
-    of the test split, overall and by anomaly type, with 95 % bootstrap intervals over images.
+    Fits each again as the search did, chooses thresholds on validation, fits on all normal images
+    but the test split's, as `export` does, and stores the metrics of the test split, overall and
+    by anomaly type, with 95 % bootstrap intervals over images.
     With --against, differences to another trial, with intervals over the same resamples; several
     trials are set against trial 0 by themselves if that is a configuration of `start`. Ctrl-C
     keeps what is finished.
@@ -67,6 +82,7 @@ def evaluate(
                 numbers or None,
                 resamples=resamples,
                 force=force,
+                fit=fit.value,
                 data=data,
                 category=category,
                 progress=view,
@@ -84,7 +100,8 @@ def evaluate(
             for difference in differences:
                 print_all(final_view.difference_table(difference, tests))
     elif found:
-        print_all(final_view.evaluated_table(found, study.objectives, tests, differences))
+        objectives, doubt = study.objectives, study.doubt
+        print_all(final_view.evaluated_table(found, objectives, tests, differences, doubt))
     shown = {record.number: tests[record.number] for record in found}
     print_all(warnings(study.meta), final_view.final_warnings(shown))
     if stopped:
@@ -103,9 +120,11 @@ def _differences(study: Study, numbers: Sequence[int], against: int | None) -> l
     if not first or 0 not in study.tests or not first.items() <= study.trial(0).params.items():
         return []
     # Nobody asked for it, so figures of an earlier version or of other resamples are no error.
-    with suppress(StudyError):
+    try:
         return [study.compare(number, 0) for number in numbers if number != 0]
-    return []
+    except StudyError as error:
+        print_unbroken([escape(f"not set against trial 0: {error}")])
+        return []
 
 
 class _View:

@@ -45,6 +45,7 @@ def evaluated_table(
     objectives: Mapping[str, Objective],
     tests: Tests,
     comparisons: Sequence[Comparison] = (),
+    doubt: str | None = None,
 ) -> Iterable[RenderableType]:
     """Trials with their objectives, validation and test side by side.
 
@@ -53,6 +54,7 @@ def evaluated_table(
         objectives: The study's, in its order.
         tests: Test figures by trial number.
         comparisons: Of some of these trials to one and the same trial.
+        doubt: What `autosearch.study.indistinct` says of validation, if anything.
     """
     prevalence = next(filter(None, (tests[r.number].get("prevalence") for r in records)), None)
     names = tested_names(objectives, [tests[record.number] for record in records])
@@ -88,18 +90,21 @@ def evaluated_table(
     ]
     columns += [(f"{name}\ntest", [_figure(part, name) for part in found]) for name in also]
     second = _filled("trial", numbers, columns)
-    yield from _about(found[0])
+    yield from _about(found)
     yield first
     if comparisons and any_has(found, names[0]):
         yield _PAIRED
     if len(second.columns) > 1:
         yield second
-    yield "Choose by validation: picking a trial by its test figures would flatter them."
+    if doubt is not None:
+        yield f"[yellow]{escape(doubt)}[/]"
+    else:
+        yield "Choose by validation: picking a trial by its test figures would flatter them."
 
 
 def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
     """Test figures of one trial: beside those of validation, then by anomaly type."""
-    yield from _about(figures)
+    yield from _about([figures])
     prevalence = figures.get("prevalence")
     validation = figures["validation"]
     names = [name for name in figures["metrics"] if any_has([figures, validation], name)]
@@ -198,12 +203,14 @@ def final_warnings(tests: Tests) -> Iterable[RenderableType]:
 def tested_record(record: TrialRecord, tests: Tests) -> TrialRecord:
     """A record with its test figures, if it has any, among what was measured.
 
-    They are named ``test_rwap``, ends of intervals ``test_rwap_low`` and ``test_rwap_high``.
+    They are named ``test_rwap``, ends of intervals ``test_rwap_low`` and ``test_rwap_high``, and
+    what was fitted on ``test_fit``.
     """
     figures = tests.get(record.number)
     if figures is None:
         return record
-    added = {f"test_{name}": value for name, value in figures["metrics"].items()}
+    added: dict[str, Any] = {"test_fit": figures["fit"]}
+    added |= {f"test_{name}": value for name, value in figures["metrics"].items()}
     for name, ends in figures["intervals"].items():
         if ends is not None:
             added |= {f"test_{name}_low": ends[0], f"test_{name}_high": ends[1]}
@@ -256,11 +263,29 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _about(figures: Mapping[str, Any]) -> Iterable[str]:
-    """Which images, and what the intervals are."""
+def fit_notes(tested: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """What detectors were fitted on whose test figures are shown, a line for each way."""
+    ways: dict[str, list[Mapping[str, Any]]] = {}
+    for figures in tested:
+        ways.setdefault(figures.get("fit", "train"), []).append(figures)
+    for way, those in ways.items():
+        images = those[0].get("fitted_on")
+        if way == "all":
+            number = "" if images is None else f"{images} "
+            text = f"on all {number}normal images but the test split's, as export does"
+        else:
+            text = "on the train split alone, as in the search"
+        numbers = ", ".join(str(figures.get("trial")) for figures in those)
+        yield f"{text} (trial {numbers})" if len(ways) > 1 else text
+
+
+def _about(tested: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Which images, what was fitted on, and what the intervals are."""
+    figures = tested[0]
     data, drawn = figures["data"], figures["bootstrap"]
     counts = " + ".join(f"{number} {escape(kind)}" for kind, number in data["counts"].items())
     yield f"test     {data['images']} images: {counts}; sha256 {data['sha256'][:12]}"
+    yield from (f"fitted   {note}" for note in fit_notes(tested))
     unit = drawn["unit"].replace(",", " of the test split,", 1)
     metrics = figures["metrics"]
     if not _anomalous(figures):

@@ -163,6 +163,7 @@ def _conclude(study: Study) -> None:
 
     records, best = study.trials, study.front
     prevalence = study.spec.dataset.prevalence
+    print_unbroken(view.doubt_lines(study.doubt))
     console.print(view.front_table(best, study.objectives, prevalence=prevalence))
     print_unbroken(view.cost_warnings(best, study.objectives))
     print_all(runs_of(study), view.warnings(study.meta))
@@ -183,7 +184,7 @@ def _conclude(study: Study) -> None:
         )
         raise typer.Exit(INTERRUPTED)
     console.print("Next:")
-    for command in view.next_commands(study.path, records, best):
+    for command in view.next_commands(study.path, records, best, study.doubt is None):
         console.print(f"  {command}")
 
 

@@ -60,7 +60,7 @@ def show(
         console.print(f"[bold]{study.spec.study.name}[/]: {view.counts_line(study.counts)}"
                       f" of {study.budget}")  # fmt: skip
         print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
-        print_unbroken(map(escape, taken_over(study.trials)))
+        print_unbroken(map(escape, taken_over(study.trials)), view.doubt_lines(study.doubt))
         console.print(_front(study, listed))
         print_unbroken(view.cost_warnings(listed, objectives))
         print_all(runs_of(study))
@@ -82,13 +82,20 @@ def recommend(
         ),
     ] = None,
 ) -> None:
-    """Name the trial to take: of those within a budget the best by validation."""
+    """Name the trial to take: of those within a budget the best by validation.
+
+    None is named where validation cannot tell trials apart.
+    """
     from autosearch.api import open_study
     from autosearch.cli import console as view
 
     study = open_study(directory)
     found = study.recommend(budget or (), prefer)
     listed = [found.trial, *found.runners_up]
+    if found.doubt is not None:
+        print_unbroken(view.doubt_lines(found.doubt))
+        console.print(_front(study, listed, "highest by validation, which is chance here"))
+        return
     title = "with its runners-up" if found.runners_up else "the only one"
     console.print(f"trial [bold]{found.trial.number}[/]", highlight=False)
     print_all(f"  {escape(reason)}" for reason in found.reasons)
@@ -141,6 +148,7 @@ def _about(study: Study) -> dict[str, Any]:
         "finished": sum(number.values()) - number["running"],
         "data": meta.get("data", {}),
         "weights": meta.get("weights", []),
+        "doubt": study.doubt,
     }
 
 
@@ -168,5 +176,5 @@ def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> 
     if record.taken_from is not None:
         plain["taken_from"] = record.taken_from
     if figures is not None:
-        plain["test"] = {part: figures[part] for part in ("metrics", "intervals")}
+        plain["test"] = {part: figures[part] for part in ("metrics", "intervals", "fit")}
     return plain

@@ -20,6 +20,10 @@ from .decoding import (
 from .demo import (
     demo_root as demo_root,
 )
+from .drawn import (
+    drawn_text as drawn_text,
+    measured_text as measured_text,
+)
 from .foreground import (
     foreground_mask as foreground_mask,
     foreground_masks as foreground_masks,
@@ -53,6 +57,9 @@ from .layouts.choose import (
     LAYOUTS as LAYOUTS,
     only_category as only_category,
     open_index as open_index,
+)
+from .likeness import (
+    Likeness as Likeness,
 )
 from .load import (
     load_search_data as load_search_data,

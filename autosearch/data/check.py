@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,16 +14,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data.decoding import shape_of
-from autosearch.data.framing import Framing, size_text
-from autosearch.data.framings import framings_for
+from autosearch.data.drawn import Defect, Drawn, drawn_text, few_defects, made_for, small_defects
+from autosearch.data.framing import Framing, View, size_text
+from autosearch.data.framings import Framings, framings_of, view_notes
 from autosearch.data.index import Index, Sample
-from autosearch.data.layouts import open_index
+from autosearch.data.layouts.choose import open_index
+from autosearch.data.likeness import Likeness, Seen, compared_of, likeness
 from autosearch.data.notes import Note
 from autosearch.data.originals import flat_notes, read_sample
 from autosearch.data.records import NORMAL
 from autosearch.data.regions import label_regions
-from autosearch.data.splits import Split, split_index
+from autosearch.data.split_words import synthetic_alone, unmarked_notes
+from autosearch.data.splits import Split, real_per_type, settled, split_index
+from autosearch.data.tiles import grid_of, without_effect
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec
 
@@ -87,6 +89,12 @@ class Report:
         largest: Greatest width and height.
         regions: Areas per anomaly type with at least one readable mask.
         problems: Errors first.
+        objects: What came of looking for objects, for people; empty where none were looked for.
+        tiles: How images are cut into tiles, for people; empty where they are not.
+        layout: Name of the layout that it was read by.
+        defects: Which anomalous images validate, for people; empty where none do.
+        alignment: How alike normal training images are in the same places, and which windows are
+            worth trying; None for less than two images.
     """
 
     category: str
@@ -96,6 +104,11 @@ class Report:
     largest: tuple[int, int]
     regions: dict[str, RegionAreas]
     problems: tuple[Problem, ...]
+    objects: str = ""
+    tiles: str = ""
+    layout: str = ""
+    defects: str = ""
+    alignment: Likeness | None = None
 
     @property
     def usable(self) -> bool:
@@ -114,7 +127,11 @@ class Report:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What one image tells: its size (0 by 0 if unreadable), hash, region areas and problems."""
+    """What one image tells: its size (0 by 0 if unreadable), hash, region areas and problems.
+
+    ``pixels`` are those that are anomalous where it is measured, None where nobody marked any;
+    ``small`` is there for images that are compared with others.
+    """
 
     width: int = 0
     height: int = 0
@@ -122,6 +139,8 @@ class _Finding:
     areas: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     problems: tuple[Problem, ...] = ()
     flat: bool = False
+    pixels: int | None = None
+    small: Seen | None = None
 
 
 def check_dataset(dataset: DatasetSpec) -> Report:
@@ -132,7 +151,11 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         DataError: The root is not there, or its layout cannot be understood.
     """
     index = open_index(dataset)
+    dataset = settled(index, dataset)
     problems = list(_layout_problems(index))
+    problems += map(Problem.of_note, unmarked_notes(index, index.samples))
+    if alone := synthetic_alone(index, dataset):
+        problems.append(Problem.of_note(alone))
     parts = {"all": index.samples}
     try:
         split = split_index(index, dataset)
@@ -148,14 +171,30 @@ def check_dataset(dataset: DatasetSpec) -> Report:
     except ConfigError as error:
         text = f"{error.key} is {error.value}"
         problems.append(Problem("error", index.root, text, f"set it to {error.allowed}"))
-    framing = _framing(parts.get("train", index.samples), dataset)
+    framings, faults = _framings(parts.get("train", index.samples), dataset, index)
+    problems += faults
+    framing, canvas = framings.measured, framings.input.size
+    grid = grid_of(dataset.tiling, canvas)
+    if idle := without_effect(dataset.tiling, canvas):
+        problems.append(Problem("warning", index.root / index.category, *idle))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        findings = list(pool.map(lambda sample: _inspect(sample, dataset, framing), index.samples))
+        compared = compared_of(parts.get("train", index.samples))
+        findings = list(
+            pool.map(
+                lambda sample: _inspect(sample, dataset, framing, sample.path in compared),
+                index.samples,
+            )
+        )
     for finding in findings:
         problems += finding.problems
     flat = [s.path for s, found in zip(index.samples, findings, strict=True) if found.flat]
     problems += map(Problem.of_note, flat_notes(flat, len(findings)))
     problems += _duplicates(index, parts, findings)
+    drawn = _drawn(index, parts, findings)
+    size, made = size_text(framing.size), made_for(dataset, parts.get("val", ()))
+    if "val" in parts and (few := few_defects(index, drawn, made, dataset)):
+        problems.append(Problem.of_note(few))
+    problems += map(Problem.of_note, small_defects(index, drawn, made, dataset, size))
     sizes = [(found.width, found.height) for found in findings if found.width] or [(0, 0)]
     widths, heights = zip(*sizes, strict=True)
     return Report(
@@ -166,18 +205,41 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         largest=(max(widths), max(heights)),
         regions=_region_areas(index, findings),
         problems=tuple(sorted(problems, key=lambda found: (found.severity, found.path))),
+        objects=framings.found or "",
+        tiles=grid.text if grid else "",
+        layout=index.layout,
+        defects=drawn_text({kind: one.to_plain() for kind, one in drawn.items()}, size),
+        alignment=likeness([f.small for f in findings if f.small], framing.preprocess),
     )
 
 
-def _framing(train: tuple[Sample, ...], dataset: DatasetSpec) -> Framing:
-    """How masks come to the size at which maps are measured."""
-    shapes = []
-    for sample in train:
+def _drawn(
+    index: Index, parts: dict[str, tuple[Sample, ...]], findings: list[_Finding]
+) -> dict[str, Drawn]:
+    """What validation holds of every anomaly type."""
+    chosen = {sample.path for sample in parts.get("val", ()) if not sample.normal}
+    return Drawn.of(
+        Defect(sample.type, index.relative(sample.path), found.pixels)
+        for sample, found in zip(index.samples, findings, strict=True)
+        if sample.path in chosen
+    )
+
+
+def _framings(
+    train: tuple[Sample, ...], dataset: DatasetSpec, index: Index
+) -> tuple[Framings, list[Problem]]:
+    """How images come in, and what is wrong with how they do."""
+    place = index.root / index.category
+    try:
         # What cannot be read is a finding of its own.
-        with suppress(DataError):
-            if sample.normal:
-                shapes.append(shape_of(sample.path, dataset.orientation))
-    return framings_for(dataset, shapes).measured
+        framings = framings_of(dataset, train, lenient=True)
+    except ConfigError as error:
+        text = f"{error.key} is {error.value}"
+        fault = Problem("error", place, text, f"set it to {error.allowed}")
+        plain = dataset.model_copy(update={"preprocess": "none", "region_of_interest": None})
+        return framings_of(plain, train, lenient=True), [fault]
+    remark = framings.remark
+    return framings, [] if remark is None else [Problem("warning", place, *remark)]
 
 
 def _layout_problems(index: Index) -> Iterator[Problem]:
@@ -202,8 +264,9 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
     elif not any(sample.normal for sample in split.test):
         yield Problem("warning", place, "no normal image in the test split", "add some")
     val, test = _count(split.val), _count(split.test)
+    wanted = real_per_type(index, dataset)
     for kind in sorted({sample.type for sample in index.samples} - {NORMAL}):
-        k = dataset.validation.real_per_type
+        k = wanted[kind]
         if dataset.labelled is not None and not val.get(kind, 0):
             yield Problem(
                 "warning",
@@ -229,33 +292,53 @@ def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterato
             )
 
 
-def _inspect(sample: Sample, dataset: DatasetSpec, framing: Framing) -> _Finding:
+def _inspect(
+    sample: Sample, dataset: DatasetSpec, framing: Framing, compared: bool = False
+) -> _Finding:
     try:
         original = read_sample(sample, dataset)
     except DataError as error:
         return _Finding(problems=(Problem.of_error(error),))
     height, width = original.mask.shape
     problems = list(map(Problem.of_note, original.notes))
+    try:
+        view = framing.view(original.image, sample.path)
+    except DataError as error:
+        problems.append(Problem.of_error(error))
+        return _Finding(width, height, original.digests[0], problems=tuple(problems))
+    problems += map(Problem.of_note, view_notes(sample.path, original.mask, view, dataset))
     areas = np.zeros(0, dtype=np.int64)
+    pixels = None if original.unmarked else 0
     if original.mask.any():
-        problems += _resizing_problems(sample.mask_path or sample.path, original.mask, dataset, framing)
+        pixels = None
+        if view.seen(original.mask):
+            path = sample.masks[0] if sample.masks else sample.path
+            found, pixels = _resized(path, original.mask, view, dataset, framing)
+            problems += found
         areas = np.bincount(label_regions(original.mask).ravel())[1:]
-    return _Finding(width, height, original.digests[0], areas, tuple(problems), original.flat)
+    small = Seen.of(original.image, view, framing) if compared else None
+    told = tuple(problems)
+    return _Finding(width, height, original.digests[0], areas, told, original.flat, pixels, small)
 
 
-def _resizing_problems(
-    path: Path, mask: NDArray[np.bool_], dataset: DatasetSpec, framing: Framing
-) -> Iterator[Problem]:
-    """Regions of which resizing leaves next to nothing."""
+def _resized(
+    path: Path, mask: NDArray[np.bool_], view: View, dataset: DatasetSpec, framing: Framing
+) -> tuple[list[Problem], int]:
+    """Regions of which resizing leaves next to nothing, and how many pixels it leaves of all."""
     size, rule = size_text(framing.size), dataset.mask_rule
-    view = framing.view((mask.shape[0], mask.shape[1]))
-    if dataset.regions == "resized":
-        if not framing.mask(mask, view, rule).any():
-            text = f"all regions vanish at {size} under mask_rule {rule}"
-            remedy = "set dataset.regions to source, or raise dataset.image_size"
-            yield Problem("warning", path, text, remedy)
-        return
-    labels, lost = framing.regions(mask, view, rule)
+    if dataset.regions == "source":
+        labels, lost = framing.regions(mask, view, rule)
+        return list(_region_problems(path, labels, lost, size)), int((labels > 0).sum())
+    if left := int(framing.mask(mask, view, rule).sum()):
+        return [], left
+    text = f"all regions vanish at {size} under mask_rule {rule}"
+    remedy = "set dataset.regions to source, or raise dataset.image_size"
+    return [Problem("warning", path, text, remedy)], 0
+
+
+def _region_problems(
+    path: Path, labels: NDArray[np.int32], lost: int, size: str
+) -> Iterator[Problem]:
     _, areas = np.unique(labels[labels > 0], return_counts=True)
     if tiny := int((areas < _FEW_PIXELS).sum()):
         what = f"regions have fewer than {_FEW_PIXELS} pixels at {size}"

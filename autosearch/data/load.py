@@ -6,8 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
 from autosearch.data import tiles
-from autosearch.data.framing import FITS, STAGES
+from autosearch.data.drawn import Defect, Drawn, few_defects, made_for, small_defects
+from autosearch.data.framing import FITS, STAGES, size_text
 from autosearch.data.framings import framings_of
 from autosearch.data.images import MASK_RULES, RESIZE_RULE
 from autosearch.data.index import Index, Sample
@@ -18,6 +21,7 @@ from autosearch.data.reading import Progress, read_splits
 from autosearch.data.records import ImageSet, SearchData
 from autosearch.data.regions import REGION_RULES
 from autosearch.data.split_words import (
+    normals_text,
     orphan_notes,
     split_rule,
     synthetic_alone,
@@ -41,7 +45,8 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         ends with them. Large ones lie in a file that processes share. ``info`` is for records; its
         ``sha256`` covers split, relative path and bytes of every image and mask used, and how
         those were read that can be read in two ways; ``notes`` says of these, one line a kind,
-        what was assumed.
+        what was assumed, ``defects`` which anomalous images validate, and ``weak``, likewise, why
+        they are too few or too small to rank trials by.
 
     Raises:
         ConfigError: The category, ``test_skip`` or ``validation.normal`` does not fit the dataset.
@@ -57,6 +62,10 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
     files = [f"{name}\0{line}" for name, part in read.items() for line in part.lines]
     files += _interest(dataset)
     alone = synthetic_alone(index, dataset)
+    drawn, made = drawn_of(read["val"].images), made_for(dataset, split.val)
+    size = size_text(framings.measured.size)
+    few = few_defects(index, drawn, made, dataset)
+    small = small_defects(index, drawn, made, dataset, size)
     idle = tiles.without_effect(dataset.tiling, framing.size)
     doubts = (*index.doubts(), *unmarked_notes(index, index.samples), *orphan_notes(index))
     info: dict[str, object] = {
@@ -75,12 +84,17 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
         "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",
         "prevalence": dataset.prevalence,
-        "rule": split_rule(index, dataset),
+        "rule": f"{split_rule(index, dataset)}; {normals_text(split.train, split.val)}",
+        "defects": {kind: one.to_plain() for kind, one in drawn.items()},
         "notes": [
             *([f"{alone.kind}; {alone.remedy}"] if alone else []),
             *summary((*doubts, *read["train"].notes, *read["val"].notes), index.relative),
             *framings.told,
             *(["; ".join(idle)] if idle else []),
+        ],
+        "weak": [
+            *([f"{few.text}; {few.remedy}"] if few else []),
+            *summary(small, index.relative),
         ],
         "synthetic": dataset.root is None,
     }
@@ -122,6 +136,15 @@ def load_test_set(
         "notes": summary((*unmarked_notes(index, split.test), *read.notes), index.relative),
     }
     return read.images, info
+
+
+def drawn_of(val: ImageSet) -> dict[str, Drawn]:
+    """What a validation split holds of every anomaly type."""
+    marked = val.marked
+    return Drawn.of(
+        Defect(val.types[i], val.paths[i], int(val.masks[i].sum()) if marked[i] else None)
+        for i in np.flatnonzero(val.labels).tolist()
+    )
 
 
 def _accepted(dataset: DatasetSpec) -> Index:

@@ -31,6 +31,12 @@ def split_rule(index: Index, dataset: DatasetSpec) -> str:
     return rule if skip is None or skip == k else f"{rule}; test from number {skip + 1} on"
 
 
+def normals_text(train: Iterable[Sample], val: Iterable[Sample]) -> str:
+    """How many of the normal images that are not test ones validate."""
+    held, rest = (sum(sample.normal for sample in part) for part in (val, train))
+    return f"{held} of {held + rest} normal images validate"
+
+
 def none_anomalous(index: Index) -> bool:
     """Whether all images are normal."""
     return all(sample.normal for sample in index.samples)

@@ -7,12 +7,15 @@ from images to groups: images of one physical object never cross partitions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autosearch.data.index import Index, Sample, SplitName
 from autosearch.errors import ConfigError, DataError
-from autosearch.spec import DatasetSpec, LabelledSpec
+from autosearch.spec import DatasetSpec, LabelledSpec, SyntheticSpec
+
+_LEAST_NORMALS = 10
+"""Normal images that validation may take of however few, if as many are left to train on."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,17 @@ class Split:
 def split_index(index: Index, dataset: DatasetSpec) -> Split:
     """Partition an index; depends on nothing but the sorted paths, groups and stated splits.
 
-    With k = ``validation.real_per_type`` and n = the number of normal images stated to be test
-    ones (``test/good``): validation takes the first n of the remaining normal images and the
-    first k anomalous ones of every type, training the rest of the normal images, and test all
-    stated normal images and the anomalous ones from position ``test_skip`` (default k) on. Where
-    no normal test image is stated, n is a fifth of the normal images and test takes the next n.
-    ``validation.normal`` replaces n. With ``labelled``, the anomalous images of every type go to
-    train, validation and test by their shares instead, spread evenly over the sorted paths.
+    With k = ``validation.real_per_type`` (``auto``: see `settled` and `real_per_type`) and n = the
+    number of normal images stated to be test ones (``test/good``): validation takes the first n of
+    the remaining normal images and the first k anomalous ones of every type, those with masks
+    before others, training the rest of the normal images, and test all stated normal images and
+    the anomalous ones from position ``test_skip`` (default k) on. Where no normal test image is
+    stated, n is a fifth of the normal images and test takes the next n.
+    That is AutoPatch's rule, ``validation.normal: as_test``. With ``auto`` validation takes n, but
+    at most a quarter (rounded up) of the normal images that are not test ones, or ten where as
+    many are left to train on; a number replaces n. With ``labelled``, the anomalous images of
+    every type go to train, validation and test by their shares instead, spread evenly over the
+    sorted paths.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met
     or exceeded. Stated splits are obeyed, also for the unstated images of a stated group.
@@ -52,10 +59,14 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
         DataError: A group stands in two stated splits, an anomalous image in train, or a part
             has no images of the kind it needs.
     """
-    k, skip = dataset.validation.real_per_type, first_test_position(dataset)
-    if skip < k:
+    dataset = settled(index, dataset)
+    wanted_of, skip = real_per_type(index, dataset), dataset.test_skip
+    most = max(wanted_of.values(), default=0)
+    if skip is not None and skip < most:
         raise ConfigError(
-            "dataset.test_skip", skip, f"at least dataset.validation.real_per_type ({k}), or null"
+            "dataset.test_skip",
+            skip,
+            f"at least dataset.validation.real_per_type ({most}), or null",
         )
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": [], "unused": []}
     normal, anomalous = [], []
@@ -67,14 +78,19 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
             normal.append(members)
         else:
             anomalous.append(members)
+    anomalous.sort(key=lambda members: not any(sample.marked for sample in members))
     in_test = _normals(parts["test"])
     fallback = in_test or max(1, sum(map(len, normal)) // 5)
-    wanted = dataset.validation.normal or fallback
+    asked = dataset.validation.normal
+    by_number = asked if isinstance(asked, int) else fallback
+    for_test = 0 if in_test else by_number
+    free = sum(map(len, normal)) + _normals(parts["train"]) + _normals(parts["val"]) - for_test
+    wanted = min(by_number, _most_normals(free)) if asked == "auto" else by_number
     if dataset.labelled is None:
-        _place_anomalous(anomalous, parts, k, skip)
+        _place_anomalous(anomalous, parts, wanted_of, skip)
     else:
         _share_anomalous(anomalous, parts, dataset.labelled)
-    _place_normal(normal, parts, wanted, 0 if in_test else wanted)
+    _place_normal(normal, parts, wanted, for_test)
     _check_parts(index, dataset, parts, wanted)
     train, val, test, unused = (
         tuple(sorted(part, key=lambda sample: sample.path)) for part in parts.values()
@@ -82,10 +98,52 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     return Split(train, val, test, unused)
 
 
-def first_test_position(dataset: DatasetSpec) -> int:
-    """Position within its type from which an anomalous image is a test image."""
+def _most_normals(free: int) -> int:
+    """Most normal images that validate by ``validation.normal: auto``.
+
+    Args:
+        free: Number of those that are not test ones.
+    """
+    return max(_LEAST_NORMALS if free >= 2 * _LEAST_NORMALS else 1, -(-free // 4))
+
+
+def settled(index: Index, dataset: DatasetSpec) -> DatasetSpec:
+    """A dataset with what ``validation.real_per_type: auto`` stands for, where that is a number.
+
+    It is 1 where any anomalous image is marked, or there are masks whose images are missing. Where
+    there is neither an anomalous image nor a mask it is 0, and validation has synthetic anomalies.
+    Else it stays ``auto``; see `real_per_type`.
+    """
+    validation = dataset.validation
+    if validation.real_per_type != "auto":
+        return dataset
+    anomalous = [sample for sample in index.samples if not sample.normal]
+    if dataset.labelled is not None or any(sample.marked for sample in anomalous):
+        changed: dict[str, object] = {"real_per_type": 1}
+    elif anomalous:
+        return dataset
+    elif index.orphan_masks:
+        changed = {"real_per_type": 1}
+    else:
+        changed = {"real_per_type": 0, "synthetic": validation.synthetic or SyntheticSpec()}
+    return dataset.model_copy(update={"validation": validation.model_copy(update=changed)})
+
+
+def real_per_type(index: Index, dataset: DatasetSpec) -> dict[str, int]:
+    """Number of images of each anomaly type that validation takes.
+
+    ``auto`` is a third of those whose split is not stated otherwise, and 1 at least.
+
+    Args:
+        index: The images.
+        dataset: As `settled` gives it.
+    """
     k = dataset.validation.real_per_type
-    return k if dataset.test_skip is None else dataset.test_skip
+    kinds = sorted({sample.type for sample in index.samples if not sample.normal})
+    if k != "auto":
+        return dict.fromkeys(kinds, k)
+    free = Counter(sample.type for sample in index.samples if sample.split in (None, "val"))
+    return {kind: max(1, free[kind] // 3) for kind in kinds}
 
 
 def _groups(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -113,14 +171,22 @@ def _stated_groups(index: Index) -> dict[str, SplitName]:
 
 
 def _place_anomalous(
-    groups: list[list[Sample]], parts: dict[str, list[Sample]], k: int, skip: int
+    groups: list[list[Sample]],
+    parts: dict[str, list[Sample]],
+    wanted: Mapping[str, int],
+    skip: int | None,
 ) -> None:
     """Append groups with an anomalous image to val, unused or test, by position within type."""
     before = Counter(sample.type for sample in parts["val"])
     for members in groups:
         kinds = Counter(sample.type for sample in members if not sample.normal)
-        position = min(before[kind] for kind in kinds)
-        parts["val" if position < k else "unused" if position < skip else "test"] += members
+        if any(before[kind] < wanted[kind] for kind in kinds):
+            part = "val"
+        elif skip is not None and any(before[kind] < skip for kind in kinds):
+            part = "unused"
+        else:
+            part = "test"
+        parts[part] += members
         before += kinds
 
 
@@ -174,7 +240,7 @@ def _check_parts(
             )
     place = index.root / index.category
     if not _normals(parts["train"]):
-        if dataset.validation.normal is not None:
+        if isinstance(dataset.validation.normal, int):
             raise ConfigError(
                 "dataset.validation.normal", wanted, "a number that leaves normal images to train"
             )
@@ -191,5 +257,5 @@ def _check_parts(
         raise DataError(
             place,
             "validation holds no anomalous image",
-            "add anomalous images with masks, or let dataset.validation.synthetic make some",
+            "add anomalous images, or let dataset.validation.synthetic make some",
         )

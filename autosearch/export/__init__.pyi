@@ -10,6 +10,7 @@ from .folder import (
 )
 from .onnx_graph import (
     largest_difference as largest_difference,
+    onnx_bytes as onnx_bytes,
 )
 from .predict import (
     Prediction as Prediction,
@@ -22,6 +23,5 @@ from .predictor import Answer as Answer, Predictor as Predictor
 from .trial import (
     Exported as Exported,
     ExportOptions as ExportOptions,
-    all_normal as all_normal,
     export_trial as export_trial,
 )

@@ -203,17 +203,17 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
         yield (
             f"`{tensors}` holds the tensors of the torch module that the graph was made from: "
             "`features.extractor.*` is the network, batch norms folded into the convolutions "
-            "before them; `bank.*` are blocks of the memory bank, one patch a column, less "
-            "`origin`. Read it with `safetensors.torch.load_file`; a detector rebuilt from the "
-            "study and fitted on the same images takes them by "
-            "`detector.module().load_state_dict`. Nothing in this folder is executable."
+            f"before them; {_bank_tensors(d)}. Read it with "
+            "`safetensors.torch.load_file`; a detector rebuilt from the study and fitted on the "
+            "same images takes them by `detector.module().load_state_dict`. Nothing in this "
+            "folder is executable."
         )
 
 
 def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     rows = ["| part | configuration |", "|---|---|"]
     for name, values in d["architecture"].items():
-        used = {key: value for key, value in values.items() if value not in (None, False)}
+        used = {key: v for key, v in values.items() if v is not None and v is not False}
         shown = ", ".join(f"{key} {_short(value)}" for key, value in used.items())
         if shown:
             rows.append(f"| {name} | {shown} |")
@@ -222,7 +222,7 @@ def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     yield (
         f"{cost['flops'] / 1e9:.3f} GFLOPs of the network and {cost['search_flops'] / 1e9:.3f} of "
         f"the nearest-neighbour search per image, {cost['parameters']:,} parameters, a memory "
-        f"bank of {cost['bank_bytes'] / 1e6:.1f} MB in float32."
+        f"bank of {cost['bank_bytes'] / 1e6:.1f} MB in float32{_compared(d)}."
     )
     taken = f"median, {d['latency_ms']['threads']} threads"
     if (grid := _grid(d)) is not None:
@@ -248,6 +248,19 @@ def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             "Large tensors are stored in half precision and computed with in float32; against "
             f"full precision, maps differ by at most {d['half_error']:.1e} of the highest score."
         )
+
+
+def _bank_tensors(d: Mapping[str, Any]) -> str:
+    kinds = {"window", "neighbour_images", "fusion", "metric"}
+    if kinds & d["configuration"]["exported"].keys():
+        return "`banks.*` are the memory banks, patches less their `origin`"
+    return "`bank.*` are blocks of the memory bank, one patch a column, less `origin`"
+
+
+def _compared(d: Mapping[str, Any]) -> str:
+    """Of a bank that is not compared with as a whole."""
+    rows = d.get("figures", {}).get("rows_a_query")
+    return "" if rows is None else f", of which a patch meets up to {rows:,.0f} rows"
 
 
 def _grid(d: Mapping[str, Any]) -> TileGrid | None:

@@ -12,7 +12,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,8 @@ from autosearch.contracts import SCORED, Detector, TrialRecord, trial_seed
 from autosearch.data import (
     RESIZE_RULE,
     ImageSet,
-    SearchData,
     contact_sheet,
-    join,
     read_interest,
-    resize_mask,
 )
 from autosearch.errors import ConfigError, StudyError
 from autosearch.export.card import model_card
@@ -50,6 +47,7 @@ from autosearch.spec import Params
 from autosearch.storage import StudyFolder
 from autosearch.study import (
     Inputs,
+    all_normal,
     build,
     maps_of,
     of_first_run,
@@ -171,24 +169,10 @@ def export_trial(
             ),
         },
         "cost": asdict(detector.cost()),
+        "figures": detector.figures(),
         **_runtimes(frozen, options),
     }
     return _publish(target, description, frozen.files, force)
-
-
-def all_normal(data: SearchData) -> ImageSet:
-    """The train split and the normal images of validation: all normal images but test ones.
-
-    Splits share neither images nor groups, so nothing of the test split comes in.
-    """
-    normal, size = data.val.select(~data.val.labels), data.train.masks.shape[1:]
-    if normal.masks.shape[1:] != size:
-        # Measured at another size than they are trained on.
-        masks, valid = np.zeros((len(normal), *size), dtype=bool), normal.valid
-        if valid is not None:
-            valid = np.array([resize_mask(mask, (size[0], size[1])) for mask in valid])
-        normal = replace(normal, masks=masks, valid=valid, regions=None, place=None)
-    return join(data.train, normal)
 
 
 def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
@@ -206,7 +190,11 @@ def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float |
     if not low <= coreset <= 1:
         raise ConfigError("--coreset", coreset, f"a share from {low:g} to 1")
     bank: Params = {"coreset_ratio": coreset, "coreset_method": "kcenter"}
-    return inputs.runner.canonical({**record.canonical, **bank})
+    canonical = inputs.runner.canonical({**record.canonical, **bank})
+    if "coreset_ratio" not in canonical:
+        allowed = f"none: trial {record.number} has a window; rows_per_place makes its bank small"
+        raise ConfigError("--coreset", coreset, f"{allowed}, searched or fixed in the space")
+    return canonical
 
 
 def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str, float]:

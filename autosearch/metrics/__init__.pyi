@@ -9,10 +9,15 @@ from .correlation import (
     RankCorrelation as RankCorrelation,
     rank_correlation as rank_correlation,
 )
+from .jackknife import (
+    auroc_error as auroc_error,
+    rwap_error as rwap_error,
+)
 from .ranking import (
     Ranking as Ranking,
     auroc as auroc,
     average_precision as average_precision,
+    best_f1 as best_f1,
     image_scores as image_scores,
     mean_image_iou as mean_image_iou,
 )

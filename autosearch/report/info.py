@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autosearch.contracts import SCORED, Objective, Status, TrialRecord, registry
-from autosearch.data import input_text
+from autosearch.data import drawn_text, input_text, measured_text
 from autosearch.report.analysis import (
     MOST_OBJECTIVES,
     attainment,
@@ -23,7 +23,15 @@ from autosearch.report.analysis import (
 )
 from autosearch.spec import StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study import compared, counts, figure_of, front, order_warning, taken_over
+from autosearch.study import (
+    compared,
+    counts,
+    figure_of,
+    front,
+    indistinct,
+    order_warning,
+    taken_over,
+)
 
 Info = dict[str, Any]
 
@@ -60,8 +68,8 @@ def study_info(folder: StudyFolder) -> Info:
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
         by trial number what it reached on the test split: metrics, intervals and types as
         `autosearch.study.final` describes them, images, level of the intervals, unit of their
-        resamples and types with too few of them, and whether the validation figures were
-        reproduced.
+        resamples and types with too few of them, what was fitted on, and whether the validation
+        figures were reproduced; ``doubt``, why validation cannot tell the trials apart, or None.
 
     Raises:
         StudyError: The folder cannot be read.
@@ -74,6 +82,8 @@ def study_info(folder: StudyFolder) -> Info:
     trials = _trials(records, compared(objectives), list(spec.parsed_space.to_plain()))
     best = front(records, directions)
     misled = order_warning(best, list(objectives))
+    doubt = indistinct(records, objectives, meta.get("data") or {}, spec.dataset.prevalence)
+    said = f"{doubt[0].upper()}{doubt[1:]}." if doubt else None
     return {
         "name": folder.path.resolve().name,
         "folder": str(folder.path),
@@ -89,7 +99,8 @@ def study_info(folder: StudyFolder) -> Info:
             *_header(spec, meta, trials["figures"]),
             *(["Taken over", line] for line in taken_over(records)),
         ],
-        "warnings": [*_warnings(meta), *([misled] if misled else [])],
+        "warnings": [*_warnings(meta), *(text for text in (said, misled) if text)],
+        "doubt": doubt,
         "counts": counts(records),
         "statuses": STATUSES,
         "trials": trials,
@@ -207,6 +218,8 @@ def _tested(kept: Mapping[str, Any]) -> Info:
         "level": kept.get("bootstrap", {}).get("level"),
         "unit": kept.get("bootstrap", {}).get("unit"),
         "too_few": kept.get("bootstrap", {}).get("too_few", []),
+        "fit": kept.get("fit", "train"),
+        "fitted_on": kept.get("fitted_on"),
         "reproduced": kept.get("validation", {}).get("reproduced", True),
     }
 
@@ -276,9 +289,11 @@ def _header(
             f"{part} " + " + ".join(f"{number} {kind}" for kind, number in kinds.items())
             for part, kinds in data["counts"].items()
         )
+        defects = drawn_text(data.get("defects", {}), measured_text(data))
         rows += [
             ["Dataset", f"{data['name']} / {data['category']}"],
             ["Split", f"{split} ({data['rule']})"],
+            *([["Defects", defects]] if defects else []),
             ["Images", f"{input_text(data)}; resize: {data['resize_rule']}"],
             ["Masks", data["mask_rule"]],
             ["Regions", data.get("regions", "resized")],
@@ -328,6 +343,7 @@ def _warnings(meta: Mapping[str, Any]) -> Iterable[str]:
         )
     if meta.get("data", {}).get("synthetic"):
         yield "Synthetic defects, drawn by a program: do not quote these accuracies."
+    yield from (f"Weak: {note}." for note in meta.get("data", {}).get("weak", ()))
     yield from (f"Assumed of the data: {note}." for note in meta.get("data", {}).get("notes", ()))
 
 

@@ -106,12 +106,14 @@ class SyntheticSpec(Section):
 class ValidationSpec(Section):
     """What drives the search: real anomalies of every type, normal images, synthetic anomalies.
 
-    ``auto`` is 1, or a third of every type where no anomalous image has a mask, or, where none is
-    anomalous, 0 beside synthetic ones.
+    ``real_per_type: auto`` is 1, or a third of every type where no anomalous image has a mask, or,
+    where none is anomalous, 0 beside synthetic ones. ``normal: as_test`` is as many as the test
+    split holds, as in AutoPatch's paper, and ``auto`` that or a quarter of those outside the test
+    split, whichever is less; null, as studies of earlier versions have it, is ``as_test``.
     """
 
     real_per_type: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    normal: int | None = Field(None, ge=1)
+    normal: Annotated[int, Field(ge=1)] | Literal["auto", "as_test"] | None = "auto"
     synthetic: SyntheticSpec | None = None
 
 

@@ -31,6 +31,7 @@ YOUNGER: dict[str, object] = {
     "dataset.regions": "resized",
     "dataset.fit": "stretch",
     "dataset.layout": "mvtec",
+    "dataset.validation.normal": None,
 }
 """Keys of a spec that were added later, with the value that stands for what was done before."""
 

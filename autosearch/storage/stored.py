@@ -30,6 +30,14 @@ class _Object(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+class _Defects(_Object):
+    images: int
+    marked: int
+    smallest: int | None
+    largest: int | None
+    first: str
+
+
 class _Data(_Object):
     name: str
     category: str
@@ -39,6 +47,8 @@ class _Data(_Object):
     rule: str
     resize_rule: str
     mask_rule: str
+    defects: dict[str, _Defects] = {}
+    weak: list[str] = []
 
 
 class _Weights(_Object):
@@ -99,6 +109,8 @@ class _Test(_Figures):
     data: _Images = _Images()
     bootstrap: _Drawn = _Drawn()
     validation: _Compared = _Compared()
+    fit: Literal["all", "train"] = "train"
+    fitted_on: int | None = Field(None, ge=0)
     prevalence: float | None = Field(None, gt=0, lt=1)
 
 

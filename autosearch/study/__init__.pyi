@@ -24,6 +24,11 @@ from .evaluation import (
 from .final import (
     FinalEvaluator as FinalEvaluator,
 )
+from .fitted import (
+    Fit as Fit,
+    all_normal as all_normal,
+    fit_of as fit_of,
+)
 from .inputs import (
     Inputs as Inputs,
     load_inputs as load_inputs,

@@ -10,6 +10,7 @@ from autosearch.data import load_test_set
 from autosearch.spec import Override
 from autosearch.storage import StudyFolder
 from autosearch.study.final import Evaluated, FinalEvaluator
+from autosearch.study.fitted import Fit
 from autosearch.study.inputs import Inputs
 from autosearch.study.repetition import of_first_run
 
@@ -26,6 +27,7 @@ def evaluate_trials(
     progress: Callable[[int, int], None] | None = None,
     part: Part = lambda record, name, done, total: None,
     moved: Iterable[Override] = (),
+    fit: Fit = "all",
 ) -> None:
     """Measure and store what trials reach on the test split; each configuration once.
 
@@ -39,13 +41,17 @@ def evaluate_trials(
         part: Told how the evaluations come along, in images; ``known`` for what is taken as it
             is, ``kept`` when a trial's figures are stored.
         moved: See `autosearch.study.inputs.reopen`.
+        fit: What detectors are fitted on, as `autosearch.study.fitted.fit_of` gives it; what was
+            measured of another fit is measured again.
     """
     records = folder.trials.records()
     test, info = load_test_set(folder.load_spec(moved).dataset, progress)
     known = {
         number: figures
         for number, figures in ({} if force else folder.files.load_tests()).items()
-        if figures.get("data", {}).get("sha256") == info["sha256"] and number < len(records)
+        if figures.get("data", {}).get("sha256") == info["sha256"]
+        and figures.get("fit", "train") == fit
+        and number < len(records)
     }
     pending = [record for record in chosen if record.number not in known]
     for record in chosen:
@@ -58,11 +64,13 @@ def evaluate_trials(
         canonical_key(records[number].canonical): _kept(folder, number, figures)
         for number, figures in known.items()
     }
-    work = {"fit": len(inputs.data.train), "validation": len(inputs.data.val)}
+    train, val = inputs.data.train, inputs.data.val
+    work = {"fit": len(train), "validation": len(val)}
+    work |= {"refit": len(train) + int((~val.labels).sum())} if fit == "all" else {}
     work |= {"test": len(test), "intervals": len(test)}
     missing = {canonical_key(record.canonical) for record in pending} - by_key.keys()
     total, done = len(missing) * sum(work.values()), 0
-    evaluator = FinalEvaluator(inputs, test, info, resamples)
+    evaluator = FinalEvaluator(inputs, test, info, resamples, fit)
     for record in pending:
         key = canonical_key(record.canonical)
         if key not in by_key:

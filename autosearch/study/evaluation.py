@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from types import FrameType
 
 import numpy as np
@@ -25,15 +27,21 @@ from autosearch.contracts import (
     Runner,
     Scored,
     Status,
+    TiledDetector,
     TrialContext,
     registry,
 )
-from autosearch.data import ImageSet, SearchData, contact_sheet
+from autosearch.data import ImageSet, SearchData, contact_sheet, grid_of
 from autosearch.errors import Infeasible, TrialTimeout
-from autosearch.metrics import Ranking, Truth
+from autosearch.metrics import auroc_error, rwap_error
 from autosearch.spec import Params, StudySpec
+from autosearch.study.distinct import ERROR
 from autosearch.study.repetition import repeated_steps
+from autosearch.study.room import Room
 from autosearch.study.truth import maps_of, truth_of
+
+_MEASURING_BYTES = 16
+"""For each pixel of validation."""
 
 MAPS = "maps.jpg"
 """Artifact with the anomaly maps of a few validation images."""
@@ -47,6 +55,7 @@ class TrialEvaluator:
         runner: Its runner, weights loaded.
         data: Train and validation images.
         others: Objectives that are installed under no name.
+        room: Memory that it shares with evaluators of the same search; None takes what it needs.
     """
 
     def __init__(
@@ -55,10 +64,11 @@ class TrialEvaluator:
         runner: Runner,
         data: SearchData,
         others: tuple[Objective, ...] = (),
+        room: Room | None = None,
     ) -> None:
         self.spec, self._runner, self._data, self._others = spec, runner, data, others
+        self._room = room
         self._truth = truth_of(data.val)
-        self._parts = _parts(data.val)
 
     def __call__(self, assignment: Assignment) -> Outcome:
         """Evaluate without a pause; see `steps`."""
@@ -96,6 +106,32 @@ class TrialEvaluator:
         if any(violation > 0 for violation in violations.values()):
             yield _broken(measured, violations, seconds)
             return
+        with self._enough_memory(detector, seconds):
+            yield from self._trained(detector, measured, seconds)
+
+    def carried(self) -> TrialEvaluator:
+        """The same with pictures that travel to other machines with it."""
+        data = replace(
+            self._data, train=self._data.train.carried(), val=self._data.val.carried()
+        )
+        return TrialEvaluator(self.spec, self._runner, data, self._others, self._room)
+
+    @contextmanager
+    def _enough_memory(self, detector: Detector, seconds: dict[str, float]) -> Iterator[None]:
+        """Wait until other trials leave enough; see `Room.held`."""
+        if self._room is None:
+            yield
+            return
+        # Maps, their scores in order, and which pixels are of which kind.
+        measuring = _MEASURING_BYTES * self._data.val.masks.size
+        with self._room.held(detector.memory(len(self._data.train)) + measuring) as waited:
+            seconds["memory"] = round(waited, 6)
+            yield
+
+    def _trained(
+        self, detector: Detector, measured: dict[str, float], seconds: dict[str, float]
+    ) -> Iterator[Progress | Outcome]:
+        """Fit a detector that may be built, score validation, measure."""
         training = detector.fit_in_steps(self._data.train)
         while True:
             with _timed(seconds, "fit"):
@@ -113,12 +149,11 @@ class TrialEvaluator:
         scored = self._scored(maps, seconds)
         with _timed(seconds, "measure"):
             self._measure("score", detector, scored, measured)
+            measured |= self._errors(scored, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
             yield _broken(measured, violations, seconds)
             return
-        for name, (indices, truth) in self._parts.items():
-            measured[name] = Ranking.from_maps(maps[indices], truth).rwap()
         values = {name: measured.pop(name) for name in self.spec.objectives}
         told = {name: float(figure) for name, figure in detector.figures().items()}
         measured = {**{k: v for k, v in told.items() if k not in values}, **measured}
@@ -136,10 +171,20 @@ class TrialEvaluator:
     @cached_property
     def _objectives(self) -> list[Objective]:
         known = registry.objectives(self._others)
-        named = [*self.spec.objectives, *self.spec.measures]
-        named += [constraint.name for constraint in self.spec.parsed_constraints]
-        named += [name for name, objective in known.items() if objective.default]
-        return [known[name] for name in dict.fromkeys(named)]
+        usual = [name for name, objective in known.items() if self._usual(objective)]
+        return [known[name] for name in dict.fromkeys([*self._named, *usual])]
+
+    @cached_property
+    def _named(self) -> list[str]:
+        """What the spec asks for."""
+        bounds = [constraint.name for constraint in self.spec.parsed_constraints]
+        return [*self.spec.objectives, *self.spec.measures, *bounds]
+
+    def _usual(self, objective: Objective) -> bool:
+        """Whether it is recorded without being asked for."""
+        made = self._data.val.synthetic
+        mixed = 0 < made.sum() < self._data.val.labels.sum()
+        return objective.default and (objective.anomalies == "all" or bool(mixed))
 
     def _standing(
         self, detector: Detector, measured: Mapping[str, float], seconds: dict[str, float]
@@ -158,16 +203,37 @@ class TrialEvaluator:
     def _scored(self, maps: NDArray[np.float32], seconds: dict[str, float]) -> Scored:
         height, width = self._data.val.pixels.shape[2:]
         return Scored(
-            maps, self._truth, seconds, self.spec.dataset.prevalence, (height, width)
+            maps,
+            self._truth,
+            seconds,
+            self.spec.dataset.prevalence,
+            (height, width),
+            self._data.val.synthetic,
         )
 
     def _measure(
         self, moment: Moment, detector: Detector, scored: Scored | None, out: dict[str, float]
     ) -> None:
         for objective in self._objectives:
-            if objective.moment == moment:
-                # Somebody's own objective may give a number of numpy, which is no JSON.
-                out[objective.name] = float(objective.measure(detector, scored))
+            if objective.moment != moment:
+                continue
+            # Somebody's own objective may give a number of numpy, which is no JSON.
+            value = float(objective.measure(detector, scored))
+            if not math.isnan(value) or objective.name in self._named:
+                out[objective.name] = value
+
+    def _errors(self, scored: Scored, measured: Mapping[str, float]) -> dict[str, float]:
+        """Standard errors of figures over the anomalous images, where there are several."""
+        found = {}
+        if "rwap" in measured:
+            found["rwap"] = rwap_error(scored.ranking, self._truth)
+        if "rwap_calibrated" in self._named:
+            found["rwap_calibrated"] = rwap_error(
+                scored.ranking, self._truth, scored.prevalence
+            )
+        if "image_auroc" in measured:
+            found["image_auroc"] = auroc_error(scored.images, self._truth.labels)
+        return {name + ERROR: value for name, value in found.items() if not math.isnan(value)}
 
     def _violations(self, measured: dict[str, float]) -> dict[str, float]:
         return {
@@ -175,24 +241,6 @@ class TrialEvaluator:
             for constraint in self.spec.parsed_constraints
             if constraint.name in measured
         }
-
-
-def _parts(val: ImageSet) -> dict[str, tuple[NDArray[np.intp], Truth]]:
-    """Where validation holds real and synthetic anomalies, either kind with all normal images.
-
-    So that a reader can ask whether one kind ranks trials as the other does.
-    """
-    synthetic = val.synthetic
-    if synthetic.sum() in (0, val.labels.sum()):
-        return {}
-    chosen = {"rwap_real": ~synthetic, "rwap_synthetic": synthetic | ~val.labels}
-    parts = {}
-    for name, mask in chosen.items():
-        indices = np.flatnonzero(mask)
-        truth = truth_of(val, indices)
-        if truth.gap is None:
-            parts[name] = (indices, truth)
-    return parts
 
 
 def build(
@@ -212,7 +260,12 @@ def build(
     torch.manual_seed(seed)
     height, width = validation.pixels.shape[2:]
     context = TrialContext(seed, device, (height, width), validation)
-    return runner.build(canonical, context)
+    tiling = spec.dataset.tiling
+    grid = grid_of(tiling, (height, width))
+    if tiling is None or grid is None:
+        return runner.build(canonical, context)
+    by_position = tiling.banks == "position"
+    return TiledDetector.built(grid, by_position, partial(runner.build, canonical), context)
 
 
 def evaluate_safely(

@@ -4,9 +4,14 @@ Nothing that selects reads any of this. The figures of a trial are one JSON obje
 
 - ``trial``, ``same_as`` (the trial with the same canonical configuration that was evaluated),
   ``evaluated`` (time), ``seconds`` (by part), ``autosearch``, ``packages`` (versions);
+- ``fit``: ``all`` where test figures are of a detector fitted on all normal images but the test
+  split's, as it is exported, ``train`` where of one fitted as in the search; ``fitted_on``, the
+  number of images; thresholds are always those of the second;
 - ``data``: ``sha256``, ``counts`` by type and number of ``images`` of the test split;
-- ``thresholds``: ``pixel`` and ``image``, each as `Threshold.to_plain` says;
-- ``metrics``: the names of `METRICS` to values, None where undefined;
+- ``thresholds``: ``pixel`` and ``image``, each as `Threshold.to_plain` says, and ``pixel_is``
+  where validation has no marked defect to choose the first on;
+- ``metrics``: the names of `METRICS` to values, None where undefined: those of pixels where no
+  image has a mask, and all but ``image_fpr_at_val`` where no image is anomalous;
 - ``intervals``: the same names to ``[low, high]``, None where there is none;
 - ``types``: anomaly type to ``images``, ``metrics`` and ``intervals``, of that type's images and
   all normal ones;
@@ -41,16 +46,17 @@ from autosearch.metrics import (
     Floats,
     Ranking,
     Scores,
-    Threshold,
     Truth,
     auroc,
+    average_precision,
     bootstrap,
-    choose_threshold,
     decide,
     image_scores,
 )
+from autosearch.study.calibration import Thresholds, thresholds_of
+from autosearch.study.fitted import Fit, all_normal, fit_of
 from autosearch.study.inputs import Inputs, rebuild, threads_of
-from autosearch.study.truth import counted_pixels, maps_of, truth_of
+from autosearch.study.truth import maps_of, truth_of
 
 METRICS = {
     "rwap": "region-weighted average precision over pixels",
@@ -60,6 +66,7 @@ METRICS = {
     "pixel_auroc": "area under the ROC over pixels",
     "aupro": "area under the per-region overlap up to 30 % false positives",
     "image_auroc": "area under the ROC over images, scored by their highest pixel",
+    "image_ap": "average precision over images, scored likewise",
     "pixel_f1_at_val": "F1 over pixels at the threshold chosen on validation",
     "pixel_iou_at_val": "intersection over union of pixels at that threshold",
     "iou_half": "the same where a probability is at least 0.5; none of other scores",
@@ -119,12 +126,21 @@ class FinalEvaluator:
         test: The test split.
         info: What `load_test_set` says of it.
         resamples: Number of bootstrap resamples.
+        fit: What detectors are fitted on whose test figures are wanted.
     """
 
     def __init__(
-        self, inputs: Inputs, test: ImageSet, info: Mapping[str, object], resamples: int
+        self,
+        inputs: Inputs,
+        test: ImageSet,
+        info: Mapping[str, object],
+        resamples: int,
+        fit: Fit = "all",
     ) -> None:
         self._inputs, self._test = inputs, test
+        self._fit = fit_of(fit, inputs.runner.supervised)
+        data = inputs.data
+        self._images = data.train if self._fit == "train" else all_normal(data)
         self._val_truth = truth_of(inputs.data.val)
         self._prevalence = inputs.spec.dataset.prevalence
         seed = derived_seed(inputs.spec.study.seed, "bootstrap")
@@ -153,11 +169,12 @@ class FinalEvaluator:
     def __call__(
         self, record: TrialRecord, stage: Callable[[str], None] = lambda name: None
     ) -> Evaluated:
-        """Fit as the search did, choose thresholds on validation, score the test split.
+        """Fit as the search did, choose thresholds on validation, fit anew, score the test split.
 
         Args:
             record: A complete or cached trial.
-            stage: Told what is being done: ``fit``, ``validation``, ``test``, ``intervals``.
+            stage: Told what is being done: ``fit``, ``validation``, ``refit`` unless figures are
+                of the first fit, ``test``, ``intervals``.
 
         Raises:
             StudyError: The trial has no values.
@@ -165,18 +182,22 @@ class FinalEvaluator:
         clock = _Clock(stage)
         clock.start("fit")
         data = self._inputs.data
-        detector = rebuild(self._inputs, record)
-        with threads_of(record):
-            detector.fit(data.train)
+        detector = self._fitted(record, data.train)
         clock.start("validation")
         val_maps = maps_of(detector, data.val)
         terms = _Terms(
-            choose_threshold(*counted_pixels(val_maps, self._val_truth)),
-            choose_threshold(image_scores(val_maps), self._val_truth.labels),
+            thresholds_of(val_maps, self._val_truth),
             self._inputs.runner.probabilities,
             self._prevalence,
         )
-        validation = _Figures(val_maps, self._val_truth, terms).metrics()
+        checked = {
+            "metrics": _plain(_Figures(val_maps, self._val_truth, terms).metrics()),
+            **self._compare(detector, record, val_maps),
+        }
+        if self._fit == "all":
+            clock.start("refit")
+            del detector  # Two banks need not be in memory at once.
+            detector = self._fitted(record, self._images)
         clock.start("test")
         maps = maps_of(detector, self._test)
         clock.start("intervals")
@@ -194,25 +215,28 @@ class FinalEvaluator:
             "same_as": None,
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": clock.seconds,
+            "fit": self._fit,
+            "fitted_on": len(self._images),
             **self._common,
-            "thresholds": {
-                "pixel": terms.pixel.to_plain(),
-                "image": terms.image.to_plain(),
-            },
+            "thresholds": terms.thresholds.to_plain(),
             **figures,
             "types": types,
-            "validation": {
-                "metrics": _plain(validation),
-                **self._compare(detector, record, val_maps),
-            },
+            "validation": checked,
         }
         return Evaluated(plain, resamples)
+
+    def _fitted(self, record: TrialRecord, images: ImageSet) -> Detector:
+        detector = rebuild(self._inputs, record)
+        with threads_of(record):
+            detector.fit(images)
+        return detector
 
     def _compare(
         self, detector: Detector, record: TrialRecord, maps: NDArray[np.float32]
     ) -> dict[str, Any]:
         """Hold what the detector reaches on validation against what the search recorded of it."""
-        scored = Scored(maps, self._val_truth, {}, self._prevalence)
+        made = self._inputs.data.val.synthetic
+        scored = Scored(maps, self._val_truth, {}, self._prevalence, synthetic=made)
         recorded, known = {**record.measured, **record.values}, self._inputs.known
         # A ratio of scores is the same every time; a latency is not.
         stored = {
@@ -253,14 +277,12 @@ class _Terms:
     """What figures are measured with.
 
     Attributes:
-        pixel: Threshold of pixels, chosen on validation.
-        image: Threshold of images, chosen there too.
+        thresholds: Of pixels and of images, chosen on validation.
         probabilities: Whether one half is another threshold that means something.
         prevalence: Of calibrated metrics.
     """
 
-    pixel: Threshold
-    image: Threshold
+    thresholds: Thresholds
     probabilities: bool
     prevalence: float
 
@@ -271,12 +293,12 @@ class _Figures:
     def __init__(self, maps: Maps, truth: Truth, terms: _Terms) -> None:
         self._maps, self._truth, self._prevalence = maps, truth, terms.prevalence
         self._scores = image_scores(maps)
-        called = decide(maps, terms.pixel)
+        called = decide(maps, terms.thresholds.pixel)
         self._pixels = _confusions(called, truth)
         self._halves = None
         if terms.probabilities:
             self._halves = _confusions(maps >= HALF, truth)
-        alarms = decide(self._scores, terms.image)
+        alarms = decide(self._scores, terms.thresholds.image)
         self._images = _cells(alarms[:, None], truth.labels[:, None], ~truth.labels[:, None])
 
     def metrics(self) -> dict[str, float]:
@@ -291,6 +313,7 @@ class _Figures:
             "pixel_auroc": ranking.pixel_auroc(),
             "aupro": ranking.aupro(),
             "image_auroc": auroc(self._scores, self._truth.labels),
+            "image_ap": average_precision(self._scores, self._truth.labels),
             "pixel_f1_best": ranking.best_f1().f1,
             **{name: float(value[0]) for name, value in self._decided(every).items()},
         }
@@ -301,6 +324,7 @@ class _Figures:
         return {
             **histograms.metrics(copies, self._prevalence),
             "image_auroc": bootstrap.image_auroc(self._scores, self._truth.labels, copies),
+            "image_ap": bootstrap.image_ap(self._scores, self._truth.labels, copies),
             **self._decided(copies),
         }
 
@@ -342,13 +366,15 @@ def _cells(
 
 
 def _f1(counts: Floats) -> Floats:
+    """NaN where nothing is anomalous: then it says nothing of what is found."""
     tp, fp, fn, _ = counts.T
-    return _share(2 * tp, 2 * tp + fp + fn)
+    return np.where(tp + fn > 0, _share(2 * tp, 2 * tp + fp + fn), np.nan)
 
 
 def _iou(counts: Floats) -> Floats:
+    """NaN likewise."""
     tp, fp, fn, _ = counts.T
-    return _share(tp, tp + fp + fn)
+    return np.where(tp + fn > 0, _share(tp, tp + fp + fn), np.nan)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

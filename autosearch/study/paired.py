@@ -12,6 +12,7 @@ from autosearch.storage import TrialFiles
 
 _SHARED = {
     "test split": ("data", "sha256"),
+    "images to fit on (--fit)": ("fit",),
     "seed of the resamples": ("bootstrap", "seed"),
     "number of resamples": ("bootstrap", "resamples"),
     "prevalence": ("prevalence",),

@@ -22,11 +22,13 @@ class Recommendation:
         trial: The trial to take.
         reasons: In plain words, one line each.
         runners_up: The next best within the budget, of other configurations.
+        doubt: Why it is best by chance; None where validation can tell trials apart.
     """
 
     trial: TrialRecord
     reasons: tuple[str, ...]
     runners_up: tuple[TrialRecord, ...]
+    doubt: str | None = None
 
     def __str__(self) -> str:
         return f"trial {self.trial.number}: " + "; ".join(self.reasons)
@@ -39,6 +41,7 @@ def recommend(
     bounds: Sequence[Constraint],
     prefer: str | None = None,
     runs: Mapping[int, Mapping[str, Repeated]] = MappingProxyType({}),
+    doubt: str | None = None,
 ) -> Recommendation:
     """Choose by validation: what the report's budget slider marks.
 
@@ -53,6 +56,8 @@ def recommend(
         runs: Figures over the runs of trials that were run several times, by number. If the
             trial that looks best is among them, the choice is between them alone, by their
             means: one run flatters whoever was chosen for it. Else they count as run once.
+        doubt: What `autosearch.study.distinct.indistinct` says of the first objective that is
+            maximised; then the trial is said to be the highest, and not the best.
 
     Raises:
         ConfigError: A name stands for nothing that the trials have.
@@ -83,12 +88,15 @@ def recommend(
         among = f"the {len(ranked)} of {among} that were run several times"
         spread = [f"mean of {found.runs} runs, standard deviation {found.deviation:.2g}"]
     best, others = ranked[0], _others(ranked)
-    reasons = [f"best validation {chosen} of {among}: {best.values[chosen]:.4g}", *spread]
+    doubt = doubt if chosen == first else None
+    how = "best" if doubt is None else "highest, by chance,"
+    reasons = [f"{how} validation {chosen} of {among}: {best.values[chosen]:.4g}", *spread]
+    reasons = [doubt, *reasons] if doubt else reasons
     reasons += [f"{name} {best.values[name]:.4g}" for name in order[1:]]
     if others:
         after = others[0]
         reasons.append(f"next is trial {after.number} with {chosen} {after.values[chosen]:.4g}")
-    return Recommendation(best, tuple(reasons), tuple(others[:_RUNNERS_UP]))
+    return Recommendation(best, tuple(reasons), tuple(others[:_RUNNERS_UP]), doubt)
 
 
 def _ranked(

@@ -176,6 +176,11 @@
   const part = (title, ...content) => content.some(Boolean)
     ? [element("h4", {}, title), ...content.filter(Boolean)] : [];
 
+  const fitted = (kept) => kept.fit === "all"
+    ? `Measured is what export writes: fitted on all ${kept.fitted_on ?? ""} normal images but ` +
+      "the test split's."
+    : "Fitted on the train split alone, as in the search.";
+
   function testPart(study, number) {
     const kept = study.tests[number];
     if (!kept) return [];
@@ -191,7 +196,7 @@
           element("td", {}, of().format(value)), element("td", {}, range(intervals[name]))))));
     return part("Test split",
       element("p", { class: "muted" }, `${kept.images} images that the search never saw: ` +
-        "for reporting, not for choosing."),
+        "for reporting, not for choosing. " + fitted(kept)),
       kept.reproduced ? null : element("p", { class: "warning", role: "note" },
         "Evaluated again, the validation figures differ from those of the search."),
       table(kept),
@@ -250,7 +255,8 @@
     const number = advised.study.trials.number[advised.i];
     const shown = (axis) => element("strong", {}, of().withUnit(advised[axis],
       of().described(studies, state[axis]).unit));
-    return [`Best ${state.y} with ${state.x} ${within}: `, shown("y"), " at ", shown("x"), ". ",
+    const head = advised.study.doubt ? "By chance, the best" : "Best";
+    return [`${head} ${state.y} with ${state.x} ${within}: `, shown("y"), " at ", shown("x"), ". ",
       element("button", { type: "button", "data-trial": number, onclick: () => select(advised) },
         studies.length > 1 ? `Show trial ${number} of ${advised.study.name}`
           : `Show trial ${number}`)];
