@@ -39,7 +39,7 @@ def dataset(base: Path) -> DatasetSpec:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every dataset is so large that it is stored."""
-    monkeypatch.setattr(store, "SMALL", 0)
+    monkeypatch.setattr(store, "LARGE", 0)
 
 
 def entries() -> list[Path]:
@@ -61,7 +61,7 @@ def test_same_images_as_in_memory(
     asked = spec(base.parent, **keys)
     plain, (plain_test, plain_info) = load_search_data(asked), load_test_set(asked)
     assert not entries() and plain.train.place is None
-    monkeypatch.setattr(store, "SMALL", 0)
+    monkeypatch.setattr(store, "LARGE", 0)
     for _ in range(2):  # made, then found
         kept, (kept_test, kept_info) = load_search_data(asked), load_test_set(asked)
         assert kept.train.place is not None and kept_test.place is not None
@@ -155,7 +155,7 @@ class TestParts:
             again = join(*parts)
             assert again.place == kept.place
             with monkeypatch.context() as patch:
-                patch.setattr(store, "SMALL", 1 << 40)
+                patch.setattr(store, "LARGE", 1 << 40)
                 plain = join(*parts)
             assert plain.place is None
             same(kept, plain)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
@@ -335,6 +336,9 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
             yield f"defects  {escape(one_line(defects))}"
         yield from (f"[yellow]weak[/]     {escape(note)}" for note in data.get("weak", ()))
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
+    if memory := meta.get("memory"):
+        trial = f"; a trial about {decimal(memory['trial'])}" if "trial" in memory else ""
+        yield f"memory   pictures {decimal(memory['pictures'])}, in a shared file{trial}"
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
 

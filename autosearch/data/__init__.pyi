@@ -97,6 +97,7 @@ from .splits import (
     settled as settled,
     split_index as split_index,
 )
+from .store import LARGE as LARGE
 from .tiles import (
     TileGrid as TileGrid,
     grid_of as grid_of,

@@ -133,7 +133,7 @@ class _Job:
         if dataset.regions == "source" and not all(s.normal for s in self._samples[self._later :]):
             self._shapes["regions"] = ((count - self._later, *size), np.int32)
         self._bytes = store.size_of(self._shapes)
-        self._large = self._bytes >= store.SMALL
+        self._large = self._bytes >= store.LARGE
 
     @property
     def ticks(self) -> int:

@@ -235,7 +235,7 @@ def made_once(
         fill: Fills the arrays; returns what `ImageSet.of` wants to know besides.
     """
     count, folder = shapes["pixels"][0][0], None
-    if store.size_of(shapes) >= store.SMALL:
+    if store.size_of(shapes) >= store.LARGE:
         folder = store.entry_for(_content(sources, how), shapes, fill)
     if folder is not None:
         return ImageSet.at(Place(folder, 0, count))

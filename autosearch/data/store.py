@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from autosearch.errors import StudyError
 from autosearch.files import cache_dir
 
-SMALL = 64 << 20
-"""Bytes of pictures that are read anew each time: that takes a second."""
+LARGE = 64 << 20
+"""Bytes of pictures from which on they lie in a file; reading fewer takes a second."""
 
 LIMIT = 20 << 30
 """Bytes that all entries may take; those used longest ago make room."""

@@ -9,6 +9,9 @@ from autosearch.data import NORMAL, STAGES, TileGrid, input_text, numbered
 from autosearch.export.folder import ONNX, OPENVINO, OPENVINO_DATA, PICTURE, TENSORS
 from autosearch.export.looked_at import REGION
 
+_TESTED = {"train": "test, as searched", "all": "test, all normal images"}
+"""Headings of test figures, by what was fitted to measure them."""
+
 _RULES = {
     "f1": "the largest F1",
     "youden": "the largest difference of true- and false-positive rate (Youden)",
@@ -83,7 +86,7 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
     if changed:
         columns["validation, as exported"] = d["validation"]["exported_configuration"]
     if d["test"]:
-        columns["test, as searched"] = d["test"]["metrics"]
+        columns[_TESTED[d["test"].get("fit", "train")]] = d["test"]["metrics"]
     rows = [f"| metric | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for name, title in _FIGURES.items():
         values = [column.get(name) for column in columns.values()]

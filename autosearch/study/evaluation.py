@@ -122,9 +122,7 @@ class TrialEvaluator:
         if self._room is None:
             yield
             return
-        # Maps, their scores in order, and which pixels are of which kind.
-        measuring = _MEASURING_BYTES * self._data.val.masks.size
-        with self._room.held(detector.memory(len(self._data.train)) + measuring) as waited:
+        with self._room.held(needed_memory(detector, self._data)) as waited:
             seconds["memory"] = round(waited, 6)
             yield
 
@@ -241,6 +239,12 @@ class TrialEvaluator:
             for constraint in self.spec.parsed_constraints
             if constraint.name in measured
         }
+
+
+def needed_memory(detector: Detector, data: SearchData) -> int:
+    """About how many bytes a trial takes that fits and measures a detector."""
+    # Maps, their scores in order, and which pixels are of which kind.
+    return detector.memory(len(data.train)) + _MEASURING_BYTES * data.val.masks.size
 
 
 def build(

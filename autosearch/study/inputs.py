@@ -28,12 +28,12 @@ from autosearch.contracts import (
     registry,
     trial_seed,
 )
-from autosearch.data import SearchData, load_search_data, open_index, settled
-from autosearch.errors import ConfigError, DataError, StudyError
+from autosearch.data import LARGE, SearchData, load_search_data, open_index, settled
+from autosearch.errors import ConfigError, DataError, Infeasible, StudyError
 from autosearch.files import user_path
-from autosearch.spec import ArchitectureSpec, Override, StartSpec, StudySpec
+from autosearch.spec import ArchitectureSpec, Override, Params, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study.evaluation import build
+from autosearch.study.evaluation import build, needed_memory
 from autosearch.study.same_data import check_data
 from autosearch.study.scorable import check_scorable, named_figures
 from autosearch.synthesis import FolderTextures, add_synthetic
@@ -92,6 +92,7 @@ class Inputs:
             "data": self.data.info,
             "weights": self.runner.weights(),
             "textures": self.textures,
+            "memory": self._memory(),
             "objectives": {
                 o.name: o.described() for o in (*self.objectives.values(), *self.others)
             },
@@ -99,6 +100,19 @@ class Inputs:
             "python": platform.python_version(),
             "machine": machine(),
         }
+
+    def _memory(self) -> dict[str, int] | None:
+        """Bytes that large pictures and the first configuration take; None where it is little."""
+        pictures = sum(part.pixels.nbytes for part in (self.data.train, self.data.val))
+        if pictures < LARGE:
+            return None
+        first: Params = self.spec.configurations[0] if self.spec.configurations else {}
+        try:
+            canonical = self.runner.canonical(first)
+            detector = build(self.spec, self.runner, canonical, 0, self.data.val)
+        except Infeasible:
+            return {"pictures": pictures}
+        return {"pictures": pictures, "trial": needed_memory(detector, self.data)}
 
 
 def machine() -> dict[str, Any]:
