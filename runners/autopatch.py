@@ -23,13 +23,8 @@ from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
-from .memory_bank import (
-    PARAMETERS,
-    BankSettings,
-    MemoryBankDetector,
-    canonical_bank,
-    check_backend,
-)
+from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
+from .memory_bank import MemoryBankDetector
 from .parameters import PATCH_SIZE, drawn, switch
 from .pretrained import PretrainedRunner
 
@@ -52,6 +47,7 @@ def _parameters() -> dict[str, ParameterInfo]:
                 _DEFAULT_BLOCKS.get(s), "block whose output becomes features", choices=blocks
             ),
             f"stage{s}.patch_size": PATCH_SIZE,
+            f"stage{s}.weight": WEIGHT,
         }
     known["bn_recalibration"] = switch(False, "batch-norm statistics from the training images")
     return known | PARAMETERS
@@ -94,18 +90,19 @@ class AutoPatchRunner(PretrainedRunner):
             names += ["patch_size"] if s in extracted else []
             kept |= {f"stage{s}.{name}": full[f"stage{s}.{name}"] for name in names}
         kept["bn_recalibration"] = full["bn_recalibration"]
-        return kept | canonical_bank(params)
+        return kept | canonical_bank(params, [f"stage{s}" for s in extracted])
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:
         """See `Runner.build`."""
         architecture = architecture_of(params)
         subnet = self._supernets[architecture.width].subnet(architecture)
-        sizes = [params.get(f"stage{s}.patch_size") for s in range(STAGES)]
+        sizes = {f"stage{s}": params.get(f"stage{s}.patch_size") for s in range(STAGES)}
+        extracted = {stage: int(size) for stage, size in sizes.items() if size is not None}
         counted = self.spec.backbone.count_kernel_transform
         return MemoryBankDetector(
             subnet,
-            tuple(int(size) for size in sizes if size is not None),
-            BankSettings.of(params, self.spec.memory.backend),
+            tuple(extracted.values()),
+            BankSettings.of(params, self.spec.memory.backend, tuple(extracted)),
             context,
             extra_flops=kernel_transform_flops(architecture) if counted else 0,
             bn_recalibration=bool(params["bn_recalibration"]),

@@ -11,10 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autosearch.backbones import (
@@ -26,87 +23,53 @@ from autosearch.backbones import (
     recalibrate,
     to_patches,
 )
-from autosearch.contracts import (
-    Cost,
-    Detector,
-    ParameterInfo,
-    TrialContext,
-    passes,
-    shared_tensor,
-    with_defaults,
-)
+from autosearch.contracts import Cost, Detector, TrialContext, passes, shared_tensor
 from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
-from autosearch.memory import MemoryBank, coreset, draw, kept_count, make_memory_bank
-from autosearch.spec import Params
+from autosearch.memory import AlikeImages
 
-_EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
-"""Patches that an exported graph compares at a time, and how many such steps it has at most."""
+from .bank.parameters import BankSettings
+from .bank.rows import (
+    cells_within as cells_within,
+    check_reached,
+    chosen_rows,
+    drawn_rows,
+    grid_cells,
+    row_bytes,
+)
+from .bank.scores import MixedScore, Mixture, NearestPatchScore, upsampled
+from .bank.stores import Store, WholeStore, make_store
 
-_COPIES, _PROJECTED = 5, 128
-"""Copies of the bank's rows for a moment, and numbers of one that ``kcenter`` looks at."""
+_COPIES = 5
+"""Copies of the bank's rows for a moment."""
 _QUERIES, _NETWORK_BYTES = 3 * 64, 2000
 """Copies of an image's patches in a search, and what networks take for each pixel of an image."""
-
-PARAMETERS = {
-    "coreset_ratio": ParameterInfo(
-        1.0, "share of the training patches that the memory bank keeps", low=1e-4, high=1
-    ),
-    "coreset_method": ParameterInfo(
-        "random", "how they are chosen", choices=("random", "kcenter")
-    ),
-    "coreset_pool": ParameterInfo(
-        50_000, "patches drawn at random that kcenter chooses from", low=100, high=10_000_000
-    ),
-    "num_neighbors": ParameterInfo(
-        1, "neighbours whose mean squared distance is the score", low=1, high=50
-    ),
-}
-"""Parameters of the bank, the same for all runners that have one."""
+_HELD_OUT = 10
+"""Of so many training images one asks the others how large distances of normal patches are."""
 
 
 @dataclass(frozen=True)
-class BankSettings:
-    """How the memory bank is made and searched."""
+class _Rows:
+    """Patches of a bank, and where they are from.
 
-    backend: str
-    coreset_ratio: float
-    coreset_method: str
-    coreset_pool: int | None
-    num_neighbors: int
-
-    @classmethod
-    def of(cls, canonical: Params, backend: str) -> BankSettings:
-        """Settings of a canonical configuration."""
-        full = with_defaults(canonical, PARAMETERS)
-        return cls(
-            backend,
-            float(full["coreset_ratio"] or 0),
-            str(full["coreset_method"]),
-            # Studies older than the pool chose from all patches, and do not name it.
-            None if canonical.get("coreset_pool") is None else int(canonical["coreset_pool"] or 0),
-            int(full["num_neighbors"] or 0),
-        )
-
-
-def check_backend(backend: str) -> None:
-    """Refuse a memory backend that does not work on this machine.
-
-    Raises:
-        ConfigError: Names the backend and how to install it.
+    Attributes:
+        vectors: ``(M, d)`` for every bank.
+        rows: ``(M,)`` which of the ``(I * P)`` patches, image by image, they are.
+        pooled: ``(I, d)`` means of every image's last map; None where nobody asks.
     """
-    if backend != "auto":
-        make_memory_bank(backend, 1, "cuda" if backend == "faiss-gpu" else "cpu")
 
+    vectors: tuple[Tensor, ...]
+    rows: Tensor
+    pooled: Tensor | None
 
-def canonical_bank(params: Params) -> Params:
-    """The bank's part of a canonical configuration: no method where everything is kept."""
-    full = with_defaults(params, PARAMETERS)
-    if full["coreset_ratio"] == 1:
-        del full["coreset_method"]
-    if full.get("coreset_method") != "kcenter" or full["coreset_pool"] is None:
-        del full["coreset_pool"]
-    return full
+    def of_images(self, wanted: Tensor, places: int) -> _Rows:
+        """Those of some images, ``(I,)`` bool, numbered anew."""
+        images, numbers = self.rows // places, wanted.cumsum(0) - 1
+        kept = wanted[images]
+        rows = numbers[images[kept]] * places + self.rows[kept] % places
+        vectors = tuple(part[kept.to(part.device)] for part in self.vectors)
+        pooled = None if self.pooled is None else self.pooled[wanted.to(self.pooled.device)]
+        return _Rows(vectors, rows, pooled)
 
 
 class MemoryBankDetector(Detector):
@@ -134,75 +97,156 @@ class MemoryBankDetector(Detector):
         self._network = profile(extractor, (1, 3, *context.image_size))
         self._extra_flops, self._bn_recalibration = extra_flops, bn_recalibration
         self._extractor, self._patch_sizes = extractor, patch_sizes
+        self._channels = tuple(info.channels for info in extractor.feature_info)
         self._features: PatchFeatures | None = None
         self._grid = (0, 0)
-        self._bank: MemoryBank | None = None
+        self._mixture = self._mixed()
+        self._stores: tuple[Store | None, ...] = ()
 
     def fit(self, train: ImageSet) -> None:
         """Fill the memory bank with patches of all training images.
 
         Which ones depends on their number alone, so no others are kept: memory does not grow with
-        the number of images.
+        the number of images. ``kcenter`` chooses among more than it keeps.
 
         Raises:
-            Infeasible: The coreset is smaller than the number of neighbours.
+            Infeasible: The bank holds fewer patches than neighbours are to be found, at all or
+                within the window of a place that counts.
         """
-        images, settings = shared_tensor(train.pixels), self._settings
+        images, settings, seed = shared_tensor(train.pixels), self._settings, self._context.seed
         features = self._prepare(images)
         self._patches(features, images[:1])  # for the grid
-        cells = None if train.valid is None else cells_within(train.valid, self._grid).flatten()
-        total = len(images) * math.prod(self._grid) if cells is None else int(cells.sum())
-        count = kept_count(max(1, total), settings.coreset_ratio)
-        if (kept := min(total, count)) < settings.num_neighbors:
-            reason = f"num_neighbors {settings.num_neighbors} of a bank of {kept} patches"
-            raise Infeasible(reason)
-        patches = self._drawn(features, images, cells, self._rows(total, count))
-        if len(patches) > count:
-            patches = patches[coreset(patches, count=count, seed=self._context.seed)]
-        bank = make_memory_bank(settings.backend, patches.shape[1], self._context.device)
-        bank.add(patches)
-        self._features, self._bank = features, bank
+        there = torch.ones(len(images), math.prod(self._grid), dtype=torch.bool)
+        if train.valid is not None:
+            there = cells_within(train.valid, self._grid).flatten(1)
+        rows = drawn_rows(settings, there, seed)
+        self._mixture = self._mixed(places=there.any(0).nonzero()[:, 0])
+        patches, pooled = self._drawn(features, images, rows)
+        vectors = self._mixture.vectors(patches)
+        kept = chosen_rows(settings, _together(vectors), rows, there, seed)
+        if kept is not None:
+            vectors = tuple(part[kept.to(part.device)] for part in vectors)
+            rows = rows[kept]
+        known = _Rows(vectors, rows, pooled)
+        stores = self._filled(known, len(images))
+        for store in filter(None, stores):
+            check_reached(settings, store.reached(), train.valid, there)
+        factors = self._factors(features, images, there, known) if settings.weights else ()
+        self._mixture = self._mixed(factors, pooled, self._mixture.places)
+        self._features, self._stores = features, stores
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
-        """See `Detector.anomaly_maps`; the unit is that of squared feature distances."""
-        features, bank = self._fitted()
-        queries = self._patches(features, images)
-        distances = bank.search(queries, self._settings.num_neighbors).mean(dim=1)
-        scores = distances.view(len(images), 1, *self._grid)
-        return _upsample(scores, images.shape[2:])[:, 0].cpu()
+        """See `Detector.anomaly_maps`; the unit is that of squared feature distances.
+
+        With a bank for each map they are divided by what they are for normal patches.
+        """
+        features, stores = self._fitted()
+        with torch.inference_mode():
+            queries = self._patches(features, images).view(
+                len(images), math.prod(self._grid), features.channels
+            )
+            answers = [None if store is None else store.answers for store in stores]
+            scores = self._mixture.scores(queries, answers)
+            return upsampled(scores.view(len(images), 1, *self._grid), images).cpu()
 
     def cost(self) -> Cost:
         """See `Detector.cost`."""
-        bank = self._bank
-        per_image = math.prod(self._grid)
-        search = nearest_neighbour_flops(per_image, len(bank), bank.dimension) if bank else 0
+        stores = list(filter(None, self._stores))
+        search = sum(nearest_neighbour_flops(1, s.compared(), s.dimension) for s in stores)
+        stored = sum(store.nbytes for store in stores)
+        if (alike := self._mixture.alike) is not None:
+            search += nearest_neighbour_flops(1, *alike.known.shape)
+            stored += alike.known.nbytes
         return Cost(
             macs=self._network.macs,
             flops=self._network.flops + self._extra_flops,
             search_flops=search,
             parameters=self._network.parameters,
-            bank_bytes=bank.nbytes if bank else 0,
+            bank_bytes=stored,
         )
+
+    def figures(self) -> dict[str, float]:
+        """See `Detector.figures`: rows that a patch is compared with, where not with all."""
+        stores = [store for store in self._stores if store and not isinstance(store, WholeStore)]
+        return {"rows_a_query": max(store.most() for store in stores)} if stores else {}
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: what rows, queries and feature maps were seen to take."""
         features = PatchFeatures(self._extractor, self._patch_sizes)
         height, width = self._context.image_size
-        cells = math.ceil(height / features.reduction) * math.ceil(width / features.reduction)
-        total = images * cells
-        count = kept_count(total, self._settings.coreset_ratio)
-        drawn = 8 * total if count < total else 0
+        cells = grid_cells(self._context.image_size, features.reduction)
+        count, chosen = row_bytes(self._settings, images, cells, features.channels)
         rows = 4 * features.channels * count * _COPIES
-        if self._settings.coreset_method == "kcenter" and count < total:
-            pool = min(total, max(self._settings.coreset_pool or total, count))
-            rows += 4 * pool * (features.channels + _PROJECTED) * 2
         queries = 4 * features.channels * cells * _QUERIES
-        return drawn + rows + queries + _NETWORK_BYTES * height * width
+        return chosen + rows + queries + _NETWORK_BYTES * height * width
 
     def module(self) -> nn.Module:
         """See `Detector.module`."""
-        features, bank = self._fitted()
-        return NearestPatchScore(features, bank.patches(), self._settings.num_neighbors)
+        features, stores = self._fitted()
+        (store, *others), settings = stores, self._settings
+        if isinstance(store, WholeStore) and not (others or settings.weights or settings.cosine):
+            return NearestPatchScore(features, store.patches(), settings.num_neighbors)
+        banks = [None if store is None else store.module() for store in stores]
+        return MixedScore(features, self._mixture, banks)
+
+    def _mixed(
+        self,
+        factors: Sequence[float] = (),
+        pooled: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> Mixture:
+        settings = self._settings
+        alike = None
+        if pooled is not None and settings.neighbour_images is not None:
+            alike = AlikeImages(pooled, settings.neighbour_images)
+        levels = bool(settings.weights)
+        mixture = Mixture(self._channels, levels, settings.cosine, factors, alike, places)
+        return mixture.to(self._context.device)
+
+    def _filled(self, known: _Rows, images: int) -> tuple[Store | None, ...]:
+        """A bank for every vector of a patch; None where its weight is 0."""
+        stores: list[Store | None] = []
+        cells, settings = math.prod(self._grid), self._settings
+        for vectors, weight in zip(known.vectors, settings.weights or (1.0,), strict=True):
+            store = None
+            if weight:
+                store = make_store(settings, self._grid, vectors.shape[1], self._context.device)
+                store.fill(vectors, known.rows // cells, known.rows % cells, images)
+            stores.append(store)
+        return tuple(stores)
+
+    def _factors(
+        self, features: PatchFeatures, images: Tensor, there: Tensor, known: _Rows
+    ) -> list[float]:
+        """What answers of each bank are multiplied with: its weight by its usual distance.
+
+        That is the median distance of patches of every tenth training image to the others.
+
+        Raises:
+            Infeasible: There are not enough images or patches for that.
+        """
+        held = torch.arange(len(images)) % _HELD_OUT == 0
+        others = known.of_images(~held, there.shape[1])
+        if held.all() or len(others.rows) < self._settings.num_neighbors:
+            raise Infeasible(f"fusion levels: {len(images)} training images are too few")
+        stores = self._filled(others, int((~held).sum()))
+        mixture = self._mixed((), others.pooled, self._mixture.places)
+        found: list[list[Tensor]] = [[] for _ in stores]
+        for number in held.nonzero()[:, 0].tolist():
+            one = self._patches(features, images[number : number + 1])[None]
+            alike = None if mixture.alike is None else mixture.alike(mixture.pooled(one))
+            for answers, vectors, store in zip(found, mixture.vectors(one), stores, strict=True):
+                if store is not None:
+                    distances = store.distances(vectors, alike)[0].cpu()[there[number]]
+                    answers.append(distances[distances.isfinite()])
+        total, factors = sum(self._settings.weights), []
+        for answers, weight in zip(found, self._settings.weights, strict=True):
+            usual = torch.cat(answers) if answers else torch.ones(1)
+            if not len(usual):
+                raise Infeasible(f"fusion levels: {len(images)} training images are too few")
+            # Images that are all the same have no distance to go by.
+            factors.append(weight / total / (float(usual.median()) or 1.0))
+        return factors
 
     def _prepare(self, images: Tensor) -> PatchFeatures:
         extractor = self._extractor
@@ -211,46 +255,40 @@ class MemoryBankDetector(Detector):
         fast = optimise_for_inference(extractor)
         return PatchFeatures(fast, self._patch_sizes).to(self._context.device).eval()
 
-    def _fitted(self) -> tuple[PatchFeatures, MemoryBank]:
-        if self._features is None or self._bank is None:
+    def _fitted(self) -> tuple[PatchFeatures, tuple[Store | None, ...]]:
+        if self._features is None or not self._stores:
             raise RuntimeError("the detector has not been fitted")
-        return self._features, self._bank
-
-    def _rows(self, total: int, count: int) -> Tensor:
-        """Which of all patches are computed: the bank, or what ``kcenter`` chooses it from."""
-        settings = self._settings
-        if settings.coreset_method == "kcenter" and count < total:
-            pool = total if settings.coreset_pool is None else settings.coreset_pool
-            count = min(total, max(pool, count))
-        return draw(total, count, self._context.seed)
+        return self._features, self._stores
 
     def _drawn(
-        self, features: PatchFeatures, images: Tensor, cells: Tensor | None, rows: Tensor
-    ) -> Tensor:
+        self, features: PatchFeatures, images: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Rows of all patches of all images, ``(M, D)``, of which no others are kept.
 
         Args:
             features: Images to patch features.
-            images: ``(N, 3, H, W)``.
-            cells: ``(N * h * w,)`` bool, true for the patches that are counted; None for all.
-            rows: ``(M,)`` which of these, in the order in which they are wanted.
+            images: ``(I, 3, H, W)``.
+            rows: ``(M,)`` which of their ``(I * P)`` patches, in the order in which they are
+                wanted.
+
+        Returns:
+            The patches, and where images are chosen by them, the ``(I, d)`` means of the last map.
         """
         order = rows.argsort()
         rising = rows[order]
         kept = torch.empty(len(rows), features.channels, device=self._context.device)
-        cell, row = 0, 0
+        row, pooled = 0, []
         with torch.inference_mode():
             for part in passes(images, self._context.device):
                 patches = to_patches(features(part))
-                if cells is not None:
-                    here = cells[cell : cell + len(patches)]
-                    cell += len(patches)
-                    patches = patches[here.to(patches.device)]
                 first, last = torch.searchsorted(rising, torch.tensor([row, row + len(patches)]))
                 wanted = (rising[first:last] - row).to(patches.device)
                 kept[order[first:last].to(patches.device)] = patches[wanted]
                 row += len(patches)
-        return kept
+                if self._settings.neighbour_images is not None:
+                    whole = patches.view(len(part), -1, features.channels)
+                    pooled.append(self._mixture.pooled(whole))
+        return kept, torch.cat(pooled) if pooled else None
 
     def _patches(self, features: PatchFeatures, images: Tensor) -> Tensor:
         patches = []
@@ -262,90 +300,10 @@ class MemoryBankDetector(Detector):
             return torch.cat(patches)
 
 
-class NearestPatchScore(nn.Module):
-    """A fitted memory-bank detector as one graph of plain operations.
-
-    The bank is compared block by block, so that no more than the products of the queries with one
-    block are held at a time, however large the bank: per image ``4 * h * w`` bytes for every
-    patch of a block.
-
-    Args:
-        features: Images to patch features.
-        bank: ``(M, D)`` patches of normal images.
-        num_neighbors: Neighbours whose mean squared distance is the score.
-
-    Attributes:
-        origin: ``(D,)`` mean of the bank. Products of features with a large mean would leave no
-            digits for their differences.
-        bank: Blocks of ``(D, C)``, each column a patch less the origin.
-        squares: ``(M,)`` squared norms of these columns. Not part of the state: it follows from
-            the bank, also after other tensors were loaded.
-    """
-
-    origin: Tensor
-    squares: Tensor
-
-    def __init__(self, features: PatchFeatures, bank: Tensor, num_neighbors: int) -> None:
-        super().__init__()
-        self.features, self.num_neighbors = features, num_neighbors
-        self.register_buffer("origin", bank.mean(dim=0))
-        size = max(_EXPORT_BLOCK, math.ceil(len(bank) / _EXPORT_BLOCKS))
-        self.bank = nn.ParameterList(
-            nn.Parameter(part.T.contiguous(), requires_grad=False)
-            for part in torch.split(bank - self.origin, size)
-        )
-        self.register_buffer("squares", self._squares(), persistent=False)
-        self.register_load_state_dict_post_hook(_refresh_squares)  # type: ignore[no-untyped-call]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)``; higher is more anomalous."""
-        features = self.features(images)
-        count, _, height, width = features.shape
-        queries = to_patches(features) - self.origin
-        # |a - b|² = |a|² + |b|² - 2ab: the last two in one product, the first at the very end.
-        extended = torch.cat([queries * -2, torch.ones_like(queries[:, :1])], dim=1)
-        nearest, start = [], 0
-        for block in self.bank:
-            stop = start + block.shape[1]
-            rows = torch.cat([block, self.squares[None, start:stop]])
-            nearest.append(self._least(extended @ rows))
-            start = stop
-        distances = self._least(torch.cat(nearest, dim=1))
-        distances = distances + queries.square().sum(dim=1, keepdim=True)
-        scores = distances.clamp(min=0).mean(dim=1).view(count, 1, height, width)
-        return _upsample(scores, images.shape[2:])[:, 0]
-
-    def _least(self, distances: Tensor) -> Tensor:
-        """The smallest of every row, as many as there are neighbours to find."""
-        if self.num_neighbors == 1:
-            return distances.amin(dim=1, keepdim=True)
-        number = min(self.num_neighbors, distances.shape[1])
-        return distances.topk(number, dim=1, largest=False).values
-
-    def _squares(self) -> Tensor:
-        return torch.cat([part.square().sum(dim=0) for part in self.bank])
-
-
-def _refresh_squares(module: nn.Module, keys: object) -> None:
-    if isinstance(module, NearestPatchScore):
-        module.squares.copy_(module._squares())
-
-
-def cells_within(valid: NDArray[np.bool_], grid: tuple[int, int]) -> Tensor:
-    """Cells of a feature grid that lie within what counts, at least half of each.
-
-    Args:
-        valid: ``(N, H, W)`` bool.
-        grid: Rows and columns of cells.
-
-    Returns:
-        ``(N, h, w)`` bool.
-    """
-    shares = F.interpolate(
-        torch.from_numpy(valid)[:, None].float(), grid, mode="bilinear", antialias=True
-    )
-    return shares[:, 0] >= 0.5
-
-
-def _upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
+def _together(vectors: tuple[Tensor, ...]) -> Tensor:
+    """Vectors of all banks as one, ``(M, D)``, in which each bank counts alike."""
+    if len(vectors) == 1:
+        return vectors[0]
+    spreads = [(part - part.mean(0)).square().sum(1).mean().sqrt() for part in vectors]
+    scaled = [part / (spread or 1) for part, spread in zip(vectors, spreads, strict=True)]
+    return torch.cat(scaled, dim=1)

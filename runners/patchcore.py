@@ -11,13 +11,8 @@ from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
-from .memory_bank import (
-    PARAMETERS,
-    BankSettings,
-    MemoryBankDetector,
-    canonical_bank,
-    check_backend,
-)
+from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
+from .memory_bank import MemoryBankDetector
 from .parameters import BACKBONE, PATCH_SIZE, drawn, switch
 from .pretrained import PretrainedRunner
 
@@ -32,6 +27,7 @@ def _parameters() -> dict[str, ParameterInfo]:
             level in _DEFAULT_LEVELS, "whether the level's output becomes features"
         )
         known[f"level{level}.patch_size"] = PATCH_SIZE
+        known[f"level{level}.weight"] = WEIGHT
     return known | PARAMETERS
 
 
@@ -65,7 +61,7 @@ class PatchCoreRunner(PretrainedRunner):
             kept[f"level{level}.extract"] = level in levels
             if level in levels:
                 kept[f"level{level}.patch_size"] = full[f"level{level}.patch_size"]
-        return kept | canonical_bank(params)
+        return kept | canonical_bank(params, [f"level{level}" for level in levels])
 
     def build(self, params: Params, context: TrialContext) -> MemoryBankDetector:
         """See `Runner.build`."""
@@ -75,6 +71,6 @@ class PatchCoreRunner(PretrainedRunner):
         return MemoryBankDetector(
             TimmBackbone(name, tuple(used), self._weights[name].state),
             tuple(used.values()),
-            BankSettings.of(params, self.spec.memory.backend),
+            BankSettings.of(params, self.spec.memory.backend, [f"level{level}" for level in used]),
             context,
         )

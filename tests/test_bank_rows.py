@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-import autosearch_runners.memory_bank as bank_runners
+import autosearch_runners.bank.stores as bank_stores
 import numpy as np
 import pytest
 import torch
@@ -66,7 +66,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         monkeypatch.setattr(bank, "_append", given.append)
         return bank
 
-    monkeypatch.setattr(bank_runners, "make_memory_bank", make)
+    monkeypatch.setattr(bank_stores, "make_memory_bank", make)
     return given
 
 

@@ -91,6 +91,9 @@ WITHOUT_EFFECT = {
     "level0.patch_size": 9,
     "level4.patch_size": 2,
     "coreset_method": "kcenter",
+    "stage1.weight": 2.0,
+    "level2.weight": 2.0,
+    "rows_per_place": 3,
 }
 WITH_EFFECT = {
     "autopatch": {
@@ -112,7 +115,9 @@ def test_what_has_no_effect_does_not_remain(runner):
 def test_what_has_an_effect_remains(runner):
     before = maps_of(runner, {})
     name = runner.spec.study.runner
-    for key, value in {**WITH_EFFECT[name], "num_neighbors": 2, "coreset_ratio": 0.3}.items():
+    bank = {"num_neighbors": 2, "coreset_ratio": 0.3, "window": 0}
+    bank |= {"metric": "cosine", "fusion": "levels"}
+    for key, value in {**WITH_EFFECT[name], **bank}.items():
         assert runner.canonical({key: value}) != runner.canonical({})
         assert not torch.allclose(maps_of(runner, {key: value}), before), key
 

@@ -33,6 +33,7 @@ class TestAutoPatch(RunnerSuite):
         {"stage1.patch_size": 2, "stage3.patch_size": 16},
         BANK,
         {"bn_recalibration": True},
+        {"window": 1, "rows_per_place": 2},
     )
     tolerance = 5e-5
 
@@ -42,7 +43,12 @@ class TestAutoPatch(RunnerSuite):
 
 
 class TestPatchCore(RunnerSuite):
-    configurations = ({}, {"level2.patch_size": 4, "level3.patch_size": 16}, BANK)
+    configurations = (
+        {},
+        {"level2.patch_size": 4, "level3.patch_size": 16},
+        BANK,
+        {"fusion": "levels", "metric": "cosine", "window": 0, "neighbour_images": 1},
+    )
     tolerance = 5e-5
 
     @pytest.fixture

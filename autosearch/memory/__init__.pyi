@@ -5,6 +5,16 @@ from .bank import (
 )
 from .coreset import (
     coreset as coreset,
+    coreset_at_places as coreset_at_places,
     draw as draw,
+    draw_at_places as draw_at_places,
     kept_count as kept_count,
+)
+from .images import (
+    AlikeImages as AlikeImages,
+    ImageBank as ImageBank,
+)
+from .windows import (
+    WindowedBank as WindowedBank,
+    least as least,
 )

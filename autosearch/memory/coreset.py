@@ -41,6 +41,51 @@ def draw(total: int, count: int, seed: int = 0) -> Tensor:
     return torch.randperm(total, generator=_generator(seed))[:count].clone()
 
 
+def draw_at_places(there: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Draw images for every place, before any patch is computed; each place on its own.
+
+    Args:
+        there: ``(I, P)`` bool, true where a place of an image may be kept.
+        count: Most images of a place.
+        seed: Of the draw.
+
+    Returns:
+        ``(I, P)`` bool, true for what is kept: ``count`` images of a place, or all that there are.
+    """
+    if count >= len(there):
+        return there.clone()
+    numbers = torch.rand(there.shape, generator=_generator(seed)).masked_fill_(~there, 2)
+    first = numbers.topk(count, dim=0, largest=False).indices
+    return torch.zeros_like(there).scatter_(0, first, True) & there
+
+
+def coreset_at_places(patches: Tensor, places: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Choose patches that stand for all of their place: `coreset` of every place, all at once.
+
+    Args:
+        patches: ``(M, D)``, without NaN.
+        places: ``(M,)`` number of each one's place, from 0 on.
+        count: Most patches of a place.
+        seed: Of the projection.
+
+    Returns:
+        int64 indices on the CPU, all different, rising.
+    """
+    places = places.to(patches.device)
+    counts = torch.bincount(places)
+    order = places.argsort(stable=True)
+    within = torch.arange(len(places), device=places.device)
+    within -= (counts.cumsum(0) - counts)[places[order]]
+    points = _project(patches.detach().float(), _generator(seed))
+    most = int(counts.max())
+    spread = points.new_zeros(len(counts), most, points.shape[1])
+    spread[places[order], within] = points[order]
+    missing = torch.arange(most, device=places.device) >= counts[:, None]
+    means = spread.sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None]
+    chosen = _k_center_each((spread - means).masked_fill_(missing[..., None], 0), missing, count)
+    return order[chosen[places[order], within]].sort().values.cpu()
+
+
 def coreset(
     patches: Tensor,
     *,
@@ -117,3 +162,28 @@ def _k_center(points: Tensor, count: int) -> Tensor:
         nearest[current] = -math.inf
         current = nearest.argmax()
     return chosen
+
+
+def _k_center_each(points: Tensor, missing: Tensor, count: int) -> Tensor:
+    """Greedy k-centre on many sets of centred points at once.
+
+    Args:
+        points: ``(P, m, d)``.
+        missing: ``(P, m)`` bool, true for points that are none.
+        count: Most that are chosen of a set.
+
+    Returns:
+        ``(P, m)`` bool, true for those chosen.
+    """
+    norms, every = points.square().sum(2), torch.arange(len(points), device=points.device)
+    nearest = torch.full_like(norms, math.inf).masked_fill_(missing, -math.inf)
+    chosen = torch.zeros_like(missing)
+    current = norms.masked_fill(missing, math.inf).argmin(1)
+    for _ in range(min(count, points.shape[1])):
+        chosen[every, current] = True
+        products = torch.bmm(points, points[every, current, :, None])[..., 0]
+        distances = norms - 2 * products + norms[every, current, None]
+        torch.minimum(nearest, distances, out=nearest)
+        nearest[every, current] = -math.inf
+        current = nearest.argmax(1)
+    return chosen & ~missing

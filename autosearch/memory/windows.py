@@ -8,36 +8,139 @@ query is compared with those of all places within a radius, exactly.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-from autosearch.errors import ConfigError
+from torch import Tensor, nn
 
 FAR = 1e30
 """Squared norm of a row that is none: farther than any other."""
 
-_COLUMNS = 4
-"""Neighbouring queries of one row of the grid whose windows are compared at once."""
+_LARGEST_BLOCK = 2
+"""Side of a block: larger ones compare more in vain, smaller ones gather more queries."""
+_CHUNK_BYTES = 4 << 20
+"""Queries and products of one image in one step: what stays in cache until it is reduced."""
+_MOST_CHUNKS = 64
+_CPU_IMAGES, _GPU_IMAGES = 4, 32
+"""Images that are asked about at a time."""
 
 
-class WindowedBank:
-    """Rows by place, and exact distances to those within a window.
+@dataclass(frozen=True)
+class Blocks:
+    """A grid of places cut into blocks, and which queries meet the rows of each.
 
-    A row of places is one matrix; the queries that may meet it are those of the ``2 r + 1`` rows
-    of queries around it. So a product of a few columns of queries with the places around them
-    spares nothing but the corners that lie too far to the side, which are left out afterwards.
+    Windows of neighbouring places overlap. So the rows of a block are compared with all queries
+    of the block and of a margin around it in one matrix product, and what lies too far apart is
+    not looked at. Every row is read once, and products stay near to what is needed: with blocks of
+    2 x 2 and a radius of 3 they are a third more.
+
+    Attributes:
+        asked: ``(B, S)`` place of every query that a block's rows are compared with.
+        block: ``(P,)`` block of every place.
+        column: ``(P,)`` where it lies in its block, from 0 to ``C - 1``.
+        columns: Places of a block, ``C``.
+        cells: ``(P, W)`` for every query and place of its window, where their comparison stands in
+            ``(B, S, C)``, or ``B * S * C`` where the window leaves the grid.
+    """
+
+    asked: Tensor
+    block: Tensor
+    column: Tensor
+    columns: int
+    cells: Tensor
+
+    @classmethod
+    def of(cls, grid: tuple[int, int], radius: int) -> Blocks:
+        """Cut a grid.
+
+        Args:
+            grid: Rows and columns of places.
+            radius: Of windows, from 0 on.
+        """
+        height, width = grid
+        side = min(radius + 1, _LARGEST_BLOCK)
+        down, across = (_Axis.of(length, radius, min(side, length)) for length in grid)
+
+        def joined(rows: Tensor, columns: Tensor, factor: int) -> Tensor:
+            return rows[:, None, :, None] * factor + columns[None, :, None, :]
+
+        asked = joined(down.asked, across.asked, width).flatten(2).flatten(0, 1)
+        block = joined(down.block, across.block, across.blocks)
+        column = joined(down.column, across.column, min(side, width))
+        slot = joined(down.slot, across.slot, across.asked.shape[1])
+        inside = down.inside[:, None, :, None] & across.inside[None, :, None, :]
+        places, queries = min(side, height) * min(side, width), asked.shape[1]
+        cells = (block * queries + slot) * places + column
+        cells = cells.masked_fill(~inside, len(asked) * queries * places)
+        # The place itself lies in the middle of its window.
+        own = (slice(None), slice(None), radius, radius)
+        cells = cells.flatten(2).flatten(0, 1)
+        return cls(asked, block[own].flatten(), column[own].flatten(), places, cells)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The same along one axis of length ``L`` and for windows of ``V`` places.
+
+    Attributes:
+        asked: ``(b, s)`` index of the queries of every block.
+        block: ``(L, V)`` block of every place of a window.
+        column: ``(L, V)`` where it lies in that block.
+        slot: ``(L, V)`` where the query stands among those of that block.
+        inside: ``(L, V)`` false where the window leaves the grid.
+    """
+
+    asked: Tensor
+    block: Tensor
+    column: Tensor
+    slot: Tensor
+    inside: Tensor
+
+    @classmethod
+    def of(cls, length: int, radius: int, side: int) -> _Axis:
+        queries = min(side + 2 * radius, length)
+        starts = torch.arange(0, length, side)
+        first = (starts - radius).clamp(0, length - queries)
+        own = torch.arange(length)[:, None]
+        place = own + torch.arange(-radius, radius + 1)
+        inside = (place >= 0) & (place < length)
+        place = place.clamp(0, length - 1)
+        block = place // side
+        # A clamped place may lie in a block that does not ask so far; it is not looked at.
+        slot = (own - first[block]).clamp(0, queries - 1)
+        asked = first[:, None] + torch.arange(queries)
+        return cls(asked, block, place % side, slot, inside)
+
+    @property
+    def blocks(self) -> int:
+        return len(self.asked)
+
+
+class WindowedBank(nn.Module):
+    """Rows by place, and exact distances to those within a window, as plain operations.
 
     Args:
         grid: Rows and columns of places.
         radius: Largest distance of two places along either axis (Chebyshev), 0 for the same one.
         dimension: Length ``D`` of a patch.
         device: Where rows are stored and compared.
+        num_neighbors: Neighbours whose mean squared distance is the score, ``k``.
 
     Attributes:
-        rows_per_place: Most rows of one place, ``n``; places with fewer are filled up.
+        rows: Chunks of ``(b, D, C * n)``: by block the rows of its places less `origin`, where
+            ``n`` is the most that one place has; what is missing is far away.
+        origin: ``(D,)`` mean of the patches, without which products would leave no digits for
+            their differences.
+        squares: ``(B, 1, C * n)`` squared norms. They follow from the rows.
     """
+
+    origin: Tensor
+    squares: Tensor
+    missing: Tensor
+    asked: Tensor
+    cells: Tensor
+    stand_ins: Tensor
 
     def __init__(
         self,
@@ -45,13 +148,18 @@ class WindowedBank:
         radius: int,
         dimension: int,
         device: str | torch.device = "cpu",
+        num_neighbors: int = 1,
     ) -> None:
-        self.grid, self.radius, self.dimension = grid, radius, dimension
-        self.device = torch.device(device)
+        super().__init__()
+        # A window is never larger than the grid.
+        self.grid, self.radius = grid, min(radius, max(grid) - 1)
+        self.dimension, self.num_neighbors = dimension, num_neighbors
         self.rows_per_place = 0
+        self._device = torch.device(device)
         self._counts = torch.zeros(grid, dtype=torch.int64)
-        self._origin = torch.zeros(dimension, device=self.device)
-        self._rows = torch.empty(0)
+        self._blocks = Blocks.of(grid, self.radius)
+        self.rows = nn.ParameterList()
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
 
     def fill(self, patches: Tensor, places: Tensor) -> None:
         """Replace what is stored.
@@ -63,84 +171,88 @@ class WindowedBank:
         Raises:
             ValueError: Shapes do not fit, or a value is NaN or infinite.
         """
-        height, width = self.grid
-        total = height * width
-        if patches.ndim != 2 or patches.shape[1] != self.dimension or not len(patches):
-            raise ValueError(f"patches are {tuple(patches.shape)}, expected (*, {self.dimension})")
-        if places.shape != patches.shape[:1] or places.min() < 0 or places.max() >= total:
-            raise ValueError(f"places: expected {len(patches)} numbers from 0 to {total - 1}")
-        patches = patches.detach().to(self.device, torch.float32)
-        if not torch.isfinite(patches).all():
-            raise ValueError("patches hold NaN or infinite values")
-        places = places.to(self.device)
+        total = math.prod(self.grid)
+        patches, places = checked_rows(patches, places, self.dimension, total, self._device)
         counts = torch.bincount(places, minlength=total)
-        self.rows_per_place = int(counts.max())
+        n = self.rows_per_place = int(counts.max())
         self._counts = counts.view(self.grid).cpu()
-        self._origin = patches.mean(0)
         order = places.argsort(stable=True)
-        within = torch.arange(len(places), device=self.device)
-        within -= (counts.cumsum(0) - counts)[places[order]]
-        # A stored row is [-2b, |b|²], of which the product with [q, 1] is the distance less |q|².
-        rows = torch.zeros(total, self.rows_per_place, self.dimension + 1, device=self.device)
-        rows[..., -1] = FAR
-        centred = patches[order] - self._origin
-        norms = centred.square().sum(1, keepdim=True)
-        rows[places[order], within] = torch.cat([centred * -2, norms], dim=1)
-        self._rows = rows.view(height, width * self.rows_per_place, self.dimension + 1)
+        patches, places = patches[order], places[order]
+        within = torch.arange(len(places), device=self._device)
+        within -= (counts.cumsum(0) - counts)[places]
+        blocks = self._blocks
+        size, columns = len(blocks.asked), blocks.columns
+        at = blocks.block.to(self._device)[places]
+        column = blocks.column.to(self._device)[places] * n + within
+        origin = patches.mean(0)
+        rows = torch.zeros(size, self.dimension, columns * n, device=self._device)
+        rows[at, :, column] = patches - origin
+        missing = torch.ones(size, 1, columns * n, dtype=torch.bool, device=self._device)
+        missing[at, 0, column] = False
+        chunk = self._chunk(blocks.asked.shape[1], columns * n)
+        self.rows = nn.ParameterList(
+            nn.Parameter(part.clone(), requires_grad=False) for part in torch.split(rows, chunk)
+        )
+        for name, tensor in {
+            "squares": _squares(self.rows, missing),
+            "missing": missing,
+            "asked": blocks.asked.flatten(),
+            "cells": blocks.cells.flatten(),
+            "stand_ins": stand_ins(self.reached()),
+        }.items():
+            self.register_buffer(name, tensor.to(self._device), persistent=False)
+        self.register_buffer("origin", origin)
 
+    def forward(self, queries: Tensor, alike: Tensor | None = None) -> Tensor:
+        """Mean squared Euclidean distances to the nearest rows within the window.
+
+        Args:
+            queries: ``(N, h * w, D)`` patches of whole images, row by row.
+            alike: Not looked at.
+
+        Returns:
+            ``(N, h * w)``, never negative. A place whose window holds too few rows has the value
+            of the nearest one that has enough, so that no edge appears beside it.
+        """
+        return self._distances(queries).index_select(1, self.stand_ins)
+
+    @torch.inference_mode()
     def search(self, queries: Tensor) -> Tensor:
-        """Squared Euclidean distances to the nearest rows within the window.
+        """The same of checked queries, some images at a time.
 
         Args:
             queries: ``(N, h, w, D)``, patches of whole images.
 
         Returns:
-            ``(N, h, w)`` float32, never negative, infinite where the window holds no row.
+            ``(N, h, w)`` float32, infinite where the window holds fewer rows than neighbours.
 
         Raises:
+            RuntimeError: Nothing was filled in.
             ValueError: The shape is another, or a value is NaN or infinite.
         """
-        height, width = self.grid
-        if queries.shape[1:] != (height, width, self.dimension):
-            expected = (height, width, self.dimension)
+        if not len(self):
+            raise RuntimeError("the bank has not been filled")
+        if queries.shape[1:] != (*self.grid, self.dimension):
+            expected = (*self.grid, self.dimension)
             raise ValueError(f"queries are {tuple(queries.shape)}, expected (*, {expected})")
-        queries = queries.detach().to(self.device, torch.float32) - self._origin
+        queries = queries.detach().to(self._device, torch.float32).flatten(1, 2)
         if not torch.isfinite(queries).all():
             raise ValueError("queries hold NaN or infinite values")
-        count, n, r = len(queries), self.rows_per_place, self.radius
-        extended = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)
-        # By row and column of the grid first, so that a product takes whole rows of it.
-        extended = extended.permute(1, 2, 0, 3).contiguous()
-        nearest = torch.full((height, width, count), math.inf, device=self.device)
-        for left in range(0, width, _COLUMNS):
-            right = min(left + _COLUMNS, width)
-            first, last = max(0, left - r), min(width, right + r)
-            apart = torch.arange(left, right)[:, None] - torch.arange(first, last)
-            far = (apart.abs() > r).to(self.device)
-            columns = extended[:, left:right].reshape(height, -1, self.dimension + 1)
-            for row in range(height):
-                top, bottom = max(0, row - r), min(height, row + r + 1)
-                part = columns[top:bottom].reshape(-1, self.dimension + 1)
-                product = part @ self._rows[row, first * n : last * n].T
-                least = product.view(bottom - top, right - left, count, last - first, n).amin(-1)
-                least.masked_fill_(far[None, :, None, :], math.inf)
-                held = nearest[top:bottom, left:right]
-                torch.minimum(held, least.amin(-1), out=held)
-        distances = nearest.permute(2, 0, 1) + queries.square().sum(-1)
-        return distances.masked_fill(distances > FAR / 2, math.inf).clamp_(min=0)
+        size = _CPU_IMAGES if self._device.type == "cpu" else _GPU_IMAGES
+        found = torch.cat([self._distances(part) for part in torch.split(queries, size)])
+        return found.view(-1, *self.grid).masked_fill_(~self.reached().to(self._device), math.inf)
+
+    def within(self) -> Tensor:
+        """``(h, w)`` int64, rows that a query of each place is compared with."""
+        return windowed_sums(self._counts[None], self.radius)[0]
 
     def reached(self) -> Tensor:
-        """``(h, w)`` bool, true for a place whose window holds a row."""
-        size, there = 2 * self.radius + 1, (self._counts > 0).float()[None, None]
-        found = F.max_pool2d(there, size, stride=1, padding=self.radius)
-        return found[0, 0] > 0
+        """``(h, w)`` bool, true for a place whose window holds as many rows as neighbours."""
+        return self.within() >= self.num_neighbors
 
     def compared(self) -> int:
-        """Pairs of a query and a row of one image: what a search costs, whatever way it is done."""
-        size = 2 * self.radius + 1
-        weights = torch.ones(1, 1, size, size, dtype=torch.float64)
-        counts = self._counts.double()[None, None]
-        return int(F.conv2d(counts, weights, padding=self.radius).sum().round())
+        """Pairs of a query and a row of one image: what a search costs, however it is done."""
+        return int(self.within().sum())
 
     def __len__(self) -> int:
         return int(self._counts.sum())
@@ -150,18 +262,87 @@ class WindowedBank:
         """Bytes of the patches as float32."""
         return 4 * len(self) * self.dimension
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """All patches ``(M, D)`` and the places ``(M,)`` they lie in, place by place."""
-        stored = self._rows.view(-1, self.rows_per_place, self.dimension + 1)
-        there = stored[..., -1] < FAR / 2
-        return stored[there][:, :-1] / -2 + self._origin, there.nonzero()[:, 0]
+    def _distances(self, queries: Tensor) -> Tensor:
+        n, k, dimension = self.rows_per_place, self.num_neighbors, self.dimension
+        asked, columns, kept = self._blocks.asked.shape[1], self._blocks.columns, min(k, n)
+        count = queries.shape[0]
+        centred = queries - self.origin
+        # |a - b|² = |a|² + |b|² - 2ab: the last two in one product, the first at the very end.
+        spread = (centred * -2).transpose(0, 1)
+        found, start = [], 0
+        for rows in self.rows:
+            stop = start + rows.shape[0]
+            index = self.asked[start * asked : stop * asked]
+            part = spread.index_select(0, index).reshape(-1, asked * count, dimension)
+            products = torch.baddbmm(self.squares[start:stop], part, rows)
+            nearest = least(products.view(-1, asked, count, columns, n), kept)
+            found.append(nearest.permute(0, 1, 3, 2, 4).reshape(-1, count * kept))
+            start = stop
+        found.append(torch.full_like(found[0][:1], FAR))
+        met = torch.cat(found).index_select(0, self.cells)
+        met = met.view(math.prod(self.grid), -1, count, kept).permute(2, 0, 1, 3).flatten(2)
+        distances = least(met, k) + centred.square().sum(-1, keepdim=True)
+        return distances.clamp(min=0).mean(-1)
+
+    def _chunk(self, asked: int, rows: int) -> int:
+        """Blocks whose queries and products are held at a time."""
+        fitting = _CHUNK_BYTES // (4 * asked * (self.dimension + rows))
+        return max(1, fitting, math.ceil(len(self._blocks.asked) / _MOST_CHUNKS))
 
 
-def check_radius(radius: int | None, grid: tuple[int, int]) -> None:
-    """Refuse a window that is none.
+def least(values: Tensor, number: int) -> Tensor:
+    """The smallest numbers along the last axis, as many as are asked for and there are."""
+    if number == 1:
+        return values.amin(-1, keepdim=True)
+    return values.topk(min(number, values.shape[-1]), dim=-1, largest=False).values
+
+
+def windowed_sums(counts: Tensor, radius: int) -> Tensor:
+    """``(A, h, w)`` integers to their sums over the windows of all places, alike."""
+    size = 2 * radius + 1
+    ones = torch.ones(1, 1, size, size, dtype=torch.float64)
+    sums = F.conv2d(counts[:, None].double(), ones, padding=radius)
+    return sums[:, 0].round().to(torch.int64)
+
+
+def stand_ins(reached: Tensor) -> Tensor:
+    """Which place answers for each of a ``(h, w)`` grid, ``(P,)``: the nearest that is reached.
+
+    Each answers for itself where none is.
+    """
+    if not reached.any():
+        reached = torch.ones_like(reached)
+    places = torch.cartesian_prod(*(torch.arange(side) for side in reached.shape)).float()
+    found = reached.flatten().nonzero()[:, 0]
+    own = torch.arange(len(places))
+    lost = (~reached.flatten()).nonzero()[:, 0]
+    own[lost] = found[torch.cdist(places[lost], places[found]).argmin(1)]
+    return own
+
+
+def checked_rows(
+    patches: Tensor, places: Tensor, dimension: int, total: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Patches and places as they may be stored, on a device.
 
     Raises:
-        ConfigError: It is negative.
+        ValueError: Shapes do not fit, or a value is NaN or infinite.
     """
-    if radius is not None and radius < 0:
-        raise ConfigError("window", radius, f"null, or 0 to {max(grid)}")
+    if patches.ndim != 2 or patches.shape[1] != dimension or not len(patches):
+        raise ValueError(f"patches are {tuple(patches.shape)}, expected (*, {dimension})")
+    if places.shape != patches.shape[:1] or places.min() < 0 or places.max() >= total:
+        raise ValueError(f"places: expected {len(patches)} numbers from 0 to {total - 1}")
+    patches = patches.detach().to(device, torch.float32)
+    if not torch.isfinite(patches).all():
+        raise ValueError("patches hold NaN or infinite values")
+    return patches, places.to(device)
+
+
+def _squares(rows: nn.ParameterList, missing: Tensor) -> Tensor:
+    norms = torch.cat([part.square().sum(1, keepdim=True) for part in rows])
+    return norms.masked_fill(missing, FAR)
+
+
+def _refresh(module: nn.Module, keys: object) -> None:
+    if isinstance(module, WindowedBank):
+        module.squares.copy_(_squares(module.rows, module.missing))

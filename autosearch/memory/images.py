@@ -1,0 +1,238 @@
+"""A memory bank by image: a query meets only rows of those normal images that its own resembles.
+
+For parts that come in several poses or kinds: what is normal for one need not be for another.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from autosearch.memory.windows import (
+    FAR,
+    Blocks,
+    checked_rows,
+    least,
+    stand_ins,
+    windowed_sums,
+)
+
+
+class AlikeImages(nn.Module):
+    """Which normal images resemble one: the nearest by standardised features of whole images.
+
+    Args:
+        pooled: ``(I, D)`` features of the normal images, each the mean over an image.
+        number: How many are chosen.
+
+    Attributes:
+        centre: ``(D,)`` mean of the features.
+        scale: ``(D,)`` their standard deviations, 1 where all are the same.
+        known: ``(I, D)`` the features, standardised.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    known: Tensor
+
+    def __init__(self, pooled: Tensor, number: int) -> None:
+        super().__init__()
+        self.number = min(number, len(pooled))
+        deviation = pooled.std(0, correction=0)
+        self.register_buffer("centre", pooled.mean(0))
+        self.register_buffer("scale", torch.where(deviation > 0, deviation, 1.0))
+        self.register_buffer("known", (pooled - self.centre) / self.scale)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``(N, D)`` to the ``(N, number)`` int64 indices of the most alike, nearest first."""
+        asked = (pooled - self.centre) / self.scale
+        # The squared distance less what is the same for all.
+        distances = self.known.square().sum(1) - 2 * asked @ self.known.T
+        return distances.topk(self.number, dim=1, largest=False).indices
+
+
+class ImageBank(nn.Module):
+    """Rows by image, and exact distances to those of some images, as plain operations.
+
+    Args:
+        grid: Rows and columns of places.
+        radius: Of windows, as in `WindowedBank`; None where rows are compared wherever they lie.
+        dimension: Length ``D`` of a patch.
+        alike: Images that a query is compared with, ``n``.
+        device: Where rows are stored and compared.
+        num_neighbors: Neighbours whose mean squared distance is the score.
+
+    Attributes:
+        rows: ``(I, B, D, C)``: of every image the rows by block of places, less `origin`; without
+            windows in one block.
+        origin: ``(D,)`` mean of the patches.
+        squares: ``(I, B, 1, C)`` squared norms. They follow from the rows.
+    """
+
+    origin: Tensor
+    squares: Tensor
+    missing: Tensor
+    asked: Tensor
+    cells: Tensor
+    stand_ins: Tensor
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        radius: int | None,
+        dimension: int,
+        alike: int,
+        device: str | torch.device = "cpu",
+        num_neighbors: int = 1,
+    ) -> None:
+        super().__init__()
+        self.grid, self.dimension = grid, dimension
+        self.radius = None if radius is None else min(radius, max(grid) - 1)
+        self.alike, self.num_neighbors = alike, num_neighbors
+        self._device = torch.device(device)
+        self._blocks = None if self.radius is None else Blocks.of(grid, self.radius)
+        self._counts = torch.zeros(0, *grid, dtype=torch.int64)
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
+
+    def fill(self, patches: Tensor, images: Tensor, places: Tensor, total: int) -> None:
+        """Replace what is stored.
+
+        Args:
+            patches: ``(M, D)``.
+            images: ``(M,)`` index of each one's image.
+            places: ``(M,)`` index of each one's place in the grid, row by row.
+            total: Number of images.
+
+        Raises:
+            ValueError: Shapes do not fit, a value is NaN or infinite, or with windows an image has
+                two rows of one place.
+        """
+        size = math.prod(self.grid)
+        patches, places = checked_rows(patches, places, self.dimension, size, self._device)
+        images = images.to(self._device)
+        counts = torch.bincount(images * size + places, minlength=total * size)
+        self._counts = counts.view(total, *self.grid).cpu()
+        if self._blocks is None:
+            own = counts.view(total, size).sum(1)
+            order = images.argsort(stable=True)
+            patches, images = patches[order], images[order]
+            column = torch.arange(len(images), device=self._device)
+            column -= (own.cumsum(0) - own)[images]
+            block, shape = torch.zeros_like(column), (1, int(own.max()))
+        else:
+            if counts.max() > 1:
+                raise ValueError("places: expected one row for each of an image")
+            block = self._blocks.block.to(self._device)[places]
+            column = self._blocks.column.to(self._device)[places]
+            shape = (len(self._blocks.asked), self._blocks.columns)
+        origin = patches.mean(0)
+        rows = torch.zeros(total, shape[0], self.dimension, shape[1], device=self._device)
+        rows[images, block, :, column] = patches - origin
+        missing = torch.ones(total, shape[0], 1, shape[1], dtype=torch.bool, device=self._device)
+        missing[images, block, 0, column] = False
+        self.rows = nn.Parameter(rows, requires_grad=False)
+        self.register_buffer("squares", _squares(rows, missing), persistent=False)
+        self.register_buffer("missing", missing, persistent=False)
+        if self._blocks is not None:
+            for name, tensor in {
+                "asked": self._blocks.asked.flatten(),
+                "cells": self._blocks.cells.flatten(),
+                "stand_ins": stand_ins(self.reached()),
+            }.items():
+                self.register_buffer(name, tensor.to(self._device), persistent=False)
+        self.register_buffer("origin", origin)
+
+    def forward(self, queries: Tensor, alike: Tensor) -> Tensor:
+        """Mean squared Euclidean distances to the nearest rows of some images.
+
+        Args:
+            queries: ``(N, h * w, D)`` patches of whole images, row by row.
+            alike: ``(N, n)`` indices of the images that each is compared with.
+
+        Returns:
+            ``(N, h * w)``, never negative. A place whose window holds too few rows has the value
+            of the nearest one that has enough.
+        """
+        distances = self._distances(queries, alike)
+        return distances if self._blocks is None else distances.index_select(1, self.stand_ins)
+
+    @torch.inference_mode()
+    def search(self, queries: Tensor, alike: Tensor) -> Tensor:
+        """The same, image by image.
+
+        Args:
+            queries: ``(N, h, w, D)``, patches of whole images.
+            alike: ``(N, n)`` indices of the images that each is compared with.
+
+        Returns:
+            ``(N, h, w)`` float32, infinite where these have fewer rows than neighbours.
+        """
+        asked = queries.flatten(1, 2).to(self._device, torch.float32)
+        alike = alike.to(self._device)
+        found = torch.cat(
+            [self._distances(asked[i : i + 1], alike[i : i + 1]) for i in range(len(asked))]
+        )
+        short = self.within()[alike.cpu()].sum(1) < self.num_neighbors
+        return found.view(-1, *self.grid).masked_fill_(short.to(self._device), math.inf)
+
+    def within(self) -> Tensor:
+        """``(I, h, w)`` int64, rows of each image that a query of a place is compared with."""
+        if self.radius is None:
+            return self._counts.sum((1, 2), keepdim=True).expand_as(self._counts)
+        return windowed_sums(self._counts, self.radius)
+
+    def reached(self) -> Tensor:
+        """``(h, w)`` bool, true where any choice of images has as many rows as neighbours."""
+        fewest = self.within().sort(0).values[: self.alike].sum(0)
+        return fewest >= self.num_neighbors
+
+    def compared(self) -> int:
+        """Pairs of a query and a row of one image, in the mean over all choices of images."""
+        number = len(self._counts)
+        return round(int(self.within().sum()) * min(self.alike, number) / number)
+
+    def __len__(self) -> int:
+        return int(self._counts.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the patches as float32."""
+        return 4 * len(self) * self.dimension
+
+    def _distances(self, queries: Tensor, alike: Tensor) -> Tensor:
+        count, k = queries.shape[0], self.num_neighbors
+        centred = queries - self.origin
+        spread = centred * -2
+        if self._blocks is not None:
+            spread = spread.index_select(1, self.asked)
+        shape = self.rows.shape
+        spread = spread.reshape(count, shape[1], -1, self.dimension)
+        found = []
+        for number in range(alike.shape[1]):
+            chosen = alike[:, number]
+            rows, squares = self.rows[chosen], self.squares[chosen]
+            products = spread @ rows + squares
+            if self._blocks is None:
+                found.append(least(products.flatten(1, 2), k))
+            elif k == 1 and found:
+                found[0] = torch.minimum(found[0], products.reshape(count, -1, 1))
+            else:
+                found.append(products.reshape(count, -1, 1))
+        met = torch.cat(found, dim=-1)
+        if self._blocks is not None:
+            met = torch.cat([met, torch.full_like(met[:, :1], FAR)], dim=1)
+            met = met.index_select(1, self.cells)
+            met = met.view(count, math.prod(self.grid), -1)
+        distances = least(met, k) + centred.square().sum(-1, keepdim=True)
+        return distances.clamp(min=0).mean(-1)
+
+
+def _squares(rows: Tensor, missing: Tensor) -> Tensor:
+    return rows.square().sum(2, keepdim=True).masked_fill(missing, FAR)
+
+
+def _refresh(module: nn.Module, keys: object) -> None:
+    if isinstance(module, ImageBank):
+        module.squares.copy_(_squares(module.rows, module.missing))
