@@ -3,8 +3,9 @@
     python benchmarks/memory.py --data /data/mvtec:screw --normals 250 1000 2500 10000
 
 Normals are crops of the dataset's, with noise; defects are its own, one a type for validation.
-Memory is what all processes together take at the peak: the fall of what the machine says is
-available, pages of files that can be given back not counted. Run it with nothing beside.
+Memory is what the command and all processes that it starts have for themselves at the peak, and
+the shared memory of Ray; pages of files, which are given back when memory runs short, are not
+counted. Times mean something only with nothing beside.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from autosearch import open_study
 from autosearch.data import open_index
 from autosearch.spec import DatasetSpec
 
+_EVERY_SECONDS = 0.5
 _CELLS = 56 * 56
 """Patches of an image at the finest level of AutoPatch's space."""
 
@@ -38,7 +41,7 @@ class Run:
     """One search.
 
     Attributes:
-        taken: Bytes at the peak above what was taken before.
+        taken: Bytes of all processes at the peak.
         seconds: From the command to its end.
         statuses: Of its trials.
         trial_seconds: Mean of those that are complete.
@@ -115,6 +118,17 @@ def _square(path: Path, side: int) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB").resize((side, side)))
 
 
+def _own(pid: int) -> int:
+    """Bytes that a process and all below it share with nobody."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().uss
+    return total
+
+
 def _search(given: argparse.Namespace, data: Path, count: int, results: Path) -> Run:
     ratio = min(given.ratio, given.rows / (count * _CELLS))
     command = [
@@ -124,20 +138,21 @@ def _search(given: argparse.Namespace, data: Path, count: int, results: Path) ->
         "--set", "dataset.category=part", "--set", f"dataset.image_size={given.size}",
         "--set", f"space.coreset_ratio={ratio}",
     ]  # fmt: skip
-    before, start, least = psutil.virtual_memory().available, time.monotonic(), float("inf")
+    start, most, shared = time.monotonic(), 0, shutil.disk_usage("/dev/shm").used
     log = results.with_suffix(".txt")
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            least = min(least, psutil.virtual_memory().available)
-            time.sleep(0.1)
+            objects = max(0, shutil.disk_usage("/dev/shm").used - shared)
+            most = max(most, _own(process.pid) + objects)
+            time.sleep(_EVERY_SECONDS)
     seconds = time.monotonic() - start
     if process.returncode:
         sys.exit(f"the search of {count} normals failed:\n{log.read_text()[-3000:]}")
     records = open_study(results / "autopatch").trials
     done = [record.duration or 0.0 for record in records if record.status == "complete"]
     statuses = Counter(str(record.status) for record in records)
-    return Run(int(before - least), seconds, statuses, sum(done) / max(1, len(done)))
+    return Run(most, seconds, statuses, sum(done) / max(1, len(done)))
 
 
 if __name__ == "__main__":

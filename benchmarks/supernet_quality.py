@@ -100,7 +100,7 @@ def measure(job: Job) -> Figures:
         _LOADED[key] = (load_search_data(job.data).train, load_test_set(job.data)[0])
     train, test = _LOADED[key]
     stages = STAGES[job.levels]
-    bank = BankSettings("auto", CORESET.get(job.levels, 1.0), "random", 1)
+    bank = BankSettings("auto", CORESET.get(job.levels, 1.0), "random", None, 1)
     context = TrialContext(0, "cpu", (train.pixels.shape[2], train.pixels.shape[3]))
     detector = MemoryBankDetector(
         _extractor(job, stages),

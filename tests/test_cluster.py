@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ class Marking:
         self.spec, self.folder = spec, folder
         self.data = np.arange(300_000.0)
 
-    def carried(self) -> Marking:
+    def carried(self) -> Self:
         """Nothing of it lies in a file."""
         return self
 
