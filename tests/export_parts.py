@@ -76,7 +76,8 @@ def detector_of(exported: Exported, folder: StudyFolder, train: Any, **bank: Any
     runner = reopen(folder).runner
     found = exported.manifest
     params = runner.canonical({**found["configuration"]["search"], **bank})
-    detector = runner.build(params, TrialContext(found["study"]["trial_seed"], "cpu", (SIDE, SIDE)))
+    context = TrialContext(found["study"]["trial_seed"], "cpu", (SIDE, SIDE))
+    detector = runner.build(params, context)
     detector.fit(train)
     return detector
 

@@ -67,7 +67,8 @@ def most_with_a_cell(found: dict[int, dict[tuple[int, int], int]]) -> int:
 @given(mask=masks, size=st.integers(1, 6), rule=rules)
 @settings(max_examples=150, deadline=None)
 def test_as_many_regions_as_can_have_a_cell_have_one(mask: Mask, size: int, rule: str) -> None:
-    found, (labels, lost) = overlaps(label_regions(mask), size), resize_regions(mask, (size, size), rule)
+    found = overlaps(label_regions(mask), size)
+    labels, lost = resize_regions(mask, (size, size), rule)
     for cell, region in np.ndenumerate(labels):
         assert region == 0 or cell in found[region], "a region lies where it does not belong"
     kept = set(np.unique(labels).tolist()) - {0}

@@ -106,7 +106,7 @@ def test_its_trials_are_repeated_exactly(study: autosearch.Study) -> None:
 def test_another_number_of_repeats_is_another_study(study: autosearch.Study) -> None:
     spec = study.spec
     other = replace_study(spec, repeats=3, trials=4)
-    with pytest.raises(StudyError, match="another study.repeats: 2 then, 3 now"):
+    with pytest.raises(StudyError, match=r"another study\.repeats: 2 then, 3 now"):
         study.search(other, "local")
 
 

@@ -17,6 +17,7 @@ from autosearch.spec.reading import load_spec, parse_spec
 from autosearch.spec.sections import DatasetSpec
 from autosearch.storage.folder import YOUNGER
 
+
 def index(train: int, test: int, stated: str | None = "test", val: int = 0) -> Index:
     names = [(f"a{i:04}", "good", None) for i in range(train)]
     names += [(f"b{i:04}", "good", "val") for i in range(val)]

@@ -84,9 +84,7 @@ class ImageSet:
             place: Where the arrays lie, if it is in a file.
         """
         first = about.get("regions_from", 0)
-        unmarked, made = (
-            tuple(about.get(name, ())[start:stop]) for name in ("unmarked", "made")
-        )
+        unmarked, made = (tuple(about.get(name, ())[start:stop]) for name in ("unmarked", "made"))
         labelled = "regions" in arrays and start >= first
         return cls(
             arrays["pixels"][start:stop],

@@ -279,9 +279,7 @@ def _hypervolume(
     return [_plain(share) for share in hypervolume_curve(table, box)]
 
 
-def _header(
-    spec: StudySpec, meta: Mapping[str, Any], figures: Iterable[str]
-) -> list[list[str]]:
+def _header(spec: StudySpec, meta: Mapping[str, Any], figures: Iterable[str]) -> list[list[str]]:
     """What stands behind the figures, as pairs of a label and a text."""
     data, rows = meta.get("data", {}), []
     if data:

@@ -111,9 +111,7 @@ class TrialEvaluator:
 
     def carried(self) -> TrialEvaluator:
         """The same with pictures that travel to other machines with it."""
-        data = replace(
-            self._data, train=self._data.train.carried(), val=self._data.val.carried()
-        )
+        data = replace(self._data, train=self._data.train.carried(), val=self._data.val.carried())
         return TrialEvaluator(self.spec, self._runner, data, self._others, self._room)
 
     @contextmanager
@@ -226,9 +224,7 @@ class TrialEvaluator:
         if "rwap" in measured:
             found["rwap"] = rwap_error(scored.ranking, self._truth)
         if "rwap_calibrated" in self._named:
-            found["rwap_calibrated"] = rwap_error(
-                scored.ranking, self._truth, scored.prevalence
-            )
+            found["rwap_calibrated"] = rwap_error(scored.ranking, self._truth, scored.prevalence)
         if "image_auroc" in measured:
             found["image_auroc"] = auroc_error(scored.images, self._truth.labels)
         return {name + ERROR: value for name, value in found.items() if not math.isnan(value)}
