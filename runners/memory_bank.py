@@ -28,6 +28,7 @@ from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
 from autosearch.memory import AlikeImages
 
+from .bank.augmentation import all_valid, augmented, enlargement
 from .bank.parameters import BankSettings
 from .bank.rows import (
     cells_within as cells_within,
@@ -116,9 +117,10 @@ class MemoryBankDetector(Detector):
         images, settings, seed = shared_tensor(train.pixels), self._settings, self._context.seed
         features = self._prepare(images)
         self._patches(features, images[:1])  # for the grid
-        there = torch.ones(len(images), math.prod(self._grid), dtype=torch.bool)
+        copies = enlargement(settings.augment, self._context.image_size)
+        there = torch.ones(copies * len(images), math.prod(self._grid), dtype=torch.bool)
         if train.valid is not None:
-            there = cells_within(train.valid, self._grid).flatten(1)
+            there = cells_within(all_valid(train.valid, settings.augment), self._grid).flatten(1)
         rows = drawn_rows(settings, there, seed)
         self._mixture = self._mixed(places=there.any(0).nonzero()[:, 0])
         patches, pooled = self._drawn(features, images, rows)
@@ -128,7 +130,7 @@ class MemoryBankDetector(Detector):
             vectors = tuple(part[kept.to(part.device)] for part in vectors)
             rows = rows[kept]
         known = _Rows(vectors, rows, pooled)
-        stores = self._filled(known, len(images))
+        stores = self._filled(known, len(there))
         for store in filter(None, stores):
             check_reached(settings, store.reached(), train.valid, there)
         factors = self._factors(features, images, there, known) if settings.weights else ()
@@ -175,6 +177,7 @@ class MemoryBankDetector(Detector):
         features = PatchFeatures(self._extractor, self._patch_sizes)
         height, width = self._context.image_size
         cells = grid_cells(self._context.image_size, features.reduction)
+        images *= enlargement(self._settings.augment, self._context.image_size)
         count, chosen = row_bytes(self._settings, images, cells, features.channels)
         rows = 4 * features.channels * count * _COPIES
         queries = 4 * features.channels * cells * _QUERIES
@@ -225,14 +228,15 @@ class MemoryBankDetector(Detector):
         Raises:
             Infeasible: There are not enough images or patches for that.
         """
-        held = torch.arange(len(images)) % _HELD_OUT == 0
+        # What is made of an image is held out with it.
+        held = torch.arange(len(there)) % len(images) % _HELD_OUT == 0
         others = known.of_images(~held, there.shape[1])
         if held.all() or len(others.rows) < self._settings.num_neighbors:
             raise Infeasible(f"fusion levels: {len(images)} training images are too few")
         stores = self._filled(others, int((~held).sum()))
         mixture = self._mixed((), others.pooled, self._mixture.places)
         found: list[list[Tensor]] = [[] for _ in stores]
-        for number in held.nonzero()[:, 0].tolist():
+        for number in range(0, len(images), _HELD_OUT):
             one = self._patches(features, images[number : number + 1])[None]
             alike = None if mixture.alike is None else mixture.alike(mixture.pooled(one))
             for answers, vectors, store in zip(found, mixture.vectors(one), stores, strict=True):
@@ -267,7 +271,7 @@ class MemoryBankDetector(Detector):
 
         Args:
             features: Images to patch features.
-            images: ``(I, 3, H, W)``.
+            images: ``(I, 3, H, W)``, with what is made of them.
             rows: ``(M,)`` which of their ``(I * P)`` patches, in the order in which they are
                 wanted.
 
@@ -279,7 +283,8 @@ class MemoryBankDetector(Detector):
         kept = torch.empty(len(rows), features.channels, device=self._context.device)
         row, pooled = 0, []
         with torch.inference_mode():
-            for part in passes(images, self._context.device):
+            every = augmented(images, self._settings.augment, self._context.device)
+            for part in every:
                 patches = to_patches(features(part))
                 first, last = torch.searchsorted(rising, torch.tensor([row, row + len(patches)]))
                 wanted = (rising[first:last] - row).to(patches.device)

@@ -11,7 +11,7 @@ from PIL import Image
 from autosearch import cli
 from autosearch.cli.screen import console
 from autosearch.data import SearchData, load_search_data
-from autosearch.data.check import Report, check_dataset
+from autosearch.data.check import Problem, Report, check_dataset
 from autosearch.errors import DataError
 from autosearch.spec.sections import DatasetSpec
 
@@ -59,6 +59,12 @@ def spec(root: Path, **keys: object) -> DatasetSpec:
 
 def checked(base: Path, **keys: object) -> Report:
     return check_dataset(spec(base.parent, **keys))
+
+
+def found_in_files(base: Path, **keys: object) -> list[Problem]:
+    """Problems of files: that one image validates, as by default, is none of them."""
+    problems = checked(base, **keys).problems
+    return [problem for problem in problems if "validation holds" not in problem.problem]
 
 
 def loaded(base: Path, **keys: object) -> SearchData:

@@ -203,6 +203,7 @@ import signal, subprocess
 from autosearch.executors import ray_cluster
 from autosearch.executors.signals import stopping_on_signals
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
 told = []
 with stopping_on_signals(lambda: told.append("stop")):
     with ray_cluster.joining(None):

@@ -9,6 +9,7 @@ import pytest
 from dataset_parts import (
     checked,
     command,
+    found_in_files,
     loaded,
     mark,
     mask,
@@ -56,7 +57,7 @@ def test_what_is_not_read_is_counted_and_named(base: Path) -> None:
         (base / "train/good" / name).write_bytes(b"x")
     (note,) = notes(base)
     assert note.startswith("6 files: each lies in a folder of images and is not read (first ")
-    found = [p.path for p in checked(base).problems]
+    found = [p.path for p in found_in_files(base)]
     assert [path.relative_to(base).as_posix() for path in found] == [
         "ground_truth/hole/labels.json", "test/hole/b.txt", "test/loose.png", "train/bad",
         "train/good/a.heic", "train/good/other",
@@ -72,7 +73,7 @@ def test_folders_in_folders_are_read(base: Path) -> None:
     mask(base / "ground_truth/hole/777_mask.png")
     counts = checked(base).counts
     assert (counts["train"]["good"], counts["test"]["hole"]) == (13, 5)
-    assert checked(base).problems == ()
+    assert found_in_files(base) == []
     assert "part/test/hole/day2/000.png" in load_test_set(spec(base.parent))[0].paths
 
 
@@ -111,7 +112,7 @@ def test_masks_beside_images(base: Path, ending: str, folder: str) -> None:
 def test_images_of_two_levels_are_no_matter_where_all_are(base: Path) -> None:
     for path in [*base.glob("train/good/*"), *base.glob("test/*/*")]:
         Image.fromarray(np.asarray(Image.open(path).convert("L")) > 99).save(path)
-    assert notes(base) == [] and checked(base).problems == ()
+    assert notes(base) == found_in_files(base) == []
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])

@@ -10,6 +10,8 @@ from autosearch.errors import Infeasible
 from autosearch.memory import make_memory_bank
 from autosearch.spec import Params
 
+from .augmentation import KEY, PARAMETER
+
 PARAMETERS = {
     "coreset_ratio": ParameterInfo(
         1.0, "share of the training patches that the memory bank keeps", low=1e-4, high=1
@@ -46,6 +48,7 @@ PARAMETERS = {
         "levels: a bank for each extracted map, their distances scaled alike and averaged",
         choices=("concat", "levels"),
     ),
+    KEY: PARAMETER,
 }
 """Parameters of the bank, the same for all runners that have one."""
 
@@ -69,6 +72,7 @@ class BankSettings:
         neighbour_images: Images that one is compared with, None for all.
         cosine: Whether vectors are scaled to unit length.
         weights: Of each map where every one has a bank; empty where all share one.
+        augment: What images are added again as, None for nothing.
     """
 
     backend: str
@@ -81,6 +85,7 @@ class BankSettings:
     neighbour_images: int | None = None
     cosine: bool = False
     weights: tuple[float, ...] = ()
+    augment: str | None = None
 
     @classmethod
     def of(cls, canonical: Params, backend: str, extracted: Sequence[str] = ()) -> BankSettings:
@@ -109,6 +114,7 @@ class BankSettings:
             count("neighbour_images"),
             full["metric"] == "cosine",
             tuple(float(w or 0) for w in weights) if full["fusion"] == "levels" else (),
+            None if full[KEY] is None else str(full[KEY]),
         )
 
 
@@ -153,6 +159,7 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
     kept["num_neighbors"] = full["num_neighbors"]
     kept |= {"neighbour_images": images} if images is not None else {}
     kept |= {"metric": "cosine"} if full["metric"] == "cosine" else {}
+    kept |= {KEY: full[KEY]} if full[KEY] is not None else {}
     if full["fusion"] == "levels" and len(extracted) > 1:
         names = [f"{group}.weight" for group in extracted]
         weights = {name: params.get(name, WEIGHT.default) for name in names}

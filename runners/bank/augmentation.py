@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from autosearch.contracts import ParameterInfo
+from autosearch.contracts import ParameterInfo, passes
 from autosearch.errors import Infeasible
 
 KEY = "bank_augment"
@@ -70,29 +72,33 @@ def enlargement(kind: str | None, size: tuple[int, int]) -> int:
     return 1 + len(_CHANGES[kind])
 
 
-def augmented(
-    images: Tensor, kind: str | None, valid: Tensor | None = None, batch: int = 16
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+def augmented(images: Tensor, kind: str | None, device: str) -> Iterator[Tensor]:
     """Images, and then each change of all of them, made when it is asked for.
 
     Args:
         images: ``(N, 3, H, W)`` in [0, 1].
         kind: As of ``bank_augment``.
-        valid: ``(N, H, W)`` bool, true where pixels count; None where all do.
-        batch: Images at a time.
+        device: Where they are wanted.
 
     Yields:
-        Up to ``batch`` images and where they count: ``N`` times `enlargement` images in all, the
-        first ``N`` as they were given.
+        A few images at a time: ``N`` times `enlargement` in all, the first ``N`` as they were.
 
     Raises:
         Infeasible: As of `enlargement`.
     """
     enlargement(kind, (images.shape[-2], images.shape[-1]))
-    changes: tuple[Change, ...] = (lambda images: images,)
-    if kind is not None:
-        changes += _CHANGES[kind]
-    for change in changes:
-        for start in range(0, len(images), batch):
-            part = slice(start, start + batch)
-            yield change(images[part]), None if valid is None else change(valid[part])
+    for change in _changes(kind):
+        for part in passes(images, device):
+            yield change(part)
+
+
+def all_valid(valid: NDArray[np.bool_], kind: str | None) -> NDArray[np.bool_]:
+    """Where the images that `augmented` makes count, from ``(N, H, W)`` bool of what was given."""
+    if kind is None:
+        return valid
+    given = torch.from_numpy(valid.copy())
+    return torch.cat([change(given) for change in _changes(kind)]).numpy()
+
+
+def _changes(kind: str | None) -> tuple[Change, ...]:
+    return (lambda images: images, *(_CHANGES[kind] if kind else ()))
