@@ -244,6 +244,10 @@ class Elsewhere:
     def __reduce__(self) -> tuple[Any, ...]:
         return restored, (self.inner,)
 
+    def carried(self) -> Self:
+        """Nothing of it lies in a file."""
+        return self
+
     def steps(self, assignment: Assignment) -> Iterator[Outcome]:
         if assignment.number == 3:
             # Otherwise its worker might take over the next trial before the other node fails.
