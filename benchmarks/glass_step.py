@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from autosearch.backbones import PACKAGED, TimmBackbone, optimise_for_inference, resolve
+from autosearch.backbones import DEFAULT_BACKBONE, TimmBackbone, optimise_for_inference, resolve
 from autosearch.data import foreground_masks, load_search_data
 from autosearch.spec import DatasetSpec
 from autosearch.synthesis import SynthesisSettings, open_textures, synthesise
@@ -139,9 +139,10 @@ def main() -> None:
         )
     console = Console(soft_wrap=True)
     console.print(
-        f"{len(pixels)} images of {options.size} pixels, {PACKAGED}, levels {options.levels}, "
-        f"vectors of {options.embed_dim}, {options.hidden} hidden, batches of {settings.batch}, "
-        f"{settings.ascent.steps} ascents. {circumstances(options.repeats)}"
+        f"{len(pixels)} images of {options.size} pixels, {DEFAULT_BACKBONE}, "
+        f"levels {options.levels}, vectors of {options.embed_dim}, {options.hidden} hidden, "
+        f"batches of {settings.batch}, {settings.ascent.steps} ascents. "
+        f"{circumstances(options.repeats)}"
     )
     console.print(table)
 
@@ -154,7 +155,7 @@ def _images(options: argparse.Namespace) -> NDArray[np.float32]:
 def _backbone(options: argparse.Namespace) -> tuple[Callable[[Tensor], Tensor], int]:
     """``(B, 3, S, S)`` images to ``(B, L, C)`` vectors, and pixels a side of a cell."""
     extractor = TimmBackbone(
-        PACKAGED, tuple(options.levels), resolve(PACKAGED, "bundled", 0).state
+        DEFAULT_BACKBONE, tuple(options.levels), resolve(DEFAULT_BACKBONE, "bundled", 0).state
     )
     embedding = make_embedding("mixed", optimise_for_inference(extractor), 3, options.embed_dim)
 

@@ -37,18 +37,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from autosearch.backbones import PACKAGED, resolve
+from autosearch.backbones import DEFAULT_BACKBONE, resolve
 from autosearch.data import ImageSet, load_search_data, load_test_set
 from autosearch.errors import ConfigError
-from autosearch.export import (
-    ONNX,
-    Images,
-    Run,
-    largest_difference,
-    onnx_run,
-    openvino_run,
-    read_manifest,
-)
+from autosearch.export import ONNX, read_manifest
+from autosearch.graphs import Images, Run, largest_difference, onnx_run, openvino_run
 from autosearch.metrics import Ranking
 from autosearch.spec import DatasetSpec
 from autosearch.storage import StudyFolder
@@ -61,7 +54,7 @@ FIXED = {
     "study": {"name": "fixed", "runner": "patchcore", "trials": 1},
     "objectives": ["gflops", "rwap"],
     "space": {
-        "backbone": PACKAGED,
+        "backbone": DEFAULT_BACKBONE,
         "level2.extract": True,
         "level2.patch_size": 3,
         "level3.extract": True,
@@ -173,12 +166,16 @@ def _peer(
     folder.mkdir()
     np.save(folder / "train.npy", all_normal(load_search_data(dataset)).pixels)
     np.save(folder / "test.npy", test.pixels)
-    state = {k: v.contiguous() for k, v in resolve(PACKAGED, "bundled", 0).state.items()}
+    state = {k: v.contiguous() for k, v in resolve(DEFAULT_BACKBONE, "bundled", 0).state.items()}
     safetensors.torch.save_file(state, folder / "weights.safetensors")
     script = Path(__file__).with_name("inference_anomalib.py")
     batches = [str(batch) for batch in options.batches]
     command = [str(options.anomalib_python), "-W", "ignore", str(script), str(folder)]
-    settings = {"backbone": PACKAGED, "coreset": options.coreset, "threads": options.threads}
+    settings = {
+        "backbone": DEFAULT_BACKBONE,
+        "coreset": options.coreset,
+        "threads": options.threads,
+    }
     given = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     # The other environment must not see this one's packages.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

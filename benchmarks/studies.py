@@ -108,7 +108,8 @@ def _fitted(job: Job, results: Path) -> Figures:
     test, _ = load_test_set(inputs.spec.dataset)
     for prefix, images in (("", test), ("val_", inputs.data.val)):
         maps = detector.anomaly_maps(shared_tensor(images.pixels)).numpy()
-        scored = Scored(maps, truth_of(images), {}, spec.dataset.prevalence)
+        prevalence, share = spec.dataset.prevalence, detector.top_share
+        scored = Scored(maps, truth_of(images), {}, prevalence, top_share=share)
         figures |= {prefix + name: _measured(name, detector, scored) for name in job.metrics}
     figures["gflops"] = _measured("gflops", detector, None)
     path.write_text(json.dumps(figures), encoding="utf-8")

@@ -37,14 +37,22 @@ from .bank.rows import (
     drawn_rows,
     grid_cells,
     row_bytes,
+    sample_rows,
 )
-from .bank.scores import MixedScore, Mixture, NearestPatchScore, upsampled
+from .bank.scores import MixedScore, Mixture, NearestPatchScore, ScoreMaps
 from .bank.stores import Store, WholeStore, make_store
+from .bank.timing import seconds_of
+from .bank.transform import SAMPLE, needs_sample, transforms_of
+from .spreading import Spreading
 
 _COPIES = 5
 """Copies of the bank's rows for a moment."""
-_QUERIES, _NETWORK_BYTES = 3 * 64, 2000
+_QUERIES, _NETWORK_BYTES = 3 * 16, 2000
 """Copies of an image's patches in a search, and what networks take for each pixel of an image."""
+_TIMED = 4
+"""Images whose passes are timed."""
+_SAME = 0.03
+"""Share by which a size may miss that of the images and be theirs: sides come in steps."""
 _HELD_OUT = 10
 """Of so many training images one asks the others how large distances of normal patches are."""
 
@@ -83,6 +91,9 @@ class MemoryBankDetector(Detector):
         context: Seed, device and image size.
         extra_flops: Added to the network's FLOPs, for conventions that count more than it runs.
         bn_recalibration: Whether batch norms take their statistics from the training images.
+
+    Raises:
+        Infeasible: The network is to be given larger images than there are.
     """
 
     def __init__(
@@ -94,14 +105,15 @@ class MemoryBankDetector(Detector):
         extra_flops: int = 0,
         bn_recalibration: bool = False,
     ) -> None:
-        self._settings, self._context = bank, context
-        self._network = profile(extractor, (1, 3, *context.image_size))
+        self._settings, self._context, self.top_share = bank, context, bank.top_share
+        self._input = smaller_size(context.image_size, bank.image_size)
+        self._network = profile(extractor, (1, 3, *(self._input or context.image_size)))
         self._extra_flops, self._bn_recalibration = extra_flops, bn_recalibration
         self._extractor, self._patch_sizes = extractor, patch_sizes
         self._channels = tuple(info.channels for info in extractor.feature_info)
         self._features: PatchFeatures | None = None
         self._grid = (0, 0)
-        self._mixture = self._mixed()
+        self._mixture, self._maps = self._mixed(), ScoreMaps(bank.root)
         self._stores: tuple[Store | None, ...] = ()
 
     def fit(self, train: ImageSet) -> None:
@@ -121,10 +133,15 @@ class MemoryBankDetector(Detector):
         there = torch.ones(copies * len(images), math.prod(self._grid), dtype=torch.bool)
         if train.valid is not None:
             there = cells_within(all_valid(train.valid, settings.augment), self._grid).flatten(1)
-        rows = drawn_rows(settings, there, seed)
-        self._mixture = self._mixed(places=there.any(0).nonzero()[:, 0])
-        patches, pooled = self._drawn(features, images, rows)
-        vectors = self._mixture.vectors(patches)
+        rows, cells = drawn_rows(settings, there, seed), there.shape[1]
+        places = there.any(0).nonzero()[:, 0]
+        self._mixture = self._mixed(places=places)
+        wanted = torch.cat([rows, sample_rows(there, seed)]) if needs_sample(settings) else rows
+        patches, pooled = self._drawn(features, images, wanted)
+        patches, sample = patches[: len(rows)], patches[len(rows) :]
+        self._mixture = self._mixed(sample=sample, places=places)
+        vectors = self._mixture.vectors(patches, rows % cells)
+        del patches
         kept = chosen_rows(settings, _together(vectors), rows, there, seed)
         if kept is not None:
             vectors = tuple(part[kept.to(part.device)] for part in vectors)
@@ -134,13 +151,18 @@ class MemoryBankDetector(Detector):
         for store in filter(None, stores):
             check_reached(settings, store.reached(), train.valid, there)
         factors = self._factors(features, images, there, known) if settings.weights else ()
-        self._mixture = self._mixed(factors, pooled, self._mixture.places)
+        self._mixture = self._mixed(factors, pooled, places, sample)
+        spreading = None
+        if settings.smoothing:
+            spreading = Spreading(self._grid, self._context.image_size, settings.smoothing)
+        self._maps = ScoreMaps(settings.root, spreading).to(self._context.device)
         self._features, self._stores = features, stores
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
         """See `Detector.anomaly_maps`; the unit is that of squared feature distances.
 
-        With a bank for each map they are divided by what they are for normal patches.
+        It is that of distances where the settings say so. With a bank for each map they are
+        divided by what they are for normal patches.
         """
         features, stores = self._fitted()
         with torch.inference_mode():
@@ -149,13 +171,17 @@ class MemoryBankDetector(Detector):
             )
             answers = [None if store is None else store.answers for store in stores]
             scores = self._mixture.scores(queries, answers)
-            return upsampled(scores.view(len(images), 1, *self._grid), images).cpu()
+            maps: Tensor = self._maps(scores.view(len(images), 1, *self._grid), images)
+            return maps.cpu()
 
     def cost(self) -> Cost:
         """See `Detector.cost`."""
         stores = list(filter(None, self._stores))
         search = sum(nearest_neighbour_flops(1, s.compared(), s.dimension) for s in stores)
         stored = sum(store.nbytes for store in stores)
+        pairs = zip(self._mixture.transforms, self._mixture.lengths, strict=True)
+        changed = sum(transform.flops(length) for transform, length in pairs)  # type: ignore[operator]
+        search += math.prod(self._grid) * changed + self._maps.flops()
         if (alike := self._mixture.alike) is not None:
             search += nearest_neighbour_flops(1, *alike.known.shape)
             stored += alike.known.nbytes
@@ -168,42 +194,60 @@ class MemoryBankDetector(Detector):
         )
 
     def figures(self) -> dict[str, float]:
-        """See `Detector.figures`: rows that a patch is compared with, where not with all."""
-        stores = [store for store in self._stores if store and not isinstance(store, WholeStore)]
-        return {"rows_a_query": max(store.most() for store in stores)} if stores else {}
+        """See `Detector.figures`: rows that a patch is compared with, if not all; components."""
+        stores = [store for store in self._stores if store]
+        placed = [store for store in stores if not isinstance(store, WholeStore)]
+        told = {"rows_a_query": float(max(store.most() for store in placed))} if placed else {}
+        if self._settings.components is not None and stores:
+            told["components"] = float(max(store.dimension for store in stores))
+        return told
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: what rows, queries and feature maps were seen to take."""
-        features = PatchFeatures(self._extractor, self._patch_sizes)
-        height, width = self._context.image_size
-        cells = grid_cells(self._context.image_size, features.reduction)
+        features = PatchFeatures(self._extractor, self._patch_sizes, self._settings.grid)
+        height, width = self._input or self._context.image_size
+        cells = grid_cells((height, width), features.reduction)
         images *= enlargement(self._settings.augment, self._context.image_size)
         count, chosen = row_bytes(self._settings, images, cells, features.channels)
+        count += SAMPLE if needs_sample(self._settings) else 0
         rows = 4 * features.channels * count * _COPIES
         queries = 4 * features.channels * cells * _QUERIES
         return chosen + rows + queries + _NETWORK_BYTES * height * width
+
+    def seconds(self, fitted: int, asked: int) -> float | None:
+        """See `Detector.seconds`."""
+        size, settings = self._context.image_size, self._settings
+        images = torch.rand(_TIMED, 3, *size)
+        features, images = self._prepare(images), images.to(self._context.device)
+        return seconds_of(
+            settings, features, images, fitted * enlargement(settings.augment, size), asked
+        )
 
     def module(self) -> nn.Module:
         """See `Detector.module`."""
         features, stores = self._fitted()
         (store, *others), settings = stores, self._settings
-        if isinstance(store, WholeStore) and not (others or settings.weights or settings.cosine):
+        plain = not (others or settings.weights or settings.cosine or needs_sample(settings))
+        plain = plain and not (settings.root or settings.smoothing)
+        if isinstance(store, WholeStore) and plain:
             return NearestPatchScore(features, store.patches(), settings.num_neighbors)
         banks = [None if store is None else store.module() for store in stores]
-        return MixedScore(features, self._mixture, banks)
+        return MixedScore(features, self._mixture, banks, self._maps)
 
     def _mixed(
         self,
         factors: Sequence[float] = (),
         pooled: Tensor | None = None,
         places: Tensor | None = None,
+        sample: Tensor | None = None,
     ) -> Mixture:
         settings = self._settings
         alike = None
         if pooled is not None and settings.neighbour_images is not None:
             alike = AlikeImages(pooled, settings.neighbour_images)
-        levels = bool(settings.weights)
-        mixture = Mixture(self._channels, levels, settings.cosine, factors, alike, places)
+        sample = None if sample is None or not len(sample) else sample
+        transforms = transforms_of(settings, self._channels, sample, self._grid)
+        mixture = Mixture(self._channels, transforms, factors, alike, places)
         return mixture.to(self._context.device)
 
     def _filled(self, known: _Rows, images: int) -> tuple[Store | None, ...]:
@@ -235,6 +279,7 @@ class MemoryBankDetector(Detector):
             raise Infeasible(f"fusion levels: {len(images)} training images are too few")
         stores = self._filled(others, int((~held).sum()))
         mixture = self._mixed((), others.pooled, self._mixture.places)
+        mixture.transforms = self._mixture.transforms
         found: list[list[Tensor]] = [[] for _ in stores]
         for number in range(0, len(images), _HELD_OUT):
             one = self._patches(features, images[number : number + 1])[None]
@@ -255,9 +300,10 @@ class MemoryBankDetector(Detector):
     def _prepare(self, images: Tensor) -> PatchFeatures:
         extractor = self._extractor
         if self._bn_recalibration:
-            extractor = recalibrate(extractor, images)
+            extractor = recalibrate(extractor, images, image_size=self._input)
         fast = optimise_for_inference(extractor)
-        return PatchFeatures(fast, self._patch_sizes).to(self._context.device).eval()
+        features = PatchFeatures(fast, self._patch_sizes, self._settings.grid, self._input)
+        return features.to(self._context.device).eval()
 
     def _fitted(self) -> tuple[PatchFeatures, tuple[Store | None, ...]]:
         if self._features is None or not self._stores:
@@ -312,3 +358,27 @@ def _together(vectors: tuple[Tensor, ...]) -> Tensor:
     spreads = [(part - part.mean(0)).square().sum(1).mean().sqrt() for part in vectors]
     scaled = [part / (spread or 1) for part, spread in zip(vectors, spreads, strict=True)]
     return torch.cat(scaled, dim=1)
+
+
+def smaller_size(size: tuple[int, int], side: int | None) -> tuple[int, int] | None:
+    """Height and width of what the network is given, where images are to be smaller for it.
+
+    Args:
+        size: Of the images.
+        side: Of the square that has as many pixels; None leaves images as they are.
+
+    Returns:
+        The images' own shape, in steps of 8 pixels where it is no square; None where it is theirs.
+
+    Raises:
+        Infeasible: It is larger than the images.
+    """
+    height, width = size
+    scale = 1.0 if side is None else side / math.sqrt(height * width)
+    if side is None or abs(scale - 1) < _SAME:
+        return None
+    if scale > 1:
+        raise Infeasible(f"image_size {side} of images of {height} x {width} pixels")
+    if height == width:
+        return side, side
+    return max(8, 8 * round(scale * height / 8)), max(8, 8 * round(scale * width / 8))

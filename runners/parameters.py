@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
-from autosearch.backbones import PACKAGED
+from autosearch.backbones import DEFAULT_BACKBONE
 from autosearch.contracts import ParameterInfo
 from autosearch.spec import Params, StudySpec, Value, choice, integer, number
 
 Settings = TypeVar("Settings")
 
-BACKBONE = ParameterInfo(PACKAGED, "name of a timm model", text=True)
+BACKBONE = ParameterInfo(DEFAULT_BACKBONE, "name of a timm model", text=True)
 PATCH_SIZE = ParameterInfo(3, "side of the neighbourhood that is averaged", low=1, high=16)
 
 

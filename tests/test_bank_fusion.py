@@ -36,9 +36,8 @@ from bank_parts import (
 from test_windows import assert_close
 
 from autosearch.errors import Infeasible
-from autosearch.export.folder import openvino_run
 from autosearch.export.frozen import _openvino_files
-from autosearch.export.onnx_graph import largest_difference, onnx_bytes, round_to_half
+from autosearch.graphs import largest_difference, onnx_bytes, openvino_run, round_to_half
 from autosearch.memory import coreset
 from autosearch.spec import Params
 

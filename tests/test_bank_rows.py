@@ -117,7 +117,7 @@ def test_nothing_that_counts_is_infeasible() -> None:
 
 
 def test_memory_grows_with_the_bank_alone() -> None:
-    few = built({"coreset_ratio": 0.01})
+    few = built({"coreset_ratio": 0.01, "coreset_method": "random"})
     assert few.memory(10_000) > few.memory(100)
     # Indices of all patches, and a hundredth of the rows.
     assert few.memory(10_000) < built({}).memory(10_000) / 10

@@ -66,7 +66,8 @@ class TestCanonical:
         some = runner().canonical({"window": 0, "rows_per_place": 3} | thin)
         assert some["rows_per_place"] == 3 and some["coreset_method"] == "kcenter"
         assert some["coreset_pool"] == 50_000 and "coreset_ratio" not in some
-        random = runner().canonical({"window": 0, "rows_per_place": 3})
+        drawn: Params = {"window": 0, "rows_per_place": 3, "coreset_method": "random"}
+        random = runner().canonical(drawn)
         assert random["coreset_method"] == "random" and "coreset_pool" not in random
 
     def test_images_that_are_compared_are_kept_whole(self) -> None:
@@ -131,7 +132,7 @@ class TestWindow:
         assert fitted({}).figures() == {}
 
     def test_memory_grows_with_the_places_alone(self) -> None:
-        few = built({"window": 1, "rows_per_place": 2})
+        few = built({"window": 1, "rows_per_place": 2, "coreset_method": "random"})
         assert few.memory(10_000) < built({"window": 1}).memory(10_000) / 10
         kcenter = built({"window": 1, "rows_per_place": 2, "coreset_method": "kcenter"})
         assert kcenter.memory(10_000) > few.memory(10_000)
@@ -245,7 +246,9 @@ class TestPlacesThatDoNotCount:
             fitted({"window": 0, "num_neighbors": 12})
         fitted({"window": 1, "num_neighbors": 12})
         with pytest.raises(Infeasible, match="num_neighbors 50 of a bank of 48 patches"):
-            fitted({"window": 6, "rows_per_place": 1, "num_neighbors": 50})
+            fitted(
+                {"window": 6, "rows_per_place": 1, "num_neighbors": 50, "coreset_method": "random"}
+            )
 
 
 def test_tiles_have_places_of_their_own() -> None:

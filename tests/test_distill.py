@@ -297,3 +297,15 @@ def test_commands_from_images_to_a_verified_supernet(folder: Path, tmp_path: Pat
     assert len(record["agreement"]) == 10
     assert all(len(values) == 5 for values in record["agreement"].values())
     assert all(abs(value) <= 1 for value in record["agreement"]["largest, recalibrated"])
+
+
+def test_a_larger_teacher(pack: ImagePack, tmp_path: Path):
+    """EfficientNet-Lite2, other than Lite0, has 3, 3, 4, 4 and 5 blocks in these stages."""
+    teacher = Teacher("tf_efficientnet_lite2", resolve("tf_efficientnet_lite2", "auto", 0).state)
+    run = distillation(teacher, pack, tmp_path, 1, batch=2)
+    assert run.copied_blocks == 3 + 3 + 4 + 4 + 4  # of a supernet's four
+    held_out: list[dict[str, list[float | None]]] = []
+    assert run.run(lambda told: held_out.append(told.held_out or {}), lambda: False)
+    first, last = held_out[0]["largest"], held_out[-1]["largest"]
+    assert len(first) == 6 and all(np.isfinite(first)) and all(np.isfinite(last))
+    assert last != first

@@ -26,8 +26,8 @@ from autosearch.data.records import NORMAL
 from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.export import frozen, trial as export
 from autosearch.export.folder import ModelError, load_model
-from autosearch.export.onnx_graph import onnx_bytes
 from autosearch.export.trial import Exported, ExportOptions, export_trial
+from autosearch.graphs import onnx_bytes
 from autosearch.metrics.thresholds import choose_threshold
 from autosearch.storage.folder import StudyFolder
 from autosearch.study.fitted import all_normal
@@ -269,7 +269,7 @@ class TestRefusals:
         reference = detector.anomaly_maps(torch.from_numpy(data.val.pixels[order])).numpy()
         monkeypatch.setattr(frozen, "onnx_bytes", lambda *_: b"graph")
         monkeypatch.setattr(frozen, "onnx_run", wrong)
-        monkeypatch.setattr(frozen, "_latency", lambda call: 0.0)
+        monkeypatch.setattr(frozen, "_latency", lambda *_: 0.0)
         with pytest.raises(ModelError, match=r"differ from torch's by 0\.001 .* batch 3"):
             export_trial(exported_study, ExportOptions(0), tmp_path / "new" / "out")
         assert 1 in asked and 3 in asked

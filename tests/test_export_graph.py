@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from autosearch.data import load_search_data
 from autosearch.errors import ConfigError
 from autosearch.export.folder import ModelError, load_model
-from autosearch.export.onnx_graph import largest_difference, round_to_half
 from autosearch.export.trial import Exported, ExportOptions, export_trial
+from autosearch.graphs import largest_difference, round_to_half
 from autosearch.storage.folder import StudyFolder
 from autosearch.study.fitted import all_normal
 

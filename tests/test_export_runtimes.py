@@ -21,14 +21,9 @@ from torch import Tensor, nn
 from autosearch.api import open_study
 from autosearch.contracts import Detector, TrialContext
 from autosearch.errors import ConfigError
-from autosearch.export.onnx_graph import (
-    OLDEST_RUNTIME,
-    OPSETS,
-    _converted,
-    largest_difference,
-    onnx_bytes,
-)
 from autosearch.export.trial import Exported
+from autosearch.graphs import OLDEST_RUNTIME, OPSETS, largest_difference, onnx_bytes
+from autosearch.graphs.onnx_graph import _converted
 from autosearch.testing.images import image_set
 
 SIDE = 32

@@ -93,7 +93,12 @@ def study(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> auto
 @pytest.fixture(scope="module")
 def model(study: autosearch.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "out"
-    return study.export(study.recommend().trial.number, formats=["onnx"], out=out)
+    told: list[str] = []
+    path = study.export(
+        formats=["onnx"], out=out, progress=lambda update: told.append(update.text)
+    )
+    assert told[0] == f"recommended is {study.recommend()}"
+    return path
 
 
 class TestStudy:
@@ -102,7 +107,7 @@ class TestStudy:
         assert study.budget == 6 and not study.stopped and "6 complete" in repr(study)
         assert list(study.objectives) == ["gflops", "rwap"]
         assert study.trial(3) == study.trials[3]
-        assert [path.name for path in study.files(0)] == ["maps.jpg"]
+        assert [path.name for path in study.files(0)] == ["choice.npz", "maps.jpg"]
         again = autosearch.open_study(study.path)
         assert again.trials == study.trials and again.front == study.front
 
@@ -187,6 +192,18 @@ class TestRecommendation:
         cheapest = study.recommend(prefer="gflops").trial
         assert cheapest.values["gflops"] == min(r.values["gflops"] for r in scored)
 
+    def test_recommends_by_rules_and_says_how_sure_it_is(self, study: autosearch.Study) -> None:
+        for rule in ("best", "pessimistic", "synthetic", "ranks", "smooth"):
+            found = study.recommend(rule=rule)
+            assert found.rule == rule and found.trial in study.trials
+            if found.doubt is None:
+                assert found.sure is not None and 0 <= found.sure <= 1
+                assert "% of 200 draws of the validation defects" in found.reasons[-1]
+        floored = study.recommend(floor=True).trial
+        assert floored.measured["ap"] >= study.trial(0).measured["ap"]
+        sizes = [study.path.joinpath(f"trials/{n}/choice.npz").stat().st_size for n in range(6)]
+        assert max(sizes) <= 64 << 10
+
     def test_bounds_on_what_is_maximised_are_lower_ones(self, study: autosearch.Study) -> None:
         limit = study.recommend().trial.values["rwap"]
         assert study.recommend({"rwap": limit}, prefer="gflops").trial.values["rwap"] >= limit
@@ -245,6 +262,8 @@ class TestObjects:
         bare = autosearch.open_study(study.path)
         assert bare.objectives["one"].unit == "u" and bare.front == study.front
         assert bare.report().is_file() and bare.recommend({"two": 0}).trial
+        with pytest.raises(ConfigError, match=r"floor: True .* no configuration of start"):
+            bare.recommend({"two": 0}, floor=True)
         with pytest.raises(ConfigError, match=r"objectives: 'one' .* an objective"):
             bare.resume(trials=3, executor="local")
         with pytest.raises(ConfigError, match=r"study\.runner: 'Mine' .* a runner"):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from autosearch_runners.glass.detector import GlassDetector, spreading
+from autosearch_runners.glass.detector import GlassDetector
 from autosearch_runners.glass.runner import GlassRunner
+from autosearch_runners.spreading import spreading
 from canonical import check_without_effect
 from scipy import ndimage
 from torch import Tensor

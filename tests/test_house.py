@@ -17,7 +17,7 @@ ROOMS = (
     "errors", "files",                          # the ground: everybody stands on it
     "spec",                                     # what a person asks for
     "data", "synthesis", "metrics",             # images, made-up anomalies, figures of merit
-    "backbones", "memory",                      # what detectors are built from
+    "backbones", "memory", "graphs",            # what detectors are built from
     "contracts",                                # what the search and runners agree on
     "storage", "study", "executors",            # a search: kept, driven, carried out
     "report", "export",                         # what comes of it

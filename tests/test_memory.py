@@ -1,5 +1,6 @@
 """Memory banks and coresets against naive float64 computations."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -101,6 +102,36 @@ def test_k_center_is_greedy(offset):
     assert coreset(patches, count=40).tolist() == greedy_k_center(patches, 40)
 
 
+CENTRES = normal(7, 9, seed=1).repeat_interleave(60, 0)
+
+
+@pytest.mark.parametrize(
+    "patches",
+    [normal(420, 9), 4 * CENTRES + normal(420, 9), 0.1 * CENTRES + normal(420, 9, seed=2)],
+    ids=["cloud", "clusters", "overlapping"],
+)
+def test_k_center_of_few_that_are_held_is_that_of_all(monkeypatch, patches):
+    module = importlib.import_module("autosearch.memory.coreset")
+    monkeypatch.setattr(module, "_PRODUCTS", 1000)
+    expected = greedy_k_center(patches, 419)
+    for held in (1, 40, 419):
+        monkeypatch.setattr(module, "_HELD", held)
+        for count in (1, 2, 50, 419):
+            assert coreset(patches, count=count).tolist() == expected[:count]
+
+
+def test_k_center_holds_few_and_seldom_asks_all(monkeypatch):
+    module = importlib.import_module("autosearch.memory.coreset")
+    met, meet, held, farthest = [], module._meet, [], module._farthest
+    monkeypatch.setattr(module, "_HELD", 200)
+    monkeypatch.setattr(module, "_meet", lambda *given: met.append(len(given[3])) or meet(*given))
+    monkeypatch.setattr(
+        module, "_farthest", lambda *given: held.append(len(given[0])) or farthest(*given)
+    )
+    coreset(normal(2000, 20), count=400)
+    assert set(held) == {200} and len(met) < 40 and max(met) > 20
+
+
 def test_smaller_coresets_are_prefixes():
     patches = normal(120, 150)
     for method in ("kcenter", "random"):
@@ -124,7 +155,10 @@ def test_k_center_covers_what_random_misses():
     assert {500, 501, 502} < set(chosen.tolist())
 
 
-def test_duplicates_are_chosen_once():
+@pytest.mark.parametrize("held", [3, 5000])
+def test_duplicates_are_chosen_once(monkeypatch, held):
+    module = importlib.import_module("autosearch.memory.coreset")
+    monkeypatch.setattr(module, "_HELD", held)
     patches = normal(5, 3).repeat(4, 1)
     chosen = coreset(patches, count=19)
     assert len(set(chosen.tolist())) == 19

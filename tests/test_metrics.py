@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
-from autosearch.metrics.ranking import (
-    Ranking,
-    auroc,
-    average_precision,
-    image_scores,
-    mean_image_iou,
-)
+from autosearch.metrics.images import image_scores
+from autosearch.metrics.ranking import Ranking, auroc, average_precision, mean_image_iou
 from autosearch.metrics.truth import Truth
 
 Floats = NDArray[np.float64]

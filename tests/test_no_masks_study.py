@@ -50,7 +50,8 @@ class TestImagesAlone:
         assert data["counts"]["val"] == {"dent": 1, "good": 3, "hole": 2}
         assert data["rule"] == (
             "a third of each anomaly type for validation, since no anomalous image has a mask; "
-            "3 of 10 normal images validate"
+            "3 of 10 normal images validate; "
+            "fewer than 3 of some type, so synthetic ones are made for rwap_synthetic"
         )
         assert study.meta["objectives"]["image_auroc"]["pixels"] is False
 

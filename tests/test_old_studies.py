@@ -25,6 +25,8 @@ def test_is_read_as_it_was_written(study: autosearch.Study) -> None:
     (best,) = study.front
     assert best.number == study.recommend().trial.number == 4
     assert best.values == pytest.approx({"gflops": 0.030827056, "rwap": 0.47053612149811314})
+    told = study.recommend(rule="pessimistic")
+    assert told.trial.number == 4 and "an earlier version kept no draws" in told.reasons[-1]
     assert best.params["stage3.patch_size"] == 13 and best.measured["bank_mb"] == 12.77952
     assert study.tests[4]["metrics"]["rwap"] == pytest.approx(0.1234752787670246)
     assert study.meta["autosearch"] == "0.1.0" and study.spec.dataset.image_size == 64
@@ -34,8 +36,9 @@ def test_keeps_what_it_was_begun_with(study: autosearch.Study) -> None:
     assert study.spec.dataset.regions == "resized"
     asked = study.spec.model_copy(update={"dataset": DatasetSpec(regions="source")})
     before = DatasetSpec(
-        regions="resized", fit="stretch", layout="mvtec", validation={"normal": None}
-    )
+        regions="resized", fit="stretch", layout="mvtec",
+        validation={"normal": None, "synthetic": None},
+    )  # fmt: skip
     assert StudyFolder(study.path).as_begun(asked).dataset == before
     assert StudyFolder(study.path / "new").as_begun(asked) == asked
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from autosearch.contracts import registry
 from autosearch.contracts.trials import SCORED, Status, TrialRecord
 from autosearch.metrics import pareto
 from autosearch.report.analysis import (
@@ -19,6 +20,7 @@ from autosearch.report.analysis import (
     value_box,
 )
 from autosearch.report.info import artifact_path, study_info, view_data
+from autosearch.report.recommended import recommended
 from autosearch.spec.space import Space
 from autosearch.storage.folder import StudyFolder
 from autosearch.storage.trial_store import TrialStore
@@ -56,6 +58,18 @@ def test_columns_say_what_the_records_say(folder: StudyFolder) -> None:
     assert {len(column) for column in columns} == {60}
     assert sum(info["counts"].values()) == 60
     assert info["front"] == _front_by_comparison(records)
+
+
+def test_the_trial_to_take_is_named_unless_it_is_by_chance(folder: StudyFolder) -> None:
+    info, records = study_info(folder), folder.trials.records()
+    assert info["doubt"] is not None and info["recommended"] is None
+    known = registry.objectives()
+    objectives = registry.resolve_objectives(folder.load_spec(), known)
+    found = recommended(folder, records, objectives, known, None)
+    best = max((r for r in records if r.status in SCORED), key=lambda r: r.values["rwap"])
+    assert found is not None and found["number"] == best.number
+    assert found["reasons"][0].startswith("best validation rwap of all")
+    assert recommended(folder, [], objectives, known, None) is None
 
 
 def test_the_record_is_strict_json(folder: StudyFolder) -> None:

@@ -40,6 +40,18 @@ return [box.left + xaxis._offset + xaxis.d2p(arguments[0]),
 """
 
 
+# Marks of the recommended trial: text and tooltip, in the table and above a trial's details.
+MARKS = """
+const study = arguments[0], parts = autosearch.parts, nothing = () => null;
+const state = {sort: {column: "trial", down: false}, page: 0, filter: "", selected: null};
+const table = parts.element("div", {}, parts.table([study], state, nothing, nothing));
+const page = (i) => parts.element("div", {}, parts.details(study, i, false,
+  {artifact: nothing}, nothing, nothing));
+return [table, page(arguments[1]), page(arguments[1] + 1)].map((one) =>
+  [...one.querySelectorAll(".advised")].map((mark) => [mark.textContent.trim(), mark.title]));
+"""
+
+
 @pytest.fixture
 def shown(browser: Any, odd_report: Path) -> Iterator[Any]:
     """The report of one study in the browser; the test fails if the browser complains."""
@@ -150,6 +162,18 @@ def test_the_slider_recommends_the_best_trial_within_the_budget(
     shown.find_element("css selector", ".budget button").click()
     text = shown.find_element("css selector", ".details").text
     assert text.startswith(f"Trial {number}")
+
+
+def test_the_recommended_trial_has_a_mark_with_the_reasons(
+    shown: Any, odd_study: StudyFolder
+) -> None:
+    info = study_info(odd_study)
+    assert info["recommended"] is None, "validation cannot tell them apart"
+    assert shown.execute_script(MARKS, info, 3) == [[], [], []]
+    marked = info | {"recommended": {"number": 3, "reasons": ["<b>best</b> of all", "cheap"]}}
+    table, own, other = shown.execute_script(MARKS, marked, 3)
+    why = "Recommended: <b>best</b> of all; cheap"
+    assert (table, own, other) == ([["★", why]], [["★ recommended", why]], [])
 
 
 def test_the_table_sorts_filters_and_turns_pages(shown: Any, odd_study: StudyFolder) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from autosearch.contracts import registry
 from autosearch.contracts.registry import find_space
-from autosearch.contracts.trials import Outcome, Status
+from autosearch.contracts.trials import Outcome, Status, canonical_key
 from autosearch.errors import ConfigError
 from autosearch.spec.reading import load_spec, parse_spec
 from autosearch.spec.sections import StudySpec
@@ -80,6 +81,18 @@ def test_what_the_space_does_not_hold_is_refused(start: list, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         spec_of("tpe", start)
     assert caught.value.key == key
+
+
+def test_first_configurations_of_fixed_backbones_leave_nothing_to_chance() -> None:
+    """And each is one of its own that the runner can build."""
+    spec = load_spec(find_space("backbones_plus"))
+    runner = registry.load_runner("patchcore")(spec)
+    seen = set()
+    for one in spec.start:
+        named = {p.name for p in spec.parsed_space.parameters if p.active(one)}
+        assert one.keys() == named
+        seen.add(canonical_key(runner.canonical(one)))
+    assert len(seen) == len(spec.start) == 5
 
 
 def test_what_a_narrower_space_does_not_hold_is_left_out() -> None:

@@ -29,7 +29,7 @@ from synth4seg_parts import (
 
 from autosearch.contracts.detector import TrialContext
 from autosearch.errors import ConfigError
-from autosearch.export.onnx_graph import onnx_bytes
+from autosearch.graphs import onnx_bytes
 from autosearch.spec.space import Params
 
 

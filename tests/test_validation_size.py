@@ -17,6 +17,8 @@ from autosearch.spec.reading import load_spec, parse_spec
 from autosearch.spec.sections import DatasetSpec
 from autosearch.storage.folder import YOUNGER
 
+BESIDE = "fewer than 3 of some type, so synthetic ones are made for rwap_synthetic"
+
 
 def index(train: int, test: int, stated: str | None = "test", val: int = 0) -> Index:
     names = [(f"a{i:04}", "good", None) for i in range(train)]
@@ -72,7 +74,9 @@ class TestNormals:
 
     def test_are_told(self, tmp_path: Path) -> None:
         info = loaded(sound_dataset(tmp_path / "part")).info
-        assert info["rule"] == "1 per anomaly type for validation; 2 of 13 normal images validate"
+        assert info["rule"] == (
+            f"1 per anomaly type for validation; 2 of 13 normal images validate; {BESIDE}"
+        )
 
 
 class TestDefects:
@@ -89,7 +93,9 @@ class TestDefects:
             f"dent 1 image without mask (part/test/dent/0.png); hole 2 images {between} "
             "(first part/test/hole/000.png); measured at 32 x 40 px (height x width)"
         )
-        assert checked(base, validation=asked).defects == text
+        alone = {**asked, "synthetic": None}
+        assert checked(base, validation=alone).defects == text
+        assert checked(base, validation=asked).defects == f"{text}; {BESIDE}"
         assert f"defects  {text}" in list(provenance({"data": data.info}))
         assert data.info["weak"] == []
 

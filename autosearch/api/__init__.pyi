@@ -1,6 +1,7 @@
 from .listings import (
     check_data as check_data,
     convert_data as convert_data,
+    foretell_trial as foretell_trial,
     look_at_data as look_at_data,
     objectives as objectives,
     runners as runners,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autosearch.contracts import Runner
     from autosearch.data import Converted, Report
     from autosearch.spec import DatasetSpec
+    from autosearch.study import Forecast
 
 
 def spaces() -> dict[str, Path]:
@@ -56,6 +57,32 @@ def check_data(
     from autosearch.data import check_dataset
 
     return check_dataset(_asked(root, category, overrides))
+
+
+def foretell_trial(
+    root: str | Path,
+    category: str | None = None,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    space: str = "autopatch",
+) -> Forecast | None:
+    """What memory and time a trial would take on many images; none is read for it.
+
+    Args:
+        root: As of `check_data`.
+        category: As of `check_data`.
+        overrides: As of `check_data`.
+        space: Name of an installed space, whose first configuration is meant.
+
+    Returns:
+        Figures of this machine; None where images are few, or a search would be refused.
+
+    Raises:
+        ConfigError: As of `check_data`.
+        DataError: As of `check_data`.
+    """
+    from autosearch.study import forecast_of_data
+
+    return forecast_of_data(_asked(root, category, overrides), space)
 
 
 def convert_data(

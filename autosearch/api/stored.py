@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from autosearch.api.frames import to_frame
-from autosearch.contracts import SCORED, TrialRecord, registry
-from autosearch.errors import StudyError
+from autosearch.contracts import SCORED, TrialRecord, ensemble_name, registry
+from autosearch.errors import ConfigError, StudyError
 from autosearch.spec import Constraint, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study import (
+    DEFAULT_RULE,
     Recommendation,
     Repeated,
     compare,
@@ -123,6 +124,11 @@ class StoredStudy:
         """What `evaluate` has stored, by number of the trial."""
         return self._folder.files.load_tests()
 
+    @property
+    def ensembles(self) -> dict[str, dict[str, Any]]:
+        """What `evaluate` has stored of several trials as one detector, by name: ``3+7+12``."""
+        return self._folder.files.load_ensembles()
+
     def files(self, number: int) -> list[Path]:
         """Files about a trial: anomaly maps, curves of its training, traceback, test figures."""
         folder = self._folder.files.path(number)
@@ -141,18 +147,30 @@ class StoredStudy:
         return to_frame(self.trials, self.tests)
 
     def recommend(
-        self, budget: Mapping[str, float] | Iterable[str] = (), prefer: str | None = None
+        self,
+        budget: Mapping[str, float] | Iterable[str] = (),
+        prefer: str | None = None,
+        rule: str = DEFAULT_RULE,
+        floor: bool = False,
     ) -> Recommendation:
-        """The trial to take: of those within a budget the best by one objective.
+        """The trial to take: of those within a budget the best by a rule.
 
         Args:
             budget: Bounds by name of an objective or a measured value, at most for what is
                 minimised (``{"gflops": 0.5}``), at least for what is maximised; or texts such as
                 ``gflops <= 0.5``.
-            prefer: The objective that decides; by default the first that is maximised.
+            prefer: The objective, or a measured figure, that decides; by default the first
+                objective that is maximised.
+            rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
+                ``synthetic`` (by the ranks of rwAP on real and on made anomalies), ``ranks`` (by
+                the mean rank over several figures) or ``smooth`` (by that figure averaged over
+                similar configurations).
+            floor: Whether its AP must be no lower than that of trial 0, a configuration of
+                ``start``.
 
         Raises:
-            ConfigError: A name stands for nothing that the trials have.
+            ConfigError: A name stands for nothing that the trials have, a rule needs figures that
+                they lack, or trial 0 is no configuration of ``start``.
             StudyError: No trial keeps to the budget.
         """
         known = registry.objectives(self._others, self.meta)
@@ -165,28 +183,45 @@ class StoredStudy:
         records = self.trials
         runs = {r.number: over_runs(self._folder.files.load_runs(r.origin)) for r in records}
         several = {number: figures for number, figures in runs.items() if figures}
-        return recommend(records, self.objectives, known, bounds, prefer, several, self.doubt)
+        return recommend(
+            records,
+            self.objectives,
+            known,
+            bounds,
+            prefer,
+            several,
+            self.doubt,
+            rule,
+            self._fixed_choice(records) if floor else None,
+            self._folder.files.load_choice,
+        )
 
     def runs(self, number: int) -> dict[str, Repeated]:
         """Every figure of a trial over its runs; empty for a trial that was run once."""
         return over_runs(self._folder.files.load_runs(self.trial(number).origin))
 
-    def compare(self, trial: int, against: int) -> Comparison:
+    def compare(self, trial: int | Iterable[int], against: int | Iterable[int]) -> Comparison:
         """Ask whether one trial is better than another on the test split.
 
         Both have been evaluated, and met the same resamples of its images: differences of all
         metrics have intervals of their own, and nothing is fitted again.
 
         Args:
-            trial: Number of the one.
-            against: Number of the other, such as a fixed choice.
+            trial: Number of the one, or numbers of an ensemble's trials.
+            against: The same of the other, such as a fixed choice.
 
         Raises:
             StudyError: One was not evaluated, or with other images or resamples than the other.
         """
         from autosearch.study import compare_trials
 
-        return compare_trials(self._folder.files, self.tests, trial, against)
+        one, other = (
+            which if isinstance(which, int) else ensemble_name(which) for which in (trial, against)
+        )
+        tests: dict[int | str, dict[str, Any]] = dict(
+            [*self.tests.items(), *self.ensembles.items()]
+        )
+        return compare_trials(self._folder.files, tests, one, other)
 
     def correlate(self, first: str, second: str) -> RankCorrelation:
         """Ask whether one figure ranks the trials as another does.
@@ -229,6 +264,17 @@ class StoredStudy:
         from autosearch.report import draw, study_info
 
         return draw(study_info(self._folder), kind, self._folder, **options)
+
+    def _fixed_choice(self, records: Sequence[TrialRecord]) -> TrialRecord:
+        """Trial 0, where it is a configuration that the search was to begin with.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        first = next(iter(self.spec.configurations), {})
+        if not first or not records or not first.items() <= records[0].params.items():
+            raise ConfigError("floor", True, "none: trial 0 is no configuration of start")
+        return records[0]
 
     def _directions(self) -> dict[str, str]:
         return {name: objective.direction for name, objective in self.objectives.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosearch.api.stored import StoredStudy
 from autosearch.api.update import Progress, Update, quiet, reading
-from autosearch.contracts import TrialRecord
+from autosearch.contracts import TrialRecord, ensemble_name, registry
 from autosearch.errors import ConfigError
 from autosearch.files import user_path
 from autosearch.spec import Override, StudySpec
@@ -76,13 +77,14 @@ class Study(StoredStudy):
         """Search until the budget of a spec is met; see `autosearch.search`."""
         from autosearch.executors import make_executor
         from autosearch.storage import StudyLog
-        from autosearch.study import load_inputs, open_driver, run
+        from autosearch.study import check_packages, load_inputs, open_driver, run
 
         if self._folder.database is not None:
             self._folder.database.open()
         if self._folder.exists():
             self._folder.trials.check_early(spec)
         chosen = make_executor(executor, address)
+        check_packages(spec, registry.objectives(self._others))
         inputs = load_inputs(spec, reading(progress), self._runner, self._others)
 
         def tell(record: TrialRecord | None = None) -> None:
@@ -149,7 +151,8 @@ class Study(StoredStudy):
         data: str | Path | None = None,
         category: str | None = None,
         progress: Progress = quiet,
-    ) -> dict[int, dict[str, Any]]:
+        ensemble: Iterable[int] | None = None,
+    ) -> dict[int | str, dict[str, Any]]:
         """Measure trials on the test split, which no search reads.
 
         Each is fitted again as the search did, and thresholds come from validation; then it is
@@ -158,7 +161,7 @@ class Study(StoredStudy):
         is not measured again.
 
         Args:
-            trials: Numbers; by default those of the front.
+            trials: Numbers; by default those of the front, and none beside an ensemble.
             resamples: Bootstrap resamples of an interval.
             force: Measure again what was measured before.
             fit: ``all``, or ``train`` to measure the detector that was fitted as in the search.
@@ -166,38 +169,68 @@ class Study(StoredStudy):
             data: See `repeat`.
             category: See `resume`.
             progress: Told of images read, and of each part of each evaluation.
+            ensemble: Numbers of trials to measure as one detector: the mean of their maps, each
+                less the mean and over the standard deviation of its scores of normal validation
+                pixels.
 
         Returns:
-            Figures by trial number, as they stand in ``test.json``: ``metrics``, 95 %
-            ``intervals``, ``types``, ``thresholds``, ``validation``, ``fit`` and more.
+            Figures by trial number, and by an ensemble's name (``3+7+12``), as they stand in
+            ``test.json``: ``metrics``, 95 % ``intervals``, ``types``, ``thresholds``,
+            ``validation``, ``fit`` and more.
 
         Raises:
+            ConfigError: An ensemble is not of two or more trials that differ.
             StudyError: A trial does not exist or has no values; data or weights have changed.
+            Infeasible: A member of an ensemble scores all normal validation pixels alike.
         """
-        from autosearch.contracts import registry
-        from autosearch.study import evaluate_trials, fit_of
+        from autosearch.study import evaluate_ensemble, evaluate_trials, fit_of, members_of
 
-        chosen, moved = self._scored(trials), _moved(data, category)
+        members = None if ensemble is None else list(ensemble)
+        if members is not None:
+            members_of(self._folder, members)  # Refused before anything is measured.
+        chosen = [] if trials is None and members is not None else self._scored(trials)
+        moved = _moved(data, category)
         runner = self._runner or registry.load_runner(self.spec.study.runner)
-        evaluate_trials(
-            self._folder,
-            chosen,
-            lambda: self._reopened(progress, moved),
-            resamples,
-            force,
-            reading(progress, "reading the test split"),
-            lambda record, part, done, total: progress(
-                Update("evaluating", done, total, part, trial=record, study=self)
-            ),
-            moved,
-            fit_of(fit, runner.supervised),
-        )
-        tests = self.tests
-        return {record.number: tests[record.number] for record in chosen}
+        way, told = fit_of(fit, runner.supervised), reading(progress, "reading the test split")
+        inputs = cache(lambda: self._reopened(progress, moved))
+        found: dict[int | str, dict[str, Any]] = {}
+        if chosen:
+            evaluate_trials(
+                self._folder,
+                chosen,
+                inputs,
+                resamples,
+                force,
+                told,
+                lambda record, part, done, total: progress(
+                    Update("evaluating", done, total, part, trial=record, study=self)
+                ),
+                moved,
+                way,
+            )
+            tests = self.tests
+            found |= {record.number: tests[record.number] for record in chosen}
+        if members is not None:
+            name = ensemble_name(members)
+            evaluate_ensemble(
+                self._folder,
+                members,
+                inputs,
+                resamples,
+                force,
+                told,
+                lambda part, done, total: progress(
+                    Update("evaluating", done, total, part, study=self, ensemble=name)
+                ),
+                moved,
+                way,
+            )
+            found[name] = self.ensembles[name]
+        return found
 
     def export(
         self,
-        trial: int,
+        trial: int | None = None,
         *,
         formats: Sequence[str] = ("onnx", "torch"),
         coreset: float | None = None,
@@ -210,22 +243,26 @@ class Study(StoredStudy):
         data: str | Path | None = None,
         category: str | None = None,
         progress: Progress = quiet,
+        ensemble: Iterable[int] | None = None,
     ) -> Path:
         """Make a model folder of a trial: one graph, thresholds, a model card.
 
         Args:
-            trial: Its number.
+            trial: Its number; none beside an ensemble; by default the one that `recommend` names,
+                which ``progress`` is told with the reasons.
             formats: Among ``onnx``, ``openvino`` and ``torch`` (tensors).
             coreset: Share of the patches that the memory bank keeps, chosen by k-centre.
             half: Store large tensors in half precision.
             threshold: How thresholds are chosen on validation: ``f1``, ``youden`` or ``fpr``.
             max_fpr: Largest false-positive rate, for ``fpr``.
             opset: Of the ONNX graph, 15 to 18; older runtimes read lower ones.
-            out: Folder to write; by default ``exports/trial-N`` of the study.
+            out: Folder to write; by default ``exports/trial-N`` of the study, or
+                ``exports/ensemble-3+7+12``.
             force: Replace an export that is there.
             data: See `repeat`.
             category: See `resume`.
             progress: Told of images read, and of what is being done.
+            ensemble: Numbers of trials to export as one detector in one graph; see `evaluate`.
 
         Returns:
             The folder, which `autosearch.Predictor` opens.
@@ -236,8 +273,14 @@ class Study(StoredStudy):
         """
         from autosearch.export import ExportOptions, export_trial
 
-        moved = _moved(data, category)
-        options = ExportOptions(trial, tuple(formats), coreset, half, threshold, max_fpr, opset)
+        moved, members = _moved(data, category), tuple(ensemble or ())
+        if trial is None and ensemble is None:
+            found = self.recommend()
+            trial = found.trial.number
+            progress(Update("exporting", 0, None, f"recommended is {found}", study=self))
+        options = ExportOptions(
+            trial, tuple(formats), coreset, half, threshold, max_fpr, opset, members
+        )
         return export_trial(
             self._folder,
             options,

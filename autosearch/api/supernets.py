@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autosearch.backbones import Distillation, DistillationProgress, Teacher
 
 TEACHER = "tf_efficientnet_lite0"
-"""The timm model whose weights come with a package."""
+"""A timm model whose weights come with a package."""
 
 
 def distill_supernet(

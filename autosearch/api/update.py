@@ -36,6 +36,7 @@ class Update:
         total: All of the work, or None where it is not known.
         text: What is being done at the moment, in a few words; may be empty.
         trial: The trial at hand: the one that was just finished in a search.
+        ensemble: Name of the ensemble at hand, such as ``3+7+12``.
         summary: Where a search stands.
         study: The study that is being searched.
     """
@@ -47,6 +48,7 @@ class Update:
     trial: TrialRecord | None = None
     summary: Summary | None = None
     study: Searched | None = None
+    ensemble: str | None = None
 
 
 Progress = Callable[[Update], None]

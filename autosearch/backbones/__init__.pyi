@@ -7,9 +7,15 @@ from .complexity import (
 from .features import (
     FeatureExtractor as FeatureExtractor,
     FeatureInfo as FeatureInfo,
+    Grid as Grid,
     PatchFeatures as PatchFeatures,
     optimise_for_inference as optimise_for_inference,
+    resize as resize,
     to_patches as to_patches,
+)
+from .packaged import (
+    DEFAULT_BACKBONE as DEFAULT_BACKBONE,
+    PACKAGED as PACKAGED,
 )
 from .recalibration import (
     recalibrate as recalibrate,
@@ -52,7 +58,6 @@ from .timm_backbone import (
     timm_feature_info as timm_feature_info,
 )
 from .weights import (
-    PACKAGED as PACKAGED,
     Weights as Weights,
     read_tensors as read_tensors,
     resolve as resolve,

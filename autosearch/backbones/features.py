@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autosearch.errors import ConfigError, Infeasible
+
+Grid = Literal["finest", "middle", "coarsest"]
+"""Which extracted map's cells patches are."""
 
 _SEPARABLE_FROM = 4
 """Kernel size from which two one-dimensional poolings beat one of ``p * p`` taps."""
@@ -67,16 +70,17 @@ class PatchFeatures(nn.Module):
 
     Every extracted map is average-pooled with its own patch size ``p``: stride 1, zero padding of
     ``(p - 1) // 2`` that counts in the mean. An odd ``p`` keeps the side, an even one shortens it
-    by 1. The maps are then resized (bilinear, ``align_corners=False``) to the largest extracted
-    resolution and concatenated.
+    by 1. The maps are then resized (see `resize`) to one extracted resolution and concatenated.
 
     Args:
         extractor: The backbone.
         patch_sizes: Pooling kernel per entry of the extractor's ``feature_info``, at least 1.
+        grid: Which resolution that is; of an even number of maps the finer middle one.
+        image_size: Height and width that images are resized to first; None leaves them.
 
     Attributes:
         channels: Length ``D`` of one patch vector.
-        reduction: Input side divided by the side of the patch grid.
+        reduction: Side of what the extractor is given divided by the side of the patch grid.
 
     Raises:
         ConfigError: If there is not one positive patch size for every map.
@@ -85,7 +89,13 @@ class PatchFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, extractor: FeatureExtractor, patch_sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        patch_sizes: Sequence[int],
+        grid: Grid = "finest",
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         info = extractor.feature_info
         if len(patch_sizes) != len(info) or any(size < 1 for size in patch_sizes):
@@ -94,7 +104,9 @@ class PatchFeatures(nn.Module):
         self.extractor = extractor
         self.patch_sizes = tuple(patch_sizes)
         self.channels = sum(feature.channels for feature in info)
-        self.reduction = min(feature.reduction for feature in info)
+        self._place = {"finest": 0, "middle": (len(info) - 1) // 2, "coarsest": -1}[grid]
+        self.reduction = sorted(feature.reduction for feature in info)[self._place]
+        self.image_size = image_size
         self.register_buffer("mean", torch.tensor(extractor.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(extractor.std).view(3, 1, 1), persistent=False)
 
@@ -105,16 +117,19 @@ class PatchFeatures(nn.Module):
             images: ``(N, 3, H, W)`` in [0, 1].
 
         Returns:
-            ``(N, D, h, w)``, with ``(h, w)`` the side lengths of the largest extracted map.
+            ``(N, D, h, w)``, with ``(h, w)`` the side lengths of the map that the grid is of.
 
         Raises:
             Infeasible: If a map of one row or column meets an even patch size.
         """
+        if self.image_size is not None:
+            images = resize(images, self.image_size)
         maps = self.extractor((images - self.mean) / self.std)
         # Maps of one resolution come first where reductions tie, so any of them may be the target.
-        target = max((tuple(m.shape[-2:]) for m in maps), key=math.prod)
+        sizes = sorted((tuple(m.shape[-2:]) for m in maps), key=math.prod, reverse=True)
+        target = sizes[self._place]
         pooled = [pool_patches(m, p) for m, p in zip(maps, self.patch_sizes, strict=True)]
-        return torch.cat([_resize(m, target) for m in pooled], dim=1)
+        return torch.cat([resize(m, target) for m in pooled], dim=1)
 
 
 def pool_patches(features: Tensor, patch_size: int) -> Tensor:
@@ -229,7 +244,19 @@ def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
     setattr(root.get_submodule(parent), child, module)
 
 
-def _resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    if tuple(features.shape[-2:]) == size:
-        return features
-    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize, bilinear (``align_corners=False``), by operations that every runtime has.
+
+    To half or less, squares of pixels are averaged first, so that none is left out.
+
+    Args:
+        maps: ``(N, C, H, W)``.
+        size: Height and width wanted.
+    """
+    height, width = maps.shape[-2:]
+    times = min(height // size[0], width // size[1])
+    if times > 1:
+        maps = F.avg_pool2d(maps, times)
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

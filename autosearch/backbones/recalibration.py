@@ -12,14 +12,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from autosearch.backbones.features import FeatureExtractor
+from autosearch.backbones.features import FeatureExtractor, resize
 
 MOST_IMAGES = 64
 """More images than these hardly change the statistics."""
 
 
 def recalibrate(
-    extractor: FeatureExtractor, images: Tensor, batch_size: int = 32
+    extractor: FeatureExtractor,
+    images: Tensor,
+    batch_size: int = 32,
+    image_size: tuple[int, int] | None = None,
 ) -> FeatureExtractor:
     """Copy an extractor with the statistics of its batch norms measured on images.
 
@@ -31,6 +34,7 @@ def recalibrate(
         extractor: The backbone, which stays as it is.
         images: ``(N, 3, H, W)`` in [0, 1], normal training images only; N at least 1.
         batch_size: Images per batch, fewer if there are fewer.
+        image_size: Height and width that they are resized to first; None leaves them.
 
     Returns:
         The copy, in evaluation mode.
@@ -46,6 +50,7 @@ def recalibrate(
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (extractor.mean, extractor.std))
     with torch.no_grad():
         for batch in images.tensor_split(max(1, len(images) // batch_size)):
+            batch = batch if image_size is None else resize(batch, image_size)
             extractor((batch - mean) / std)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

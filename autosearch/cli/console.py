@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.filesize import decimal
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
@@ -30,6 +29,7 @@ from autosearch.cli.final_view import (
     titled,
     with_interval,
 )
+from autosearch.cli.forecast import forecast_text
 from autosearch.contracts import (
     SCORED,
     Objective,
@@ -337,8 +337,7 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
         yield from (f"[yellow]weak[/]     {escape(note)}" for note in data.get("weak", ()))
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
     if memory := meta.get("memory"):
-        trial = f"; a trial about {decimal(memory['trial'])}" if "trial" in memory else ""
-        yield f"memory   pictures {decimal(memory['pictures'])}, in a shared file{trial}"
+        yield f"memory   {forecast_text(memory)}"
     for weights in meta.get("weights", ()):
         yield f"weights  {weights['name']} ({weights['source']}), sha256 {weights['sha256'][:12]}"
 

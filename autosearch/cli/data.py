@@ -16,6 +16,9 @@ from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroke
 if TYPE_CHECKING:
     from autosearch.api import Update
 
+_SPACE = "autopatch"
+"""Whose trials are foretold to who has not chosen a space yet."""
+
 Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="Folder of the dataset, or a file that lists it.")
 ]
@@ -46,11 +49,14 @@ def check(
 
     With --set, how a study would split it: --set dataset.validation.real_per_type=2.
     """
-    from autosearch.api import check_data
+    from autosearch.api import check_data, foretell_trial
     from autosearch.cli.console import check_report, problem_lines
+    from autosearch.cli.forecast import forecast_text
 
     report = check_data(root, category, overrides or ())
     print_all(check_report(report))
+    if report.usable and (found := foretell_trial(root, category, overrides or (), _SPACE)):
+        print_unbroken([f"memory: {forecast_text(found.to_plain(), _SPACE)}"])
     print_unbroken(problem_lines(report, every))
     if not report.usable:
         raise typer.Exit(1)

@@ -7,15 +7,16 @@ from contextlib import ExitStack
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from autosearch.cli.options import CategoryOption, DataOption
+from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
 from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
+from autosearch.contracts import called, ensemble_name
 from autosearch.errors import StudyError
 
 
@@ -53,6 +54,7 @@ def evaluate(
         FitName,
         typer.Option("--fit", help="Fit on all normal images but the test split's, or on train."),
     ] = FitName.ALL,
+    ensemble: EnsembleOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
 ) -> None:
@@ -62,8 +64,9 @@ def evaluate(
     but the test split's, as `export` does, and stores the metrics of the test split, overall and
     by anomaly type, with 95 % bootstrap intervals over images.
     With --against, differences to another trial, with intervals over the same resamples; several
-    trials are set against trial 0 by themselves if that is a configuration of `start`. Ctrl-C
-    keeps what is finished.
+    trials are set against trial 0 by themselves if that is a configuration of `start`.
+    With --ensemble several trials are measured as one detector: the mean of their maps, each
+    standardised by its scores of normal validation pixels. Ctrl-C keeps what is finished.
     """
     from autosearch.api import open_study
     from autosearch.cli import final_view
@@ -71,7 +74,8 @@ def evaluate(
 
     study = open_study(directory)
     numbers = [*(trial or []), *((record.number for record in study.front) if front else ())]
-    if not numbers and not front:
+    members = ensemble_of(ensemble)
+    if not numbers and not front and members is None:
         raise StudyError(f"{study.path}: which trials? Give --trial N, or --front for the front")
     if against is not None:
         numbers.append(against)
@@ -86,33 +90,55 @@ def evaluate(
                 data=data,
                 category=category,
                 progress=view,
+                ensemble=members,
             )
         except KeyboardInterrupt:
             stopped = True
     tests = study.tests
     wanted = list(dict.fromkeys(numbers))
     found = [study.trial(number) for number in wanted if number in tests]
-    one = [record for record in found if record.number != against or len(found) == 1]
-    differences = _differences(study, [record.number for record in one], against)
+    several = _ensembles(study, members)
+    every: dict[int | str, dict[str, Any]] = dict([*tests.items(), *several.items()])
+    shown: list[int | str] = [*(record.number for record in found), *several]
+    one = [which for which in shown if which != against or len(shown) == 1]
+    differences = _differences(study, one, against)
     if len(one) == 1:
-        print_all(final_view.final_tables(tests[one[0].number]))
+        print_all(final_view.final_tables(every[one[0]]))
         if against is not None:
             for difference in differences:
-                print_all(final_view.difference_table(difference, tests))
-    elif found:
+                print_all(final_view.difference_table(difference, every))
+    elif shown:
         objectives, doubt = study.objectives, study.doubt
-        print_all(final_view.evaluated_table(found, objectives, tests, differences, doubt))
-    shown = {record.number: tests[record.number] for record in found}
-    print_all(warnings(study.meta), final_view.final_warnings(shown))
+        print_all(
+            final_view.evaluated_table(found, objectives, tests, differences, doubt, several)
+        )
+    told = {which: every[which] for which in shown}
+    print_all(warnings(study.meta), final_view.final_warnings(told))
     if stopped:
         onward = "." if force else "; the same command goes on."
-        console.print(f"Stopped; {len(found)} of {len(wanted)} trials have figures{onward}")
+        total = len(wanted) + (members is not None)
+        console.print(f"Stopped; {len(shown)} of {total} trials have figures{onward}")
         raise typer.Exit(INTERRUPTED)
-    console.print(f"Kept in {study.path}/trials; by type: autosearch show {study.path} --trial N")
+    if found:
+        place = f"{study.path}/trials"
+        console.print(f"Kept in {place}; by type: autosearch show {study.path} --trial N")
+    if several:
+        console.print(f"Kept in {study.path}/ensembles")
 
 
-def _differences(study: Study, numbers: Sequence[int], against: int | None) -> list[Comparison]:
+def _ensembles(study: Study, members: Sequence[int] | None) -> dict[str, dict[str, Any]]:
+    """Figures of the ensemble that was asked for, by its name, if it has any."""
+    name = ensemble_name(members or ())
+    return {one: figures for one, figures in study.ensembles.items() if one == name}
+
+
+def _differences(
+    study: Study, shown: Sequence[int | str], against: int | None
+) -> list[Comparison]:
     """Trials set against one that was asked for, or the configuration that a search began with."""
+    numbers = [
+        which if isinstance(which, int) else study.ensembles[which]["ensemble"] for which in shown
+    ]
     if against is not None:
         evaluated = against in study.tests
         return [study.compare(number, against) for number in numbers] if evaluated else []
@@ -145,17 +171,18 @@ class _View:
 
     def __call__(self, update: Update) -> None:
         """Show an update."""
-        if update.stage != "evaluating" or update.trial is None:
+        which = update.ensemble if update.trial is None else update.trial.number
+        if update.stage != "evaluating" or which is None:
             self._reading(update)
         elif update.text == "known":
             self._known += 1
         elif update.text == "kept":
             if not console.is_terminal:
-                console.print(f"trial {update.trial.number} evaluated", highlight=False)
+                console.print(f"{called(which)} evaluated", highlight=False)
         else:
-            self._show(update, update.trial.number)
+            self._show(update, called(which))
 
-    def _show(self, update: Update, number: int) -> None:
+    def _show(self, update: Update, name: str) -> None:
         if self._bar is None:
             self._stack.close()
             self._say_known()
@@ -164,8 +191,10 @@ class _View:
         task = self._bar.tasks[0]
         elapsed, done = task.elapsed or 0.0, update.done
         left = elapsed / done * ((update.total or 0.0) - done) if done else None
-        text = f"trial {number}: {update.text}"
-        self._bar.update(task.id, description=text, completed=done, left=left, at=elapsed)
+        text, total = f"{name}: {update.text}", update.total
+        self._bar.update(
+            task.id, description=text, total=total, completed=done, left=left, at=elapsed
+        )
 
     def _say_known(self) -> None:
         if self._known:

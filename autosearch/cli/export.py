@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from autosearch.cli.options import CategoryOption, DataOption
+from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
 from autosearch.cli.screen import console, reading_bar
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
@@ -38,7 +38,11 @@ class ThresholdRule(StrEnum):
 
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
-    trial: Annotated[int, typer.Option("--trial", min=0, help="Number of the trial.")],
+    trial: Annotated[
+        int | None,
+        typer.Option("--trial", min=0, help="Its number.", show_default="the recommended one"),
+    ] = None,
+    ensemble: EnsembleOption = None,
     formats: Annotated[
         list[Format] | None,
         typer.Option(
@@ -63,7 +67,7 @@ def export(
         int, typer.Option("--opset", help="Of the ONNX graph, 15 to 18; older runtimes want less.")
     ] = 18,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder; by default DIR/exports/trial-N.")
+        Path | None, typer.Option("--out", help="Folder; by default in DIR/exports.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     data: DataOption = None,
@@ -72,7 +76,9 @@ def export(
     """Make a model folder of a trial: one graph, thresholds, a model card.
 
     Thresholds are chosen on validation with the detector of the search; the exported one is
-    fitted on all normal images but test ones. Runs with `autosearch predict`.
+    fitted on all normal images but test ones. Runs with `autosearch predict`. With --ensemble
+    several trials become one graph: the mean of their standardised maps. Without it and --trial
+    the trial that `autosearch recommend` names is exported, and its reasons are said.
     """
     from autosearch.api import open_study
     from autosearch.export import read_manifest
@@ -84,7 +90,7 @@ def export(
         def show(update: Update) -> None:
             bar(update)
             if update.stage == "exporting":
-                console.print(f"{update.text} …", highlight=False)
+                console.print(f"{escape(update.text)} …", highlight=False)
 
         path = study.export(
             trial,
@@ -99,6 +105,7 @@ def export(
             data=data,
             category=category,
             progress=show,
+            ensemble=ensemble_of(ensemble),
         )
     found = read_manifest(path)
     console.print(_export_table(path, found))
@@ -117,10 +124,11 @@ def _export_table(path: Path, found: Mapping[str, Any]) -> Table:
                      for key in ("batch_1", "batch_3")]  # fmt: skip
             table.add_row(name, f"{value:.1f}", *shown)
     threads = found["latency_ms"]["threads"]
-    taken = f"median of one image, {threads} threads"
+    on = f"{threads} thread{'' if threads == 1 else 's'}"
+    taken = f"median of one image, {on}"
     if tiling := found["input"].get("tiling"):
         count = len(tiling["tops"]) * len(tiling["lefts"])
-        taken = f"one image: {count} times the median of a tile, {threads} threads"
+        taken = f"one image: {count} times the median of a tile, {on}"
     table.caption = f"{taken}; difference to torch as a share of the highest score"
     table.caption_justify = "left"
     return table
@@ -144,7 +152,8 @@ def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
     now = found["validation"]["exported_configuration"].get("rwap")
     if before is not None and now is not None:
         yield f"rwAP       {now:.4f} on validation with this bank, {before:.4f} in the search"
-        same = found["configuration"]["search"] == found["configuration"]["exported"]
+        one = found["configuration"]  # Of an ensemble the search has no figures.
+        same = one["search"] == one["exported"]
         if same and abs(before - now) > _TOLERABLE:
             yield "[yellow]The search's figure was not met again: another machine or library?[/]"
     fit = found["fit"]

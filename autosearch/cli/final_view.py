@@ -5,15 +5,18 @@ They are as `autosearch.study.final` describes them; nothing here loads what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from autosearch.contracts import Objective, TrialRecord
+from autosearch.cli.tables import filled, plain_table
+from autosearch.contracts import Objective, TrialRecord, called, ensemble_name
 from autosearch.data import NORMAL
 from autosearch.metrics import bootstrap
 from autosearch.study import compared, figure_of
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 
 Tests = Mapping[int, Mapping[str, Any]]
 """Test figures by trial number."""
+
+Every = Mapping[int | str, Mapping[str, Any]]
+"""The same, and those of ensembles by name."""
+
+Row = tuple[str, Mapping[str, Any], Callable[[str], float | None]]
+"""What a row is called, test figures, and what is known of a figure by the search's validation."""
 
 _TESTED = (
     "rwap",
@@ -46,6 +55,7 @@ def evaluated_table(
     tests: Tests,
     comparisons: Sequence[Comparison] = (),
     doubt: str | None = None,
+    ensembles: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Iterable[RenderableType]:
     """Trials with their objectives, validation and test side by side.
 
@@ -55,18 +65,23 @@ def evaluated_table(
         tests: Test figures by trial number.
         comparisons: Of some of these trials to one and the same trial.
         doubt: What `autosearch.study.indistinct` says of validation, if anything.
+        ensembles: Test figures of several trials as one detector, by name; further rows.
     """
-    prevalence = next(filter(None, (tests[r.number].get("prevalence") for r in records)), None)
-    names = tested_names(objectives, [tests[record.number] for record in records])
+    rows: list[Row] = [
+        *((str(r.number), tests[r.number], partial(figure_of, r)) for r in records),
+        *_ensemble_rows(ensembles),
+    ]
+    found = [figures for _, figures, _ in rows]
+    prevalence = next(filter(None, (figures.get("prevalence") for figures in found)), None)
+    names = tested_names(objectives, found)
     others = [name for name in compared(objectives) if name not in names]
     main = list(dict.fromkeys(comparable(name, prevalence) for name in names))
     raw = [name for name in names if name not in main]
     also = [name for name in ("ap", "aupro", "image_auroc") if name not in names]
-    also += [] if _anomalous(tests[records[0].number]) else [_ALARMS]
-    found = [tests[record.number] for record in records]
+    also += [] if _anomalous(found[0]) else [_ALARMS]
     validated = [figures["validation"] for figures in found]
     columns = [
-        (name.replace("_", "_\n"), [_measured(record, name) for record in records])
+        (name.replace("_", "_\n"), [_measured(known(name)) for _, _, known in rows])
         for name in others
     ]
     for name in main:
@@ -76,11 +91,11 @@ def evaluated_table(
             (f"{title}\ntest [95 %]", [with_interval(part, name) for part in found]),
         ]
     if comparisons:
-        differences = {one.trial: _difference(one, names[0]) for one in comparisons}
-        head = f"{names[0]}, difference\nto trial {comparisons[0].against} [95 %]"
-        columns.append((head, [differences.get(record.number, "-") for record in records]))
-    numbers = [str(record.number) for record in records]
-    first = _filled("trial", numbers, columns)
+        differences = {str(one.trial): _difference(one, names[0]) for one in comparisons}
+        head = f"{names[0]}, difference\nto {called(comparisons[0].against)} [95 %]"
+        columns.append((head, [differences.get(name, "-") for name, _, _ in rows]))
+    numbers = [name for name, _, _ in rows]
+    first = filled("trial", numbers, columns)
     if comparisons:
         first.padding = (0, 1, 0, 0)  # So that 80 columns are enough.
     columns = [
@@ -89,7 +104,7 @@ def evaluated_table(
         for head, parts in (("validation", validated), ("test", found))
     ]
     columns += [(f"{name}\ntest", [_figure(part, name) for part in found]) for name in also]
-    second = _filled("trial", numbers, columns)
+    second = filled("trial", numbers, columns)
     yield from _about(found)
     yield first
     if comparisons and any_has(found, names[0]):
@@ -102,8 +117,40 @@ def evaluated_table(
         yield "Choose by validation: picking a trial by its test figures would flatter them."
 
 
+def ensembles_table(
+    ensembles: Mapping[str, Mapping[str, Any]], objectives: Mapping[str, Objective]
+) -> Iterable[RenderableType]:
+    """Ensembles that were evaluated: what trials are compared by, and what the test split says.
+
+    Args:
+        ensembles: Test figures by name.
+        objectives: The study's, in its order.
+    """
+    rows = _ensemble_rows(ensembles)
+    if not rows:
+        return
+    found = [figures for _, figures, _ in rows]
+    columns = [
+        (name.replace("_", "_\n"), [_measured(known(name)) for _, _, known in rows])
+        for name in compared(objectives)
+    ]
+    prevalence = found[0].get("prevalence")
+    for name in dict.fromkeys(comparable(n, prevalence) for n in tested_names(objectives, found)):
+        values = [with_interval(figures, name) for figures in found]
+        columns.append((f"test {titled(name, prevalence)}\n[95 %]", values))
+    yield "Ensembles, each of several trials as one detector:"
+    yield filled("trial", [name for name, _, _ in rows], columns)
+
+
+def _ensemble_rows(ensembles: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    return [
+        (name, figures, figures["validation"]["objectives"].get)
+        for name, figures in ensembles.items()
+    ]
+
+
 def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
-    """Test figures of one trial: beside those of validation, then by anomaly type."""
+    """Test figures of one trial or ensemble: beside those of validation, then by anomaly type."""
     yield from _about([figures])
     prevalence = figures.get("prevalence")
     validation = figures["validation"]
@@ -114,7 +161,9 @@ def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
         ("[95 %]", [_interval(figures, name) for name in names]),
     ]
     shown = [escape(named(name, prevalence)) for name in names]
-    yield _filled(f"trial {figures['trial']}", shown, columns)
+    members = figures.get("ensemble")
+    head = called(ensemble_name(members)) if members else f"trial {figures['trial']}"
+    yield filled(head, shown, columns)
     if figures["types"]:
         yield "By anomaly type, each with all normal images:"
         yield _by_type(figures)
@@ -140,18 +189,18 @@ def _by_type(figures: Mapping[str, Any]) -> Table:
             columns += [(title, values), ("[95 %]", intervals)]
         else:
             columns.append((name.replace("_", " ").replace(" ", "\n", 1), values))
-    return _filled("type", [escape(kind) for kind in figures["types"]], columns)
+    return filled("type", [escape(kind) for kind in figures["types"]], columns)
 
 
-def difference_table(comparison: Comparison, tests: Tests) -> Iterable[RenderableType]:
+def difference_table(comparison: Comparison, tests: Every) -> Iterable[RenderableType]:
     """What one trial reaches on the test split more than another, metric by metric.
 
     Args:
         comparison: Of the two.
-        tests: Test figures by trial number.
+        tests: Test figures of both.
     """
     one, other = comparison.trial, comparison.against
-    table = _table("test", f"trial {one}", f"trial {other}", "difference [95 %]")
+    table = plain_table("test", called(one), called(other), "difference [95 %]")
     for name, difference in comparison.metrics.items():
         if difference is None:
             continue
@@ -163,7 +212,7 @@ def difference_table(comparison: Comparison, tests: Tests) -> Iterable[Renderabl
 
 
 _PAIRED = (
-    "Differences: both trials meet the same resamples of test images; where the interval leaves "
+    "Differences: both meet the same resamples of test images; where the interval leaves "
     "out 0, they differ."
 )
 
@@ -186,7 +235,7 @@ def named(name: str, prevalence: float | None) -> str:
     return f"{name} at {_percent(prevalence or 0)}" if shown else name
 
 
-def final_warnings(tests: Tests) -> Iterable[RenderableType]:
+def final_warnings(tests: Tests | Every) -> Iterable[RenderableType]:
     """What was assumed of test images, and trials that, fitted again, were not reproduced."""
     every = (note for f in tests.values() for note in f.get("data", {}).get("notes", ()))
     for note in dict.fromkeys(every):
@@ -238,31 +287,6 @@ def any_has(parts: Iterable[Mapping[str, Any]], name: str) -> bool:
     return any(part["metrics"].get(name) is not None for part in parts)
 
 
-def _filled(
-    first: str, names: Sequence[str], columns: Iterable[tuple[str, Sequence[str]]]
-) -> Table:
-    """A table without the columns that no row has anything for."""
-    shown = [(head, cells) for head, cells in columns if any(cell != "-" for cell in cells)]
-    table = _table(first, *(head for head, _ in shown))
-    for row, name in enumerate(names):
-        table.add_row(name, *(cells[row] for _, cells in shown))
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    number = first == "trial"
-    table.add_column(
-        escape(first),
-        overflow="fold",
-        justify="right" if number else "left",
-        min_width=5 if number else 12,
-    )
-    for head in others:
-        table.add_column(escape(head), justify="right", no_wrap=True)
-    return table
-
-
 def fit_notes(tested: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """What detectors were fitted on whose test figures are shown, a line for each way."""
     ways: dict[str, list[Mapping[str, Any]]] = {}
@@ -275,7 +299,9 @@ def fit_notes(tested: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             text = f"on all {number}normal images but the test split's, as export does"
         else:
             text = "on the train split alone, as in the search"
-        numbers = ", ".join(str(figures.get("trial")) for figures in those)
+        numbers = ", ".join(
+            ensemble_name(figures.get("ensemble") or [figures.get("trial")]) for figures in those
+        )
         yield f"{text} (trial {numbers})" if len(ways) > 1 else text
 
 
@@ -344,6 +370,5 @@ def with_interval(figures: Mapping[str, Any] | None, name: str) -> str:
     return f"{_figure(figures, name)} {_interval(figures, name)}"
 
 
-def _measured(record: TrialRecord, name: str) -> str:
-    value = figure_of(record, name)
+def _measured(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

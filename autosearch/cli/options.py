@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from autosearch.errors import ConfigError
+
 
 class ExecutorName(StrEnum):
     """Where trials run."""
@@ -69,6 +71,14 @@ CategoryOption = Annotated[
     str | None,
     typer.Option("--category", help="With --data: their category, if it has another name now."),
 ]
+EnsembleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ensemble",
+        metavar="N,N",
+        help="Numbers of trials that answer as one detector, such as 3,7,12.",
+    ),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +88,21 @@ AddressOption = Annotated[
         show_default="a Ray of its own on this machine",
     ),
 ]
+
+
+def ensemble_of(text: str | None) -> list[int] | None:
+    """Numbers that `EnsembleOption` names.
+
+    Raises:
+        ConfigError: They are no numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        allowed = "numbers of two or more trials of one study, such as 3,7,12"
+        raise ConfigError("--ensemble", text, allowed)
+    return [int(part) for part in parts]
 
 
 def hidden(url: str | None) -> str | None:

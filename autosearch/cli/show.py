@@ -37,11 +37,11 @@ def show(
     """Show a study's Pareto front. Counts of trials add up: each trial has one status.
 
     Figures of the test split stand beside those of validation where `autosearch evaluate` has
-    measured them.
+    measured them, of single trials and of ensembles.
     """
     from autosearch.api import open_study
     from autosearch.cli import console as view
-    from autosearch.cli.final_view import final_warnings, tested_record
+    from autosearch.cli.final_view import ensembles_table, final_warnings, tested_record
     from autosearch.study import front_csv, taken_over
 
     study = open_study(directory)
@@ -51,7 +51,9 @@ def show(
         sys.stdout.write(front_csv([tested_record(record, tests) for record in listed]))
     elif as_json:
         plain = [_plain(record, tests.get(record.number), trial is not None) for record in listed]
-        shown = {"front": plain} if trial is None else {"trial": plain[0]}
+        shown: dict[str, Any] = {"front": plain} if trial is None else {"trial": plain[0]}
+        if trial is None and (ensembles := study.ensembles):
+            shown["ensembles"] = {name: _tested(figures) for name, figures in ensembles.items()}
         print(json.dumps({"study": _about(study), "counts": study.counts, **shown}, indent=2))
     elif trial is not None:
         _show_trial(study, listed[0])
@@ -62,6 +64,7 @@ def show(
         print_all(view.provenance(meta), view.warnings(meta), final_warnings(tests))
         print_unbroken(map(escape, taken_over(study.trials)), view.doubt_lines(study.doubt))
         console.print(_front(study, listed))
+        print_all(ensembles_table(study.ensembles, objectives))
         print_unbroken(view.cost_warnings(listed, objectives))
         print_all(runs_of(study))
 
@@ -76,21 +79,35 @@ def recommend(
         str | None,
         typer.Option(
             "--prefer",
-            metavar="OBJECTIVE",
-            show_default="the first that is maximised",
-            help="The objective that decides.",
+            metavar="FIGURE",
+            show_default="the first objective that is maximised",
+            help="The objective or measured figure that decides.",
         ),
     ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="best by that figure; pessimistic: less its standard error; synthetic: by ranks "
+            "on real and made anomalies; ranks: by several figures; smooth: with that of similar "
+            "configurations.",
+        ),
+    ] = "best",
+    floor: Annotated[
+        bool, typer.Option("--floor", help="AP no lower than that of trial 0, the fixed choice.")
+    ] = False,
 ) -> None:
     """Name the trial to take: of those within a budget the best by validation.
 
-    None is named where validation cannot tell trials apart.
+    Reasons say how often it would win with other draws of the same defects. None is named where
+    validation cannot tell trials apart.
     """
     from autosearch.api import open_study
     from autosearch.cli import console as view
 
     study = open_study(directory)
-    found = study.recommend(budget or (), prefer)
+    found = study.recommend(budget or (), prefer, rule, floor)
     listed = [found.trial, *found.runners_up]
     if found.doubt is not None:
         print_unbroken(view.doubt_lines(found.doubt))
@@ -176,5 +193,12 @@ def _plain(record: TrialRecord, figures: dict[str, Any] | None, whole: bool) -> 
     if record.taken_from is not None:
         plain["taken_from"] = record.taken_from
     if figures is not None:
-        plain["test"] = {part: figures[part] for part in ("metrics", "intervals", "fit")}
+        plain["test"] = _tested(figures)
     return plain
+
+
+def _tested(figures: dict[str, Any]) -> dict[str, Any]:
+    """Test figures for JSON; of an ensemble, which has no record, its objectives beside them."""
+    told = {part: figures[part] for part in ("metrics", "intervals", "fit")}
+    objectives = figures["validation"].get("objectives")
+    return told if objectives is None else {"values": objectives, "test": told}

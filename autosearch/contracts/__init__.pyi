@@ -13,8 +13,16 @@ from .detector import (
     shared_tensor as shared_tensor,
     with_defaults as with_defaults,
 )
+from .ensemble import (
+    EnsembleDetector as EnsembleDetector,
+    Member as Member,
+    Scales as Scales,
+    give_scales as give_scales,
+    scales_of as scales_of,
+)
 from .objectives import (
     HALF as HALF,
+    Beside as Beside,
     Moment as Moment,
     Objective as Objective,
     Scored as Scored,
@@ -31,7 +39,9 @@ from .trials import (
     Status as Status,
     Summary as Summary,
     TrialRecord as TrialRecord,
+    called as called,
     canonical_key as canonical_key,
     derived_seed as derived_seed,
+    ensemble_name as ensemble_name,
     trial_seed as trial_seed,
 )

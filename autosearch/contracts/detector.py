@@ -6,9 +6,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -61,7 +60,14 @@ class Cost:
 
 
 class Detector(ABC):
-    """One configured system: fitted on normal images, it scores every pixel of new ones."""
+    """One configured system: fitted on normal images, it scores every pixel of new ones.
+
+    Attributes:
+        top_share: Share of the highest pixels whose mean is an image's score; None: the highest
+            alone.
+    """
+
+    top_share: float | None = None
 
     @abstractmethod
     def fit(self, train: ImageSet) -> None:
@@ -97,6 +103,18 @@ class Detector(ABC):
         Trials that would not fit beside others wait for them. 0 where it is not known.
         """
         return 0
+
+    def seconds(self, fitted: int, asked: int) -> float | None:
+        """About how long fitting on so many images and asking for others takes, on this machine.
+
+        It is told beforehand to those who have many images. What is measured for it takes a second
+        at most; None where it is not known, as of trainings.
+
+        Args:
+            fitted: Images to fit on.
+            asked: Images whose maps are asked for.
+        """
+        return None
 
     def artifacts(self) -> dict[str, bytes]:
         """Files about the last `fit` that a person may want to look at, by name.
@@ -135,6 +153,9 @@ class ParameterInfo:
         low: Lower end of the allowed range.
         high: Upper end of the allowed range.
         text: Whether any text is allowed, to be checked by the runner itself.
+        whole: Whether a range is of whole numbers, as it is where the default is one.
+
+    Where the default is None, null is allowed beside a range.
     """
 
     default: Value
@@ -143,6 +164,7 @@ class ParameterInfo:
     low: float = 0
     high: float = 0
     text: bool = False
+    whole: bool = False
 
     def check(self, parameter: Parameter) -> None:
         """Refuse a dimension of a space that could draw a value the runner does not allow.
@@ -170,14 +192,20 @@ class ParameterInfo:
         """What a space may draw, as a phrase."""
         if self.choices is not None:
             return ", ".join("null" if value is None else str(value) for value in self.choices)
-        return "text" if self.text else f"{self.low:g} to {self.high:g}"
+        if self.text:
+            return "text"
+        return f"{'null, ' if self.default is None else ''}{self.low:g} to {self.high:g}"
 
     def _check_number(self, key: str, value: Value) -> None:
+        if value is None and self.default is None:
+            return
+        allowed = f"numbers from {self.low:g} to {self.high:g}"
+        allowed = f"null, or {allowed}" if self.default is None else allowed
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(key, value, f"numbers from {self.low:g} to {self.high:g}")
+            raise ConfigError(key, value, allowed)
         if not self.low <= value <= self.high:
-            raise ConfigError(key, value, f"numbers from {self.low:g} to {self.high:g}")
-        if isinstance(self.default, int) and not isinstance(value, int):
+            raise ConfigError(key, value, allowed)
+        if (self.whole or isinstance(self.default, int)) and not isinstance(value, int):
             raise ConfigError(key, value, "whole numbers")
 
 
@@ -270,7 +298,7 @@ def with_defaults(params: Params, known: Mapping[str, ParameterInfo]) -> Params:
     return {name: params.get(name, info.default) for name, info in known.items()}
 
 
-def shared_tensor(array: NDArray[np.float32]) -> Tensor:
+def shared_tensor(array: NDArray[Any]) -> Tensor:
     """An array that worker processes share as a tensor, without a copy. Nobody may write to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -6,6 +6,7 @@ that names an `Objective`. Runners need no change.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.errors import ConfigError
+from autosearch.errors import ConfigError, Infeasible
 from autosearch.metrics import (
     Ranking,
     Scores,
@@ -31,10 +32,23 @@ if TYPE_CHECKING:  # Listing objectives must not load torch.
 
 Direction = Literal["minimize", "maximize"]
 Moment = Literal["build", "fit", "score"]
-Anomalies = Literal["all", "real", "synthetic"]
+Anomalies = Literal["all", "real", "synthetic", "both"]
 
 HALF = 0.5
 """From which probability on a pixel is called anomalous by the objectives named for it."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Maps of anomalies that were made beside validation.
+
+    Attributes:
+        maps: ``(M, h, w)``, of the size of validation's.
+        truth: Of the normal images of validation, in their order, and then of these.
+    """
+
+    maps: NDArray[np.float32]
+    truth: Truth
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,11 @@ class Scored:
         prevalence: Share of anomalous pixels that calibrated figures stand for.
         input_size: Height and width of what the detector was given.
         synthetic: ``(N,)`` bool, true for an image whose anomaly was made; None if none was.
+        beside: Synthetic anomalies that are not among the images; None if there are none.
+        top_share: Share of the highest pixels whose mean is an image's score; None: the highest
+            alone.
+        threads: Of the graph whose time is measured; None to time torch instead, on its own
+            threads, as earlier versions did.
     """
 
     maps: NDArray[np.float32]
@@ -56,6 +75,9 @@ class Scored:
     prevalence: float = 0.01
     input_size: tuple[int, int] = (224, 224)
     synthetic: NDArray[np.bool_] | None = None
+    top_share: float | None = None
+    threads: int | None = 1
+    beside: Beside | None = None
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -64,8 +86,8 @@ class Scored:
 
     @cached_property
     def images(self) -> Scores:
-        """``(N,)``: each image's score, that of its highest pixel."""
-        return image_scores(self.maps)
+        """``(N,)``: each image's score, that of its highest pixel or share."""
+        return image_scores(self.maps, self.top_share, self.truth.scored)
 
     @cached_property
     def real_ranking(self) -> Ranking:
@@ -75,6 +97,9 @@ class Scored:
     @cached_property
     def synthetic_ranking(self) -> Ranking:
         """The same of the synthetic anomalies, with all normal images."""
+        if self.beside is not None:
+            maps = np.concatenate([self.maps[~self.truth.labels], self.beside.maps])
+            return Ranking.from_maps(maps, self.beside.truth)
         return self._ranking_of(self._made | ~self.truth.labels)
 
     @property
@@ -104,8 +129,11 @@ class Objective:
         cumulative: Whether it is what a training has spent so far, as its time is: in a pause the
             value is that of the part which is done, and it only grows.
         pixels: Whether it is undefined unless masks say which pixels are anomalous.
-        anomalies: Which anomalies it is of. What is not of all is recorded for every trial only
-            where validation holds real and synthetic ones.
+        graph: Whether it is of the exported graph, which takes the packages of
+            ``autosearch[export]``. Training changes what is in a graph, not what it does, so that
+            in pauses such a figure is measured once.
+        anomalies: Which anomalies it is of, ``both`` if it needs real and synthetic ones. What is
+            not of all is recorded for every trial only where there are real and synthetic ones.
     """
 
     name: str
@@ -119,6 +147,7 @@ class Objective:
     cumulative: bool = False
     pixels: bool = False
     anomalies: Anomalies = "all"
+    graph: bool = False
 
     @classmethod
     def recorded(
@@ -137,6 +166,12 @@ class Objective:
         return {**told, "help": self.help, "pixels": self.pixels}
 
 
+def _mixed(scored: Scored) -> float:
+    """Half of it is of real anomalies, half of synthetic ones, each at the stated prevalence."""
+    kinds = (scored.real_ranking, scored.synthetic_ranking)
+    return sum(ranking.rwap(scored.prevalence) for ranking in kinds) / 2
+
+
 def _cost(read: Callable[[Cost], float]) -> Callable[[Detector, Scored | None], float]:
     return lambda detector, scored: float(read(detector.cost()))
 
@@ -151,12 +186,31 @@ def _score(read: Callable[[Scored], float]) -> Callable[[Detector, Scored | None
 
 
 def _latency(detector: Detector, scored: Scored | None) -> float:
+    """Of the graph as ``autosearch export`` writes and times it, with this bank.
+
+    Raises:
+        Infeasible: No file can hold the graph.
+    """
     import torch
 
     from autosearch.backbones import measure_latency
+    from autosearch.contracts.tiled import TiledDetector
+    from autosearch.graphs import TooLarge, graph_latency, onnx_bytes, onnx_run
 
-    image = torch.zeros(1, 3, *((224, 224) if scored is None else scored.input_size))
-    return measure_latency(lambda: detector.anomaly_maps(image))
+    size, passes = (224, 224) if scored is None else scored.input_size, 1
+    threads = 1 if scored is None else scored.threads
+    if threads is None:
+        image = torch.zeros(1, 3, *size)
+        return measure_latency(lambda: detector.anomaly_maps(image))
+    if isinstance(detector, TiledDetector):
+        size, passes, detector = detector.grid.tile, len(detector.grid), detector.parts[0]
+    # What the detector shares with its module must stay where it is.
+    module = copy.deepcopy(detector.module()).cpu().eval()
+    try:
+        graph = onnx_bytes(module, size, top_share=detector.top_share)
+    except TooLarge as error:
+        raise Infeasible(f"latency_ms: its graph holds {error.value}, and 2 GB is most") from None
+    return passes * graph_latency(onnx_run(graph, threads=threads), size)
 
 
 _GIGA, _MEGA = 1e9, 1e6
@@ -179,7 +233,8 @@ TABLE: dict[str, Objective] = {
         Objective("bank_mb", "minimize", "MB", "fit", _cost(lambda c: c.bank_bytes / _MEGA),
                   "size of the memory bank", True),
         Objective("latency_ms", "minimize", "ms", "score", _latency,
-                  "median time for one image, memory bank included, measured where it runs"),
+                  "median time for one image of the exported graph, memory bank included, in "
+                  "onnxruntime on the CPU of the machine that runs the trial", graph=True),
         Objective("training_seconds", "minimize", "s", "score",
                   _score(lambda s: s.seconds["fit"]),
                   "time to fit the detector, measured where it runs", cumulative=True),
@@ -226,13 +281,16 @@ TABLE: dict[str, Objective] = {
                   _score(lambda s: s.synthetic_ranking.rwap()),
                   "rwAP of the synthetic anomalies and all normal images", True, pixels=True,
                   anomalies="synthetic"),
+        Objective("rwap_mixed", "maximize", "", "score", _score(_mixed),
+                  "mean of the calibrated rwAP of the real and that of the synthetic anomalies",
+                  True, pixels=True, anomalies="both"),
         Objective("ap_synthetic", "maximize", "", "score",
                   _score(lambda s: s.synthetic_ranking.ap()),
                   "AP of the synthetic anomalies and all normal images", pixels=True,
                   anomalies="synthetic"),
         Objective("image_auroc", "maximize", "", "score",
                   _score(lambda s: auroc(s.images, s.truth.labels)),
-                  "area under the ROC over images, scored by their highest pixel", True),
+                  "area under the ROC over images, by their map's highest pixel or share", True),
         Objective("image_ap", "maximize", "", "score",
                   _score(lambda s: average_precision(s.images, s.truth.labels)),
                   "average precision over images, scored likewise", True),

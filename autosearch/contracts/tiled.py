@@ -36,12 +36,14 @@ class TiledDetector(Detector):
     Attributes:
         grid: The tiles.
         parts: The detectors.
+        top_share: Theirs, of a whole image's map.
     """
 
     def __init__(self, grid: TileGrid, parts: Iterable[Detector]) -> None:
         self.grid, self.parts = grid, tuple(parts)
         if len(self.parts) not in (1, len(grid)):
             raise ValueError(f"{len(self.parts)} detectors of {len(grid)} tiles")
+        self.top_share = self.parts[0].top_share
 
     @classmethod
     def built(
@@ -75,6 +77,14 @@ class TiledDetector(Detector):
             return sum(part.memory(images) for part in self.parts)
         height, width = self.grid.canvas
         return self.parts[0].memory(images * len(self.grid)) + _CANVAS_BYTES * height * width
+
+    def seconds(self, fitted: int, asked: int) -> float | None:
+        """See `Detector.seconds`."""
+        count = len(self.grid)
+        if len(self.parts) > 1:
+            one = self.parts[0].seconds(fitted, asked)
+            return None if one is None else count * one
+        return self.parts[0].seconds(count * fitted, count * asked)
 
     def fit(self, train: ImageSet) -> None:
         """Learn from all tiles on which a pixel counts; `fit_in_steps` without pauses."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -48,6 +48,16 @@ def derived_seed(*parts: object) -> int:
 def trial_seed(study_seed: int, canonical: Mapping[str, object]) -> int:
     """Seed of a trial: the same wherever and whenever the configuration is evaluated."""
     return derived_seed(study_seed, canonical_key(canonical))
+
+
+def ensemble_name(numbers: Iterable[int]) -> str:
+    """What trials are called that answer as one detector: ``3+7+12``, whatever their order."""
+    return "+".join(map(str, sorted(numbers)))
+
+
+def called(which: int | str) -> str:
+    """A trial by its number, or an ensemble by its name, for people."""
+    return f"trial {which}" if isinstance(which, int) else f"ensemble {which}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from .demo import (
 )
 from .drawn import (
     drawn_text as drawn_text,
+    makes_beside as makes_beside,
     measured_text as measured_text,
 )
 from .foreground import (

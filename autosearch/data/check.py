@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data.drawn import Defect, Drawn, drawn_text, few_defects, made_for, small_defects
+from autosearch.data.drawn import Defect, Drawn, checked_text, few_defects, made_for, small_defects
 from autosearch.data.framing import Framing, View, size_text
 from autosearch.data.framings import Framings, framings_of, view_notes
 from autosearch.data.index import Index, Sample
@@ -208,7 +208,7 @@ def check_dataset(dataset: DatasetSpec) -> Report:
         objects=framings.found or "",
         tiles=grid.text if grid else "",
         layout=index.layout,
-        defects=drawn_text({kind: one.to_plain() for kind, one in drawn.items()}, size),
+        defects=checked_text(drawn, size, dataset, parts.get("val", ())),
         alignment=likeness([f.small for f in findings if f.small], framing.preprocess),
     )
 

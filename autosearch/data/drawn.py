@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from autosearch.data.framing import size_text
 from autosearch.data.index import Index, Sample
 from autosearch.data.notes import Note
-from autosearch.spec import DatasetSpec
+from autosearch.data.records import NORMAL
+from autosearch.spec import DatasetSpec, SyntheticSpec
 
 FEW_IMAGES = 3
 FEW_PIXELS = 10
@@ -78,6 +80,14 @@ def drawn_text(drawn: Mapping[str, Mapping[str, Any]], size: str) -> str:
     """
     told = "; ".join(f"{kind} {_told(one)}" for kind, one in drawn.items())
     return f"{told}; measured at {size}" if told else ""
+
+
+def checked_text(
+    drawn: Mapping[str, Drawn], size: str, dataset: DatasetSpec, val: Iterable[Sample]
+) -> str:
+    """The same with what is made beside them; arguments are also those of `beside_text`."""
+    told = drawn_text({kind: one.to_plain() for kind, one in drawn.items()}, size)
+    return told + beside_text(dataset, val)
 
 
 def _told(one: Mapping[str, Any]) -> str:
@@ -153,4 +163,27 @@ def _more(dataset: DatasetSpec, synthetic: int) -> str:
 def made_for(dataset: DatasetSpec, val: Iterable[Sample]) -> int:
     """Number of synthetic anomalies that are made of a validation split's normal images."""
     made = dataset.validation.synthetic
-    return 0 if made is None else made.per_image * sum(sample.normal for sample in val)
+    if not isinstance(made, SyntheticSpec):
+        return 0
+    return made.per_image * sum(sample.normal for sample in val)
+
+
+def makes_beside(types: Iterable[str]) -> bool:
+    """Whether ``dataset.validation.synthetic: auto`` makes anomalies beside the real ones.
+
+    It does where validation holds anomalous images, and fewer than `FEW_IMAGES` of some type.
+
+    Args:
+        types: ``anomaly_type`` of each validation image.
+    """
+    real = Counter(kind for kind in types if kind != NORMAL)
+    return bool(real) and min(real.values()) < FEW_IMAGES
+
+
+def beside_text(dataset: DatasetSpec, val: Iterable[Sample]) -> str:
+    """What is made beside the real anomalies, to follow other text; empty where nothing is."""
+    if dataset.validation.synthetic != "auto":
+        return ""
+    if not makes_beside(NORMAL if one.normal else one.type for one in val):
+        return ""
+    return f"; fewer than {FEW_IMAGES} of some type, so synthetic ones are made for rwap_synthetic"

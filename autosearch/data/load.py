@@ -9,7 +9,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from autosearch.data import tiles
-from autosearch.data.drawn import Defect, Drawn, few_defects, made_for, small_defects
+from autosearch.data.drawn import (
+    Defect,
+    Drawn,
+    beside_text,
+    few_defects,
+    made_for,
+    small_defects,
+)
 from autosearch.data.framing import FITS, STAGES, size_text
 from autosearch.data.framings import framings_of
 from autosearch.data.images import MASK_RULES, RESIZE_RULE
@@ -32,12 +39,15 @@ from autosearch.errors import DataError
 from autosearch.spec import DatasetSpec
 
 
-def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> SearchData:
+def load_search_data(
+    dataset: DatasetSpec, progress: Progress | None = None, index: Index | None = None
+) -> SearchData:
     """Read the train and validation images of a dataset, and no other.
 
     Args:
         dataset: Where the images are, how they are split and resized.
         progress: Told about every image read.
+        index: Its files, if they were listed before.
 
     Returns:
         Read-only arrays in the order of the files' paths, but with the normal images of both
@@ -52,7 +62,7 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         ConfigError: The category, ``test_skip`` or ``validation.normal`` does not fit the dataset.
         DataError: The first file in the way, with a remedy.
     """
-    index = _accepted(dataset)
+    index = _accepted(open_index(dataset) if index is None else index)
     dataset = settled(index, dataset)
     split = split_index(index, dataset)
     framings = framings_of(dataset, split.train)
@@ -84,7 +94,8 @@ def load_search_data(dataset: DatasetSpec, progress: Progress | None = None) -> 
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
         "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",
         "prevalence": dataset.prevalence,
-        "rule": f"{split_rule(index, dataset)}; {normals_text(split.train, split.val)}",
+        "rule": f"{split_rule(index, dataset)}; {normals_text(split.train, split.val)}"
+        f"{beside_text(dataset, split.val)}",
         "defects": {kind: one.to_plain() for kind, one in drawn.items()},
         "notes": [
             *([f"{alone.kind}; {alone.remedy}"] if alone else []),
@@ -119,7 +130,7 @@ def load_test_set(
         ConfigError: As `load_search_data`.
         DataError: As `load_search_data`, or the test split is empty.
     """
-    index = _accepted(dataset)
+    index = _accepted(open_index(dataset))
     split = split_index(index, dataset)
     if not split.test:
         raise DataError(
@@ -147,9 +158,8 @@ def drawn_of(val: ImageSet) -> dict[str, Drawn]:
     )
 
 
-def _accepted(dataset: DatasetSpec) -> Index:
-    """The index of a dataset whose names have no fault."""
-    index = open_index(dataset)
+def _accepted(index: Index) -> Index:
+    """The index of a dataset, unless its names have a fault."""
     if index.faults:
         raise index.faults[0]
     return index

@@ -280,9 +280,12 @@ class SearchData:
             used, resize and mask rules, anomalies per type, whether anomalies are synthetic.
         files: What ``sha256`` is over, a line for each file: split, name relative to the root and
             hashes, with NUL between them.
+        made: Anomalous images made beside those of ``val``, for figures of synthetic anomalies;
+            None where there are none, or they are among those of ``val``.
     """
 
     train: ImageSet
     val: ImageSet
     info: dict[str, object] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    made: ImageSet | None = None

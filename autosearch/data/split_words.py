@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from autosearch.data.index import Index, Sample
 from autosearch.data.notes import Note
-from autosearch.spec import DatasetSpec
+from autosearch.spec import DatasetSpec, SyntheticSpec
 
 
 def split_rule(index: Index, dataset: DatasetSpec) -> str:
@@ -50,7 +50,7 @@ def synthetic_alone(index: Index, dataset: DatasetSpec) -> Note | None:
         dataset: As `autosearch.data.settled` gives it.
     """
     made = dataset.validation.synthetic
-    if made is None or not none_anomalous(index):
+    if not isinstance(made, SyntheticSpec) or not none_anomalous(index):
         return None
     kind = f"no anomalous image: validation uses synthetic anomalies of kind {made.kind}"
     return Note(index.root / index.category, kind, "figures are of these alone")

@@ -125,7 +125,9 @@ def settled(index: Index, dataset: DatasetSpec) -> DatasetSpec:
     elif index.orphan_masks:
         changed = {"real_per_type": 1}
     else:
-        changed = {"real_per_type": 0, "synthetic": validation.synthetic or SyntheticSpec()}
+        made = validation.synthetic
+        made = made if isinstance(made, SyntheticSpec) else SyntheticSpec()
+        changed = {"real_per_type": 0, "synthetic": made}
     return dataset.model_copy(update={"validation": validation.model_copy(update=changed)})
 
 
@@ -253,7 +255,8 @@ def _check_parts(
         raise DataError(
             place, "validation holds no normal image", "state val for some normal images"
         )
-    if dataset.validation.synthetic is None and _normals(parts["val"]) == len(parts["val"]):
+    joined = isinstance(dataset.validation.synthetic, SyntheticSpec)
+    if not joined and _normals(parts["val"]) == len(parts["val"]):
         raise DataError(
             place,
             "validation holds no anomalous image",

@@ -8,6 +8,7 @@ from typing import Any
 from autosearch.data import NORMAL, STAGES, TileGrid, input_text, numbered
 from autosearch.export.folder import ONNX, OPENVINO, OPENVINO_DATA, PICTURE, TENSORS
 from autosearch.export.looked_at import REGION
+from autosearch.export.members import configurations, members, whose
 
 _TESTED = {"train": "test, as searched", "all": "test, all normal images"}
 """Headings of test figures, by what was fitted to measure them."""
@@ -39,18 +40,19 @@ def model_card(description: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     d = description
     study, data = d["study"], d["dataset"]
     parts = [
-        f"# {study['name']}, trial {study['trial']}",
+        f"# {study['name']}, {whose(d)}",
         f"Anomaly segmentation of `{data['name']}/{data['category']}`: for an image of such a "
         "part, a map of how unlike normal parts each pixel is, and one score. "
         f"Found and exported by autosearch {d['autosearch']} on {d['created'][:10]}.",
         *_warnings(d),
+        *members(d),
         "## Intended use",
         "Finding defects in images taken like the training images: same part, camera, light and "
         "crop. Not for other parts, not as the only safeguard where a missed defect can harm "
         "somebody, and not before it was tried on images of the line that it is to run on.",
         "## Figures",
         *_figures(d),
-        *_thresholds(d["thresholds"]),
+        *_thresholds(d["thresholds"], _top_share(d)),
         f"![image, ground truth, anomaly map]({PICTURE})",
         "Validation images, their ground truth outlined, and their anomaly maps, from the "
         "detector that the thresholds were chosen with.",
@@ -64,6 +66,18 @@ def model_card(description: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
         *_limits(d),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def score_text(top_share: float | None) -> str:
+    """What the score of an image is of its map's values, in words."""
+    if top_share is None:
+        return "the highest value"
+    return f"the mean of the highest {100 * top_share:.4g} % of the values"
+
+
+def _top_share(d: Mapping[str, Any]) -> float | None:
+    share: float | None = (d.get("image_score") or {}).get("top_share")
+    return share
 
 
 def _warnings(d: Mapping[str, Any]) -> Iterable[str]:
@@ -81,9 +95,11 @@ def _warnings(d: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _figures(d: Mapping[str, Any]) -> Iterable[str]:
-    changed = d["configuration"]["search"] != d["configuration"]["exported"]
+    changed = any(one["search"] != one["exported"] for one in configurations(d))
     columns = {"validation, in the search": d["validation"]["search"]}
-    if changed:
+    if d.get("ensemble"):
+        columns = {"validation": d["validation"]["exported_configuration"]}
+    elif changed:
         columns["validation, as exported"] = d["validation"]["exported_configuration"]
     if d["test"]:
         columns[_TESTED[d["test"].get("fit", "train")]] = d["test"]["metrics"]
@@ -103,7 +119,8 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
             "only they can be compared between splits, whose own shares differ."
         )
     yield (
-        "Measured with detectors fitted on the train split alone. The search chose this trial on "
+        "Measured with detectors fitted on the train split alone. The search chose "
+        f"{'these trials' if d.get('ensemble') else 'this trial'} on "
         "the validation figures, so they are better than what new images will show. "
         + (
             "The test split took no part in any choice."
@@ -113,12 +130,12 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
     )
     if changed:
         yield (
-            f"Exported with coreset ratio {d['configuration']['exported']['coreset_ratio']:g} "
+            f"Exported with coreset ratio {configurations(d)[0]['exported']['coreset_ratio']:g} "
             "(k-centre) in place of the trial's own memory bank."
         )
 
 
-def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
+def _thresholds(thresholds: Mapping[str, Any], top_share: float | None) -> Iterable[str]:
     rows = ["| threshold | value | TPR | FPR | F1 |", "|---|---:|---:|---:|---:|"]
     for name in ("image", "pixel"):
         chosen, shared = thresholds[name], name == "pixel" and "pixel_is" in thresholds
@@ -131,13 +148,18 @@ def _thresholds(thresholds: Mapping[str, Any]) -> Iterable[str]:
     rule = _RULES[thresholds["image"]["rule"]].format(max_fpr=thresholds["image"]["max_fpr"] or 0)
     yield (
         f"Called anomalous is what has a score at or above the threshold. Chosen for {rule} on "
-        "the validation split; the rates are those reached there, so better than on new images."
+        "the validation split; the rates are those reached there, so better than on new images. "
+        f"An image's score is {score_text(top_share)} of its map that count."
     )
     if "pixel_is" in thresholds:
+        follows = (
+            "A pixel that reaches it makes its image anomalous"
+            if top_share is None
+            else "An anomalous image has a pixel that reaches it, and so may a normal one"
+        )
         yield (
-            f"The pixel threshold is {thresholds['pixel_is']}. An image's score is that of its "
-            "highest pixel, so a pixel that reaches it makes its image anomalous; how much of a "
-            "defect it covers is not known."
+            f"The pixel threshold is {thresholds['pixel_is']}. {follows}; how much of a defect "
+            "it covers is not known."
         )
 
 
@@ -170,9 +192,9 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     if grid is not None:
         yield (
             f"Images come onto a canvas of {grid.text}; every tile has a map, and "
-            "these are blended into that of the image, whose score is the highest value of what "
-            "counts in it. `input.framing` and `input.tiling` of `model.json` say how; `predict` "
-            "and `autosearch.Predictor` do it, one image at a time."
+            "these are blended into that of the image, by which it is scored. `input.framing` "
+            "and `input.tiling` of `model.json` say how; `predict` and `autosearch.Predictor` do "
+            "it, one image at a time."
         )
         if d["input"]["tiling"]["banks"] == "position":
             yield "Every position of a tile has a graph of its own, row by row from the top left."
@@ -227,7 +249,8 @@ def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
         f"the nearest-neighbour search per image, {cost['parameters']:,} parameters, a memory "
         f"bank of {cost['bank_bytes'] / 1e6:.1f} MB in float32{_compared(d)}."
     )
-    taken = f"median, {d['latency_ms']['threads']} threads"
+    threads = d["latency_ms"]["threads"]
+    taken = f"median, {threads} thread{'' if threads == 1 else 's'}"
     if (grid := _grid(d)) is not None:
         yield f"One tile takes ({taken}): {_times(d['tile_latency_ms'])}."
         taken = f"{len(grid)} tiles, each as long as one alone"
@@ -255,6 +278,8 @@ def _inside(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
 
 def _bank_tensors(d: Mapping[str, Any]) -> str:
     kinds = {"window", "neighbour_images", "fusion", "metric"}
+    if d.get("ensemble"):
+        return "all of them below `members.0.` and so on in order of the trials, banks as well"
     if kinds & d["configuration"]["exported"].keys():
         return "`banks.*` are the memory banks, patches less their `origin`"
     return "`bank.*` are blocks of the memory bank, one patch a column, less `origin`"

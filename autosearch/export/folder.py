@@ -1,4 +1,4 @@
-"""The folder of an exported model: what is in it, whether it is whole, how its graph is run.
+"""The folder of an exported model: what is in it, whether it is whole, what answers images.
 
 ``model.json`` describes the model and holds size and SHA-256 of every other file, and over all of
 that its own ``sha256``. Files are hashed before anything is made of them. This finds damage, half
@@ -10,10 +10,9 @@ Free of torch: prediction needs numpy and onnxruntime (or OpenVINO).
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch.data import Framing, Orientation, Size, TileGrid, numbered, size_text
-from autosearch.errors import AutosearchError, ConfigError
+from autosearch.errors import ConfigError
 from autosearch.export.looked_at import REGION, mask_in
-from autosearch.metrics import Threshold
+from autosearch.export.members import whose
+from autosearch.graphs import Answer, Images, ModelError, Run, onnx_run, openvino_run
+from autosearch.metrics import Threshold, image_scores, pixels_of_share
 
 MANIFEST, ONNX, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
     "model.json", "model.onnx", "model.xml", "model.bin", "weights.safetensors", "README.md",
@@ -37,22 +38,6 @@ PROVIDERS = ("cpu", "cuda", "openvino")
 """What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO."""
 
 _MAX_MANIFEST, _MAX_SIDE = 10_000_000, 16_384
-_EXTERNAL = b"\n\x08location"
-"""Of a tensor in an ONNX file: the name of the file that holds its values."""
-_INSTALL = {
-    "onnxruntime": "the package onnxruntime: pip install 'autosearch[export]'",
-    "openvino": "the package openvino: pip install 'autosearch[openvino]'",
-}
-
-Images = NDArray[np.float32]
-Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""``(N, H, W)`` anomaly maps and ``(N,)`` image scores."""
-Run = Callable[[Images], Answer]
-"""From ``(N, 3, H, W)`` float32 RGB in [0, 1] to maps and scores."""
-
-
-class ModelError(AutosearchError):
-    """An exported model cannot be used: missing, incomplete, damaged or changed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ class ExportedModel:
     """A model ready to be run.
 
     Attributes:
-        name: Study and trial it comes from.
+        name: Study and trial, or ensemble, it comes from.
         sha256: Of its description, which covers all its files.
         framing: How images come onto their canvas, ``(H, W)`` pixels.
         image_threshold: For image scores.
@@ -72,6 +57,8 @@ class ExportedModel:
             ``stored`` if it did not.
         tiles: Where tiles of the canvas lie; None where the graph sees all of it.
         runs: The graphs of all tiles, where every position has its own; else empty.
+        top_share: Share of the highest pixels whose mean is an image's score; None: the highest
+            alone.
     """
 
     name: str
@@ -85,6 +72,7 @@ class ExportedModel:
     orientation: Orientation = "upright"
     tiles: TileGrid | None = None
     runs: tuple[Run, ...] = ()
+    top_share: float | None = None
 
     def answers(self, images: Sequence[Images], batch: int) -> Answer:
         """Maps and scores of images on their canvas, each ``(3, H, W)``.
@@ -105,7 +93,7 @@ class ExportedModel:
                 some = range(start, min(start + size, len(grid)))
                 found.append(run(grid.cut(image, some))[0])
             whole[:] = grid.blended(np.concatenate(found))
-        return maps, maps.max(axis=(1, 2))
+        return maps, image_scores(maps, self.top_share)
 
 
 def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) -> ExportedModel:
@@ -202,80 +190,6 @@ def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     return content
 
 
-def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) -> Run:
-    """Make onnxruntime ready to run a graph.
-
-    Raises:
-        ConfigError: onnxruntime is not installed, or has no such provider.
-        ModelError: onnxruntime refuses the graph.
-    """
-    runtime = needed("onnxruntime")
-    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[provider]
-    if wanted not in runtime.get_available_providers():
-        raise ConfigError("--provider", provider, "cpu, or a build of onnxruntime for it")
-    options = runtime.SessionOptions()
-    # Its errors are raised as well.
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = runtime.InferenceSession(graph, options, providers=[wanted])
-    except Exception as error:  # its errors share no base class
-        raise ModelError(f"{ONNX}: onnxruntime refuses it: {_line(error)}") from None
-    name = session.get_inputs()[0].name
-
-    def run(images: Images) -> Answer:
-        maps, scores = session.run(None, {name: images})
-        return maps, scores
-
-    return run
-
-
-def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -> Run:
-    """Make OpenVINO ready to run a graph on the CPU.
-
-    Args:
-        graph: An ONNX file, or the XML file of OpenVINO's own format.
-        data: The file that goes with the XML.
-        threads: As in `load_model`.
-
-    Raises:
-        ConfigError: OpenVINO is not installed.
-        ModelError: OpenVINO refuses the graph.
-    """
-    if data is None and _EXTERNAL in graph:
-        raise ModelError(f"{ONNX}: keeps tensors in other files, which are not read")
-    core = needed("openvino").Core()
-    # Results must not depend on whether the processor has a type shorter than float32.
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
-    try:
-        model = core.read_model(graph) if data is None else core.read_model(graph, data)
-        compiled = core.compile_model(model, "CPU", config)
-    except RuntimeError as error:
-        raise ModelError(f"{OPENVINO}: OpenVINO refuses it: {_line(error)}") from None
-
-    def run(images: Images) -> Answer:
-        found = compiled(images)
-        return found[0], found[1]
-
-    return run
-
-
-def needed(package: str) -> Any:
-    """Import a package that only exported models need.
-
-    Raises:
-        ConfigError: It is not installed; names what to install.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        remedy = _INSTALL.get(package, _INSTALL["onnxruntime"].replace("onnxruntime", package))
-        raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
-
-
 def _described(
     manifest: Mapping[str, Any], tiles: TileGrid | None, looked_at: NDArray[np.bool_] | None
 ) -> ExportedModel:
@@ -289,8 +203,12 @@ def _described(
     orientation = manifest["input"].get("orientation", "upright")
     if orientation not in ("upright", "stored"):
         raise ValueError(f"images that are {orientation!r}")
+    share = dict(manifest.get("image_score") or {}).get("top_share")
+    if share is not None:
+        share = float(share)
+        pixels_of_share(share, 1)  # Refuses what is no share.
     return ExportedModel(
-        name=f"{study['name']}, trial {study['trial']}",
+        name=f"{study['name']}, {whose(manifest)}",
         sha256=manifest["sha256"],
         framing=framing,
         image_threshold=Threshold.from_plain(limits["image"]),
@@ -300,6 +218,7 @@ def _described(
         run=_unopened,
         orientation=orientation,
         tiles=tiles,
+        top_share=share,
     )
 
 

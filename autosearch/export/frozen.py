@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autosearch.backbones import measure_latency
 from autosearch.contracts import Detector, TiledDetector, shared_tensor
 from autosearch.data import ImageSet, numbered
 from autosearch.errors import ConfigError
@@ -23,16 +22,18 @@ from autosearch.export.folder import (
     OPENVINO,
     OPENVINO_DATA,
     TENSORS,
+)
+from autosearch.graphs import (
+    GRAPH_PACKAGES,
+    OPSET,
     ModelError,
     Run,
+    graph_latency,
+    largest_difference,
     needed,
+    onnx_bytes,
     onnx_run,
     openvino_run,
-)
-from autosearch.export.onnx_graph import (
-    OPSET,
-    largest_difference,
-    onnx_bytes,
     round_to_half,
     stored_in_half,
 )
@@ -45,6 +46,7 @@ TOLERANCE = 1e-4
 """Largest difference between runtimes, as `largest_difference` measures it."""
 
 LATENCY_THREADS = 2
+"""Of studies that do not say on how many threads graphs are timed."""
 
 _FILES = (ONNX, OPENVINO, OPENVINO_DATA, TENSORS)
 
@@ -62,6 +64,7 @@ class Frozen:
         latency: Of one pass of a graph, in milliseconds, by runtime.
         half_error: Largest difference that half precision makes.
         tiles: Passes that an image takes.
+        threads: On which passes are timed.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Frozen:
     latency: dict[str, float] = field(default_factory=dict)
     half_error: float | None = None
     tiles: int = 1
+    threads: int = LATENCY_THREADS
 
 
 def check_formats(formats: tuple[str, ...]) -> None:
@@ -81,7 +85,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
         if name not in FORMATS:
             raise ConfigError("--format", name, f"among {', '.join(FORMATS)}")
     for name, packages in {
-        "onnx": ("onnx", "onnxscript", "onnxruntime"),
+        "onnx": GRAPH_PACKAGES,
         "openvino": ("onnx", "onnxscript", "openvino"),
     }.items():
         if name in formats:
@@ -96,13 +100,14 @@ def freeze(
     half: bool,
     say: Say,
     opset: int = OPSET,
+    threads: int = LATENCY_THREADS,
 ) -> Frozen:
     """Write the graph in every format, and compare each with torch on anomalous images first.
 
     Of a detector of tiles the graph is that of a tile, and tiles are compared; where every
     position has a detector, each has a graph.
     """
-    frozen, parts = Frozen(), _parts(detector, val)
+    frozen, parts = Frozen(threads=threads), _parts(detector, val)
     if isinstance(detector, TiledDetector):
         frozen.tiles = len(detector.grid)
     for number, (part, images) in enumerate(parts):
@@ -139,7 +144,7 @@ def _freeze(
     say: Say,
 ) -> None:
     """The same of one graph, whose files have names of their own."""
-    reference = detector.anomaly_maps(shared_tensor(images)).numpy()
+    reference, share = detector.anomaly_maps(shared_tensor(images)).numpy(), detector.top_share
     # What the detector shares with its module must not be moved or rounded.
     module = copy.deepcopy(detector.module()).cpu().eval()
     if half:
@@ -147,30 +152,38 @@ def _freeze(
         exact, reference = reference, _module_maps(module, images)
         error = largest_difference(exact, reference)
         frozen.half_error = max(error, frozen.half_error or 0.0)
-    _time(frozen, "torch", lambda: _module_maps(module, images[:1]))
+    _time(frozen, "torch", lambda noise: _module_maps(module, noise), images)
     if "torch" in formats:
         frozen.files[names[TENSORS]] = _tensors(module, half)
     if {"onnx", "openvino"} & set(formats):
         say("writing and checking the ONNX graph")
-        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half, opset)
+        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half, opset, share)
     if "onnx" in formats:
         frozen.files[names[ONNX]] = graph
-        run = onnx_run(graph, threads=LATENCY_THREADS)
-        _verify(frozen, "onnxruntime", run, images, reference)
+        run = onnx_run(graph, threads=frozen.threads)
+        _verify(frozen, "onnxruntime", run, images, reference, share)
     if "openvino" in formats:
         say("writing and checking the OpenVINO model")
         network, data = _openvino_files(graph)
         frozen.files |= {names[OPENVINO]: network, names[OPENVINO_DATA]: data}
-        run = openvino_run(network, data, LATENCY_THREADS)
-        _verify(frozen, "openvino", run, images, reference)
+        run = openvino_run(network, data, frozen.threads)
+        _verify(frozen, "openvino", run, images, reference, share)
 
 
-def _verify(frozen: Frozen, name: str, run: Run, images: Maps, reference: Maps) -> None:
+def _verify(
+    frozen: Frozen,
+    name: str,
+    run: Run,
+    images: Maps,
+    reference: Maps,
+    top_share: float | None,
+) -> None:
     for batch in (1, len(images)):
         maps, scores = run(images[:batch])
+        own = image_scores(reference[:batch], top_share)
         difference = max(
             largest_difference(reference[:batch], maps),
-            largest_difference(image_scores(reference[:batch]).astype(np.float32), scores),
+            largest_difference(own.astype(np.float32), scores),
         )
         if not difference <= TOLERANCE:
             raise ModelError(
@@ -179,20 +192,21 @@ def _verify(frozen: Frozen, name: str, run: Run, images: Maps, reference: Maps) 
             )
         known, key = frozen.parity.setdefault(name, {}), f"batch_{batch}"
         known[key] = max(difference, known.get(key, 0.0))
-    _time(frozen, name, lambda: run(images[:1]))
+    _time(frozen, name, run, images)
 
 
-def _time(frozen: Frozen, name: str, call: Callable[[], object]) -> None:
+def _time(frozen: Frozen, name: str, run: Callable[[Maps], object], images: Maps) -> None:
     """Measure how long a graph takes; of several alike, the first."""
     if name not in frozen.latency:
-        frozen.latency[name] = _latency(call)
+        size = (images.shape[2], images.shape[3])
+        frozen.latency[name] = _latency(run, size, frozen.threads)
 
 
-def _latency(call: Callable[[], object]) -> float:
+def _latency(run: Callable[[Maps], object], size: tuple[int, int], threads: int) -> float:
     before = torch.get_num_threads()
-    torch.set_num_threads(LATENCY_THREADS)
+    torch.set_num_threads(threads)
     try:
-        return round(measure_latency(call), 3)
+        return round(graph_latency(run, size), 3)
     finally:
         torch.set_num_threads(before)
 

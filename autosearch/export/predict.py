@@ -24,7 +24,7 @@ from autosearch.data import EXTENSIONS, Framing, View, heat, read_image
 from autosearch.errors import AutosearchError, ConfigError, DataError, one_line
 from autosearch.export.folder import ExportedModel
 from autosearch.files import publish, user_path, write_atomic
-from autosearch.metrics import decide
+from autosearch.metrics import decide, image_scores
 
 HEATMAPS, MASKS, TABLE, REPORT = "heatmaps", "masks", "scores.csv", "scores.json"
 
@@ -54,7 +54,8 @@ class Prediction:
 
     Attributes:
         path: The image.
-        score: Maximum of its anomaly map.
+        score: Of the image: the highest value of what counts in its anomaly map, or the mean of
+            the highest share of it, as the model says.
         anomalous: Whether the score reaches the threshold.
         threshold: Of the image score.
         anomalous_pixels: Pixels of the image whose value reaches the pixel threshold.
@@ -103,11 +104,19 @@ class Loaded:
         """Whether an object was found; None where none is looked for."""
         return None if self.framing.preprocess == "none" else self.view.object is not None
 
-    def answered(self, values: Pixels, score: float) -> tuple[Pixels, float]:
-        """The graph's map at the size of the photograph, and the score of what counts in it."""
+    def answered(
+        self, values: Pixels, score: float, top_share: float | None
+    ) -> tuple[Pixels, float]:
+        """The graph's map at the size of the photograph, and the score of what counts in it.
+
+        Args:
+            values: The map.
+            score: What the model says of the whole map.
+            top_share: See `autosearch.metrics.image_scores`.
+        """
         valid = self.framing.valid(self.view)
         if valid is not None:
-            score = float(values[valid].max())
+            score = float(image_scores(values[None], top_share, valid[None])[0])
         return self.framing.restored(values, self.view), score
 
 
@@ -331,7 +340,7 @@ def _write(
     out: Path,
 ) -> Prediction:
     height, width = loaded.photo.shape[:2]
-    enlarged, score = loaded.answered(values, score)
+    enlarged, score = loaded.answered(values, score, model.top_share)
     mask = decide(enlarged, model.pixel_threshold)
     suffix = ".jpg" if max(width, height) <= _LONGEST_JPEG else ".png"
     heatmap, drawn = f"{HEATMAPS}/{found.name}{suffix}", f"{MASKS}/{found.name}.png"

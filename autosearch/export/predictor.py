@@ -33,7 +33,8 @@ class Answer:
     """What the model says of one image that was handed over in Python.
 
     Attributes:
-        score: Maximum of the anomaly map that the graph gives, padding left out.
+        score: The highest value of the anomaly map that the graph gives, or the mean of its
+            highest share, as the model says; padding left out.
         anomalous: Whether the score reaches the image threshold.
         map: ``(H, W)`` float32 of the image's own size; higher is more anomalous.
         mask: ``(H, W)`` bool: where the map reaches the pixel threshold.
@@ -92,11 +93,12 @@ class Predictor:
         while part := [_loaded(image, self.model) for image in islice(every, step)]:
             maps, scores = self.model.answers([entry.pixels for entry in part], batch)
             for entry, values, score in zip(part, maps, scores, strict=True):
-                enlarged, highest = entry.answered(values, float(score))
+                share = self.model.top_share
+                enlarged, own = entry.answered(values, float(score), share)
                 answers.append(
                     Answer(
-                        highest,
-                        bool(decide(highest, self.model.image_threshold)),
+                        own,
+                        bool(decide(own, self.model.image_threshold)),
                         enlarged,
                         decide(enlarged, self.model.pixel_threshold),
                         entry.object_found,

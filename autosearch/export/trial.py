@@ -2,7 +2,8 @@
 
 Two detectors are fitted. The first as in the search, on the train split: on what it says of the
 validation split thresholds are chosen, since none of those images is in its memory. The second on
-all normal images that are not test images: it is the one that is exported.
+all normal images that are not test images: it is the one that is exported. The scales of an
+ensemble's members are those of the first, for the same reason.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch import __version__
-from autosearch.contracts import SCORED, Detector, TrialRecord, trial_seed
+from autosearch.contracts import ensemble_name, scales_of
 from autosearch.data import (
     RESIZE_RULE,
     ImageSet,
     contact_sheet,
     read_interest,
 )
-from autosearch.errors import ConfigError, StudyError
-from autosearch.export.card import model_card
+from autosearch.errors import StudyError
+from autosearch.export.card import model_card, score_text
+from autosearch.export.chosen import Chosen, records_of
 from autosearch.export.folder import CARD, MANIFEST, PICTURE, read_manifest, seal
 from autosearch.export.frozen import LATENCY_THREADS, TOLERANCE, Frozen, check_formats, freeze
 from autosearch.export.looked_at import REGION, mask_file
-from autosearch.export.onnx_graph import INPUT, MAPS, OLDEST_RUNTIME, OPSET, SCORES, check_opset
 from autosearch.files import write_atomic
+from autosearch.graphs import INPUT, MAPS, OLDEST_RUNTIME, OPSET, SCORES, check_opset
 from autosearch.metrics import (
     Ranking,
     Rule,
@@ -43,16 +45,12 @@ from autosearch.metrics import (
     choose_threshold,
     image_scores,
 )
-from autosearch.spec import Params
 from autosearch.storage import StudyFolder
 from autosearch.study import (
     Inputs,
     all_normal,
-    build,
     maps_of,
-    of_first_run,
     reopen,
-    threads_of,
     thresholds_of,
     truth_of,
 )
@@ -68,23 +66,26 @@ class ExportOptions:
     """What to export and how.
 
     Attributes:
-        trial: Number of a scored trial.
+        trial: Number of a scored trial; None for an ensemble.
         formats: Among `autosearch.export.frozen.FORMATS`.
         coreset: Share of the patches that the memory bank keeps, chosen by k-centre, instead of
             the trial's own choice.
         half: Store large tensors in half precision.
         rule: How thresholds are chosen.
         max_fpr: For the rule ``fpr``.
-        opset: Of the ONNX graph, among `autosearch.export.onnx_graph.OPSETS`.
+        opset: Of the ONNX graph, among `autosearch.graphs.OPSETS`.
+        ensemble: Numbers of scored trials that become one detector: the mean of their
+            standardised maps; see `autosearch.contracts.EnsembleDetector`.
     """
 
-    trial: int
+    trial: int | None
     formats: tuple[str, ...] = ("onnx", "torch")
     coreset: float | None = None
     half: bool = False
     rule: Rule = "f1"
     max_fpr: float | None = None
     opset: int = OPSET
+    ensemble: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ def export_trial(
     say: Say = lambda text: None,
     reopened: Callable[[], Inputs] | None = None,
 ) -> Exported:
-    """Export a trial of a study.
+    """Export a trial of a study, or several as one detector.
 
     Args:
         folder: The study's folder.
         options: What to export.
-        out: Where to; by default ``exports/trial-N`` of the study.
+        out: Where to; by default ``exports/trial-N`` of the study, or ``exports/ensemble-3+7+12``.
         force: Replace an export that is there already.
         say: Told what is being done.
         reopened: Loads what the study was made from, if that takes more than its folder.
@@ -123,39 +124,35 @@ def export_trial(
         StudyError: There is no such trial, or it has no values; something is in the way.
         ModelError: Maps of a runtime differ too much from torch's.
     """
-    record = _record(folder, options.trial)
-    target = out or folder.path / "exports" / f"trial-{options.trial}"
+    records = records_of(folder, options.trial, options.ensemble)
+    name = ensemble_name(record.number for record in records)
+    kind = "ensemble" if options.ensemble else "trial"
+    target = out or folder.path / "exports" / f"{kind}-{name}"
     _check_target(target, force)
     check_formats(options.formats)
     check_opset(options.opset)
     # Refused now rather than after everything was fitted.
     choose_threshold([0.0, 1.0], np.array([False, True]), options.rule, options.max_fpr)
     inputs = reopened() if reopened else reopen(folder)
-    canonical = exported_configuration(inputs, record, options.coreset)
-    seed = trial_seed(inputs.spec.study.seed, record.canonical)
-
-    def fitted(train: ImageSet) -> Detector:
-        detector = build(inputs.spec, inputs.runner, canonical, seed, inputs.data.val)
-        with threads_of(record):
-            detector.fit(train)
-        return detector
-
+    chosen = Chosen.of(inputs, records, options.coreset)
     data = inputs.data
     say(f"fitting on {len(data.train)} train images, for thresholds")
-    detector, everything = fitted(data.train), data.train
-    val_maps = maps_of(detector, data.val)
+    detector, everything = chosen.fitted(data.train), data.train
+    val_maps, scales = maps_of(detector, data.val), scales_of(detector)
     # Training that selects on validation must not also learn from it.
     if not inputs.runner.supervised:
         everything = all_normal(data)
         say(f"fitting on all {len(everything)} normal images")
-        detector = fitted(everything)
-    frozen = freeze(detector, data.val, options.formats, options.half, say, options.opset)
+        detector = chosen.fitted(everything, scales)
+    threads = inputs.spec.resources.latency_threads or LATENCY_THREADS
+    frozen = freeze(detector, data.val, options.formats, options.half, say, options.opset, threads)
     frozen.files[PICTURE] = contact_sheet(data.val, val_maps)
     if (interest := read_interest(inputs.spec.dataset)) is not None:
         frozen.files[REGION] = mask_file(interest.mask)
     description = {
-        **_origin(inputs, record, canonical, seed, folder),
-        **_calibration(data.val, val_maps, options),
+        **_origin(inputs, chosen, detector.top_share),
+        **chosen.described(folder, scales),
+        **_scoring(data.val, val_maps, detector.top_share, options),
         "fit": {
             "train": len(data.train),
             "validation_normal": len(everything) - len(data.train),
@@ -163,9 +160,9 @@ def export_trial(
             "anomalous": int(everything.labels.sum()),
         },
         "validation": {
-            "search": _finite({**record.values, **record.measured}),
+            "search": _finite(chosen.recorded()),
             "exported_configuration": validation_figures(
-                data.val, val_maps, inputs.spec.dataset.prevalence
+                data.val, val_maps, inputs.spec.dataset.prevalence, detector.top_share
             ),
         },
         "cost": asdict(detector.cost()),
@@ -175,37 +172,20 @@ def export_trial(
     return _publish(target, description, frozen.files, force)
 
 
-def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
-    """The trial's canonical configuration, with another memory bank if one is asked for.
-
-    Raises:
-        ConfigError: The coreset ratio is out of range, or the runner has no memory bank.
-    """
-    if coreset is None:
-        return record.canonical
-    known = inputs.runner.parameters
-    if "coreset_ratio" not in known:
-        raise ConfigError("--coreset", coreset, f"none: {inputs.spec.study.runner} has no bank")
-    low = known["coreset_ratio"].low
-    if not low <= coreset <= 1:
-        raise ConfigError("--coreset", coreset, f"a share from {low:g} to 1")
-    bank: Params = {"coreset_ratio": coreset, "coreset_method": "kcenter"}
-    canonical = inputs.runner.canonical({**record.canonical, **bank})
-    if "coreset_ratio" not in canonical:
-        allowed = f"none: trial {record.number} has a window; rows_per_place makes its bank small"
-        raise ConfigError("--coreset", coreset, f"{allowed}, searched or fixed in the space")
-    return canonical
-
-
-def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str, float]:
+def validation_figures(
+    val: ImageSet, maps: Maps, prevalence: float, top_share: float | None = None
+) -> dict[str, float]:
     """The metrics of a split by the names of objectives; those that are undefined are left out.
 
     Args:
         val: The split.
         maps: Its anomaly maps.
         prevalence: Of the calibrated ones.
+        top_share: Of image scores; see `autosearch.contracts.Detector`.
     """
-    ranking, scores = Ranking.from_maps(maps, truth_of(val)), image_scores(maps)
+    truth = truth_of(val)
+    ranking = Ranking.from_maps(maps, truth)
+    scores = image_scores(maps, top_share, truth.scored)
     return _finite(
         {
             "rwap": ranking.rwap(),
@@ -220,17 +200,11 @@ def validation_figures(val: ImageSet, maps: Maps, prevalence: float) -> dict[str
     )
 
 
-def _origin(
-    inputs: Inputs, record: TrialRecord, canonical: Params, seed: int, folder: StudyFolder
-) -> dict[str, Any]:
-    """Where the model comes from, what it is, and what goes in and out."""
+def _origin(inputs: Inputs, chosen: Chosen, top_share: float | None) -> dict[str, Any]:
+    """Where the model comes from, and what goes in and out."""
     study = inputs.spec.study
     tiling: dict[str, Any] = inputs.data.info.get("tiling") or {}  # type: ignore[assignment]
     height, width = tiling.get("tile", inputs.data.val.pixels.shape[2:])
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in canonical.items():
-        head, dot, tail = name.rpartition(".")
-        groups.setdefault(head if dot else "whole", {})[tail] = value
     # A model travels; the folders that its images lay in are nobody else's business.
     dataset: dict[str, Any] = {k: v for k, v in inputs.data.info.items() if k != "root"}
     if made := dataset.get("validation_synthetic"):
@@ -243,12 +217,9 @@ def _origin(
             "name": study.name,
             "runner": study.runner,
             "seed": study.seed,
-            "trial": record.number,
-            "trial_seed": seed,
+            **chosen.of_study(),
             "spec_sha256": inputs.spec.content_hash(),
         },
-        "configuration": {"search": record.canonical, "exported": canonical},
-        "architecture": groups,
         "input": {
             "name": INPUT,
             "type": "float32",
@@ -261,18 +232,20 @@ def _origin(
         },
         "outputs": {
             MAPS: f"(batch, {height}, {width}) float32, higher is more anomalous",
-            SCORES: "(batch,) float32, the maximum of each map",
+            SCORES: f"(batch,) float32, of each map {score_text(top_share)}",
         },
         "weights": inputs.runner.weights(),
         "dataset": dataset,
-        "test": folder.files.load_tests().get(record.number),
     }
 
 
-def _calibration(val: ImageSet, maps: Maps, options: ExportOptions) -> dict[str, Any]:
-    """Thresholds and the colour scale of heatmaps."""
-    chosen = thresholds_of(maps, truth_of(val), options.rule, options.max_fpr)
+def _scoring(
+    val: ImageSet, maps: Maps, top_share: float | None, options: ExportOptions
+) -> dict[str, Any]:
+    """What an image's score is, the thresholds, and the colour scale of heatmaps."""
+    chosen = thresholds_of(maps, truth_of(val), options.rule, options.max_fpr, top_share)
     return {
+        "image_score": {"top_share": top_share},
         "thresholds": {
             "chosen_on": "the validation split, with the detector fitted on the train split alone",
             **chosen.to_plain(),
@@ -283,7 +256,7 @@ def _calibration(val: ImageSet, maps: Maps, options: ExportOptions) -> dict[str,
 
 def _runtimes(frozen: Frozen, options: ExportOptions) -> dict[str, Any]:
     """How the graph is stored, how far runtimes are apart, and how long they take."""
-    alone = {"threads": LATENCY_THREADS, "batch": 1}
+    alone = {"threads": frozen.threads, "batch": 1}
     images = {name: round(frozen.tiles * time, 3) for name, time in frozen.latency.items()}
     return {
         "opset": options.opset,
@@ -330,17 +303,6 @@ def _check_target(target: Path, force: bool) -> None:
         raise StudyError(f"{target}: is there already; replace it with --force, or set --out")
     if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
         raise StudyError(f"{target}: holds no export, so --force does not replace it")
-
-
-def _record(folder: StudyFolder, number: int) -> TrialRecord:
-    records = folder.trials.records()
-    if not number < len(records):
-        raise StudyError(f"{folder.path}: no trial {number}; there are {len(records)}")
-    record = records[number]
-    if record.status not in SCORED:
-        why = f": {record.reason}" if record.reason else ""
-        raise StudyError(f"trial {number} is {record.status}{why}")
-    return of_first_run(record, folder.files.load_runs(record.origin))
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

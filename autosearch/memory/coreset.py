@@ -10,6 +10,10 @@ from torch import Tensor
 from autosearch.errors import ConfigError
 
 _PROJECTED = 128
+_HELD = 1024
+"""Points that are chosen among at a time, 0.5 MB: more leave the cache, fewer are soon spent."""
+_PRODUCTS = 1 << 20
+"""Products with what was chosen that are held at a time: 4 MB."""
 
 
 def kept_count(total: int, ratio: float) -> int:
@@ -149,18 +153,71 @@ def _project(patches: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _k_center(points: Tensor, count: int) -> Tensor:
-    """Greedy k-centre on centred points, ``(M, d)``, in ``count`` passes over them."""
+    """Greedy k-centre on centred points, ``(M, d)``: ``(count,)`` indices in order of choice.
+
+    A step needs no more than the farthest point, and distances to what is chosen only ever fall.
+    So those that lie farthest are held in cache, and chosen among for as long as one of them lies
+    no nearer than all others did; then all points meet what was chosen since, in one matrix
+    product. A pass over all of them for each step would wait for their memory most of the time.
+    """
     norms = points.square().sum(1)
     nearest = torch.full_like(norms, math.inf)
     chosen = torch.empty(count, dtype=torch.int64, device=points.device)
-    current = norms.argmin()
-    for position in range(count):
+    chosen[0] = norms.argmin()
+    met, done = 0, 1
+    # Memory of a GPU is fast, and to ask it how far something lies takes longer than a pass.
+    held = _HELD if points.device.type == "cpu" else len(points)
+    while done < count:
+        _meet(nearest, points, norms, chosen[met:done])
+        # A chosen point must not come up again where only its duplicates are left.
+        nearest[chosen[met:done]] = -math.inf
+        met = done
+        if len(points) <= held:
+            found = _farthest(points, norms, nearest, count - done)
+        else:
+            distances, far = nearest.topk(held + 1)
+            others, far = distances[-1], far[:-1]
+            own = _farthest(points[far], norms[far], distances[:-1], count - done, others)
+            found = far[own]
+        chosen[done : done + len(found)] = found
+        done += len(found)
+    return chosen
+
+
+def _meet(nearest: Tensor, points: Tensor, norms: Tensor, chosen: Tensor) -> None:
+    """Lower squared distances, ``(M,)``, to those to the nearest chosen point, in place."""
+    centres, size = points[chosen], max(1, _PRODUCTS // len(chosen))
+    for start in range(0, len(points), size):
+        part = slice(start, start + size)
+        products = torch.addmm(norms[chosen], points[part], centres.T, alpha=-2)
+        distances = products.amin(1).add_(norms[part])
+        torch.minimum(nearest[part], distances, out=nearest[part])
+
+
+def _farthest(
+    points: Tensor, norms: Tensor, nearest: Tensor, most: int, others: Tensor | None = None
+) -> Tensor:
+    """Choose the farthest of some points again and again.
+
+    Args:
+        points: ``(m, d)``.
+        norms: ``(m,)`` their squares.
+        nearest: ``(m,)`` squared distances to what was chosen before; changed in place.
+        most: Choices at most.
+        others: Largest such distance of any other point: it ends where all these lie nearer.
+
+    Returns:
+        int64 indices in order of choice.
+    """
+    chosen = torch.empty(most, dtype=torch.int64, device=points.device)
+    for position in range(most):
+        current = nearest.argmax()
+        if others is not None and nearest[current] < others:
+            return chosen[:position]
         chosen[position] = current
         distances = torch.addmv(norms, points, points[current], alpha=-2).add_(norms[current])
         torch.minimum(nearest, distances, out=nearest)
-        # A chosen point must not come up again where only its duplicates are left.
         nearest[current] = -math.inf
-        current = nearest.argmax()
     return chosen
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autosearch.memory.windows import (
     FAR,
     Blocks,
+    PlacedRows,
     checked_rows,
     least,
     stand_ins,
@@ -53,7 +54,7 @@ class AlikeImages(nn.Module):
         return distances.topk(self.number, dim=1, largest=False).indices
 
 
-class ImageBank(nn.Module):
+class ImageBank(PlacedRows):
     """Rows by image, and exact distances to those of some images, as plain operations.
 
     Args:
@@ -71,13 +72,6 @@ class ImageBank(nn.Module):
         squares: ``(I, B, 1, C)`` squared norms. They follow from the rows.
     """
 
-    origin: Tensor
-    squares: Tensor
-    missing: Tensor
-    asked: Tensor
-    cells: Tensor
-    stand_ins: Tensor
-
     def __init__(
         self,
         grid: tuple[int, int],
@@ -87,14 +81,10 @@ class ImageBank(nn.Module):
         device: str | torch.device = "cpu",
         num_neighbors: int = 1,
     ) -> None:
-        super().__init__()
-        self.grid, self.dimension = grid, dimension
+        super().__init__(grid, dimension, device, num_neighbors)
         self.radius = None if radius is None else min(radius, max(grid) - 1)
-        self.alike, self.num_neighbors = alike, num_neighbors
-        self._device = torch.device(device)
+        self.alike = alike
         self._blocks = None if self.radius is None else Blocks.of(grid, self.radius)
-        self._counts = torch.zeros(0, *grid, dtype=torch.int64)
-        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
 
     def fill(self, patches: Tensor, images: Tensor, places: Tensor, total: int) -> None:
         """Replace what is stored.
@@ -133,15 +123,10 @@ class ImageBank(nn.Module):
         missing = torch.ones(total, shape[0], 1, shape[1], dtype=torch.bool, device=self._device)
         missing[images, block, 0, column] = False
         self.rows = nn.Parameter(rows, requires_grad=False)
-        self.register_buffer("squares", _squares(rows, missing), persistent=False)
-        self.register_buffer("missing", missing, persistent=False)
+        self._keep(missing=missing)
+        self._keep(squares=self._squares(), stand_ins=stand_ins(self.reached()))
         if self._blocks is not None:
-            for name, tensor in {
-                "asked": self._blocks.asked.flatten(),
-                "cells": self._blocks.cells.flatten(),
-                "stand_ins": stand_ins(self.reached()),
-            }.items():
-                self.register_buffer(name, tensor.to(self._device), persistent=False)
+            self._keep(asked=self._blocks.asked.flatten(), cells=self._blocks.cells.flatten())
         self.register_buffer("origin", origin)
 
     def forward(self, queries: Tensor, alike: Tensor) -> Tensor:
@@ -193,14 +178,6 @@ class ImageBank(nn.Module):
         number = len(self._counts)
         return round(int(self.within().sum()) * min(self.alike, number) / number)
 
-    def __len__(self) -> int:
-        return int(self._counts.sum())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the patches as float32."""
-        return 4 * len(self) * self.dimension
-
     def _distances(self, queries: Tensor, alike: Tensor) -> Tensor:
         count, k = queries.shape[0], self.num_neighbors
         centred = queries - self.origin
@@ -228,11 +205,5 @@ class ImageBank(nn.Module):
         distances = least(met, k) + centred.square().sum(-1, keepdim=True)
         return distances.clamp(min=0).mean(-1)
 
-
-def _squares(rows: Tensor, missing: Tensor) -> Tensor:
-    return rows.square().sum(2, keepdim=True).masked_fill(missing, FAR)
-
-
-def _refresh(module: nn.Module, keys: object) -> None:
-    if isinstance(module, ImageBank):
-        module.squares.copy_(_squares(module.rows, module.missing))
+    def _squares(self) -> Tensor:
+        return self.rows.square().sum(2, keepdim=True).masked_fill(self.missing, FAR)

@@ -117,7 +117,48 @@ class _Axis:
         return len(self.asked)
 
 
-class WindowedBank(nn.Module):
+class PlacedRows(nn.Module):
+    """What banks have in common whose rows lie at places of a grid; see `WindowedBank`.
+
+    Attributes:
+        missing: Of the shape of `squares`, bool, true where there is no row.
+    """
+
+    origin: Tensor
+    squares: Tensor
+    missing: Tensor
+    asked: Tensor
+    cells: Tensor
+    stand_ins: Tensor
+
+    def __init__(
+        self, grid: tuple[int, int], dimension: int, device: str | torch.device, num_neighbors: int
+    ) -> None:
+        super().__init__()
+        self.grid, self.dimension, self.num_neighbors = grid, dimension, num_neighbors
+        self._device = torch.device(device)
+        self._counts = torch.zeros(0, *grid, dtype=torch.int64)
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return int(self._counts.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the patches as float32."""
+        return 4 * len(self) * self.dimension
+
+    def _squares(self) -> Tensor:
+        """Squared norms of the rows; what is missing is far away."""
+        raise NotImplementedError
+
+    def _keep(self, **buffers: Tensor) -> None:
+        """Register what follows from rows and is not stored beside them."""
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor.to(self._device), persistent=False)
+
+
+class WindowedBank(PlacedRows):
     """Rows by place, and exact distances to those within a window, as plain operations.
 
     Args:
@@ -135,13 +176,6 @@ class WindowedBank(nn.Module):
         squares: ``(B, 1, C * n)`` squared norms. They follow from the rows.
     """
 
-    origin: Tensor
-    squares: Tensor
-    missing: Tensor
-    asked: Tensor
-    cells: Tensor
-    stand_ins: Tensor
-
     def __init__(
         self,
         grid: tuple[int, int],
@@ -150,16 +184,11 @@ class WindowedBank(nn.Module):
         device: str | torch.device = "cpu",
         num_neighbors: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(grid, dimension, device, num_neighbors)
         # A window is never larger than the grid.
-        self.grid, self.radius = grid, min(radius, max(grid) - 1)
-        self.dimension, self.num_neighbors = dimension, num_neighbors
-        self.rows_per_place = 0
-        self._device = torch.device(device)
-        self._counts = torch.zeros(grid, dtype=torch.int64)
+        self.radius, self.rows_per_place = min(radius, max(grid) - 1), 0
         self._blocks = Blocks.of(grid, self.radius)
         self.rows = nn.ParameterList()
-        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
 
     def fill(self, patches: Tensor, places: Tensor) -> None:
         """Replace what is stored.
@@ -193,14 +222,9 @@ class WindowedBank(nn.Module):
         self.rows = nn.ParameterList(
             nn.Parameter(part.clone(), requires_grad=False) for part in torch.split(rows, chunk)
         )
-        for name, tensor in {
-            "squares": _squares(self.rows, missing),
-            "missing": missing,
-            "asked": blocks.asked.flatten(),
-            "cells": blocks.cells.flatten(),
-            "stand_ins": stand_ins(self.reached()),
-        }.items():
-            self.register_buffer(name, tensor.to(self._device), persistent=False)
+        self._keep(missing=missing)
+        self._keep(squares=self._squares(), stand_ins=stand_ins(self.reached()))
+        self._keep(asked=blocks.asked.flatten(), cells=blocks.cells.flatten())
         self.register_buffer("origin", origin)
 
     def forward(self, queries: Tensor, alike: Tensor | None = None) -> Tensor:
@@ -254,14 +278,6 @@ class WindowedBank(nn.Module):
         """Pairs of a query and a row of one image: what a search costs, however it is done."""
         return int(self.within().sum())
 
-    def __len__(self) -> int:
-        return int(self._counts.sum())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the patches as float32."""
-        return 4 * len(self) * self.dimension
-
     def _distances(self, queries: Tensor) -> Tensor:
         n, k, dimension = self.rows_per_place, self.num_neighbors, self.dimension
         asked, columns, kept = self._blocks.asked.shape[1], self._blocks.columns, min(k, n)
@@ -283,6 +299,10 @@ class WindowedBank(nn.Module):
         met = met.view(math.prod(self.grid), -1, count, kept).permute(2, 0, 1, 3).flatten(2)
         distances = least(met, k) + centred.square().sum(-1, keepdim=True)
         return distances.clamp(min=0).mean(-1)
+
+    def _squares(self) -> Tensor:
+        norms = torch.cat([part.square().sum(1, keepdim=True) for part in self.rows])
+        return norms.masked_fill(self.missing, FAR)
 
     def _chunk(self, asked: int, rows: int) -> int:
         """Blocks whose queries and products are held at a time."""
@@ -338,11 +358,6 @@ def checked_rows(
     return patches, places.to(device)
 
 
-def _squares(rows: nn.ParameterList, missing: Tensor) -> Tensor:
-    norms = torch.cat([part.square().sum(1, keepdim=True) for part in rows])
-    return norms.masked_fill(missing, FAR)
-
-
 def _refresh(module: nn.Module, keys: object) -> None:
-    if isinstance(module, WindowedBank):
-        module.squares.copy_(_squares(module.rows, module.missing))
+    if isinstance(module, PlacedRows):
+        module.squares.copy_(module._squares())

@@ -9,6 +9,10 @@ from .correlation import (
     RankCorrelation as RankCorrelation,
     rank_correlation as rank_correlation,
 )
+from .images import (
+    image_scores as image_scores,
+    pixels_of_share as pixels_of_share,
+)
 from .jackknife import (
     auroc_error as auroc_error,
     rwap_error as rwap_error,
@@ -18,7 +22,6 @@ from .ranking import (
     auroc as auroc,
     average_precision as average_precision,
     best_f1 as best_f1,
-    image_scores as image_scores,
     mean_image_iou as mean_image_iou,
 )
 from .thresholds import (

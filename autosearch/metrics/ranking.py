@@ -154,7 +154,7 @@ class Ranking:
         Raises:
             ValueError: If the shapes differ or a score is NaN or infinite.
         """
-        scores = _finite_scores("anomaly maps", maps)
+        scores = finite_scores("anomaly maps", maps)
         if scores.shape != truth.masks.shape:
             raise ValueError(
                 f"anomaly maps: shape {scores.shape} is not allowed; "
@@ -248,17 +248,6 @@ class Ranking:
         return self.standing.best_f1(self.counts)
 
 
-def image_scores(maps: ArrayLike) -> Scores:
-    """Score each image by its most anomalous pixel: ``(N, H, W)`` to ``(N,)``.
-
-    Raises:
-        ValueError: If a score is NaN or infinite.
-    """
-    scores = _finite_scores("anomaly maps", maps)
-    best: Scores = scores.reshape(len(scores), -1).max(axis=1)
-    return best
-
-
 def mean_image_iou(maps: ArrayLike, truth: Truth, threshold: float) -> float:
     """Mean over anomalous images of each one's intersection over union.
 
@@ -274,7 +263,7 @@ def mean_image_iou(maps: ArrayLike, truth: Truth, threshold: float) -> float:
     Raises:
         ValueError: If a score is NaN or infinite.
     """
-    called = _finite_scores("anomaly maps", maps) >= threshold
+    called = finite_scores("anomaly maps", maps) >= threshold
     masks = truth.masks
     if truth.counted is not None:
         called &= truth.counted
@@ -333,7 +322,7 @@ def best_f1(scores: ArrayLike, labels: ArrayLike) -> BestF1:
 def _weighted_standing(
     scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None
 ) -> tuple[_Standing, Floats]:
-    flat = _finite_scores("scores", scores)
+    flat = finite_scores("scores", scores)
     truth = np.asarray(labels)
     if flat.ndim != 1 or truth.shape != flat.shape:
         raise ValueError(
@@ -354,7 +343,12 @@ def _weighted_standing(
     return standing, standing.gains(mass[positive])
 
 
-def _finite_scores(name: str, scores: ArrayLike) -> Scores:
+def finite_scores(name: str, scores: ArrayLike) -> Scores:
+    """An array of floats.
+
+    Raises:
+        ValueError: If one is NaN or infinite; says how many are, of what `name` says.
+    """
     array = np.asarray(scores)
     if not np.issubdtype(array.dtype, np.floating):
         array = array.astype(np.float64)

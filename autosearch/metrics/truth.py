@@ -35,6 +35,9 @@ class Truth:
         types: ``anomaly_type`` per image.
         counted: ``(N, H, W)`` bool, false for pixels that no pixel metric knows of, such as
             padding; true wherever ``masks`` is. None where all count.
+        valid: ``(N, H, W)`` bool, false for pixels that image scores do not know of either. It
+            differs from ``counted`` in images that nobody marked: these have a score all the same.
+            None where it is ``counted``.
     """
 
     masks: NDArray[np.bool_]
@@ -45,6 +48,7 @@ class Truth:
     region_weights: Floats
     types: tuple[str, ...]
     counted: NDArray[np.bool_] | None = None
+    valid: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_masks(
@@ -54,6 +58,7 @@ class Truth:
         regions: NDArray[np.int32] | None = None,
         normal: str = "good",
         counted: NDArray[np.bool_] | None = None,
+        valid: NDArray[np.bool_] | None = None,
     ) -> Truth:
         """Find the regions of all masks and weigh them.
 
@@ -67,6 +72,8 @@ class Truth:
                 image, 0 where ``masks`` is false; None for the 8-connected regions of ``masks``.
             normal: The type of defect-free images; it takes no part in the weights.
             counted: ``(N, H, W)`` bool, false for pixels to be left out; None for none.
+            valid: ``(N, H, W)`` bool, false for those that images are not scored by either; None
+                for those of ``counted``.
 
         Raises:
             ValueError: If shapes or types do not fit, or a normal image has anomalous pixels.
@@ -88,6 +95,8 @@ class Truth:
             )
         if counted is not None and (counted.shape != masks.shape or (masks & ~counted).any()):
             raise ValueError("counted: expected the shape of masks, and true wherever they are")
+        if valid is not None and valid.shape != masks.shape:
+            raise ValueError("valid: expected the shape of masks")
         found = _connected(masks) if regions is None else _renumbered(masks, regions)
         areas = np.bincount(found)
         images = np.zeros(areas.size, dtype=np.int64)
@@ -96,7 +105,7 @@ class Truth:
         told = labels if counted is None else labels & counted.any(axis=(1, 2))
         known = set(itertools.compress(types, told.tolist()))
         weights = _region_weights(areas, kinds, known)
-        return cls(masks, labels, found, areas, images, weights, tuple(types), counted)
+        return cls(masks, labels, found, areas, images, weights, tuple(types), counted, valid)
 
     def select(self, chosen: NDArray[np.bool_], normal: str = "good") -> Truth:
         """What is known of some of the images, weighed anew.
@@ -108,8 +117,19 @@ class Truth:
         regions = np.zeros(self.masks.shape, dtype=np.int32)
         regions[self.masks] = self.regions + 1
         types = list(itertools.compress(self.types, chosen))
-        counted = None if self.counted is None else self.counted[chosen]
-        return Truth.from_masks(self.masks[chosen], types, regions[chosen], normal, counted)
+        counted, valid = (
+            None if pixels is None else pixels[chosen] for pixels in (self.counted, self.valid)
+        )
+        masks, numbers = self.masks[chosen], regions[chosen]
+        return Truth.from_masks(masks, types, numbers, normal, counted, valid)
+
+    @property
+    def scored(self) -> NDArray[np.bool_] | None:
+        """``(N, H, W)`` bool, true for pixels that images are scored by, marked or not.
+
+        None for all; so it is meant of an image that has none.
+        """
+        return self.counted if self.valid is None else self.valid
 
     @cached_property
     def told(self) -> NDArray[np.bool_]:

@@ -42,7 +42,7 @@ def draw(info: Info, kind: str, folder: StudyFolder, **options: Any) -> go.Figur
 
 
 def _pareto(info: Info, folder: StudyFolder, options: Mapping[str, Any]) -> go.Figure:
-    """All trials with values in two figures, and the front."""
+    """All trials with values in two figures, the front, and ensembles that were evaluated."""
     names = [objective["name"] for objective in info["objectives"]]
     usual = {"x": names[0], "y": names[1] if len(names) > 1 else "number"}
     x, y = (str(options.get(axis, usual[axis])) for axis in "xy")
@@ -67,6 +67,18 @@ def _pareto(info: Info, folder: StudyFolder, options: Mapping[str, Any]) -> go.F
             marker_opacity=1.0 if label == "front" else 0.5,
             name=label,
             hovertemplate=f"trial %{{customdata}}<br>{x} %{{x}}<br>{y} %{{y}}<extra></extra>",
+        )
+    several = [e for e in info["ensembles"] if {x, y} <= e["figures"].keys()]
+    if several:
+        figure.add_scatter(
+            x=[ensemble["figures"][x] for ensemble in several],
+            y=[ensemble["figures"][y] for ensemble in several],
+            text=[ensemble["name"] for ensemble in several],
+            mode="markers+text",
+            textposition="top center",
+            marker_symbol="diamond",
+            name="ensembles",
+            hovertemplate=f"ensemble %{{text}}<br>{x} %{{x}}<br>{y} %{{y}}<extra></extra>",
         )
     figure.update_xaxes(title=_axis(info, x))
     figure.update_yaxes(title=_axis(info, y))

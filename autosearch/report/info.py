@@ -21,6 +21,7 @@ from autosearch.report.analysis import (
     parameter_importance,
     value_box,
 )
+from autosearch.report.recommended import recommended
 from autosearch.spec import StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study import (
@@ -69,7 +70,9 @@ def study_info(folder: StudyFolder) -> Info:
         by trial number what it reached on the test split: metrics, intervals and types as
         `autosearch.study.final` describes them, images, level of the intervals, unit of their
         resamples and types with too few of them, what was fitted on, and whether the validation
-        figures were reproduced; ``doubt``, why validation cannot tell the trials apart, or None.
+        figures were reproduced; ``ensembles``, the same of several trials as one detector, each
+        with its ``name`` and objectives as ``figures``; ``doubt``, why validation cannot tell the
+        trials apart, or None; ``recommended``, number of the trial to take and reasons, or None.
 
     Raises:
         StudyError: The folder cannot be read.
@@ -101,6 +104,7 @@ def study_info(folder: StudyFolder) -> Info:
         ],
         "warnings": [*_warnings(meta), *(text for text in (said, misled) if text)],
         "doubt": doubt,
+        "recommended": recommended(folder, records, objectives, known, doubt),
         "counts": counts(records),
         "statuses": STATUSES,
         "trials": trials,
@@ -120,6 +124,10 @@ def study_info(folder: StudyFolder) -> Info:
         "tests": {
             str(number): _tested(kept) for number, kept in folder.files.load_tests().items()
         },
+        "ensembles": [
+            {"name": name, "figures": _rounded(kept["validation"]["objectives"]), **_tested(kept)}
+            for name, kept in folder.files.load_ensembles().items()
+        ],
     }
 
 
@@ -205,7 +213,7 @@ def _tested(kept: Mapping[str, Any]) -> Info:
     def figures(part: Mapping[str, Any]) -> Info:
         metrics, intervals = part.get("metrics", {}), part.get("intervals", {})
         return {
-            "metrics": {name: _plain(value) for name, value in metrics.items()},
+            "metrics": _rounded(metrics),
             "intervals": {
                 name: [_plain(end) for end in ends] for name, ends in intervals.items() if ends
             },
@@ -231,6 +239,10 @@ def _columns(rows: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) -> di
         name: ["none" if row.get(name, 0) is None else _plain(row.get(name)) for row in rows]
         for name in names
     }
+
+
+def _rounded(values: Mapping[str, Any]) -> Info:
+    return {name: _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -324,7 +336,7 @@ def _header(spec: StudySpec, meta: Mapping[str, Any], figures: Iterable[str]) ->
 def _metrics_text(figures: Iterable[str], prevalence: float) -> str:
     names = set(figures)
     if "image_auroc" in names and "ap" not in names:
-        return "of images alone, by their highest pixel: no anomalous validation image has a mask"
+        return "of images alone, by their highest pixels: no anomalous validation image has a mask"
     return (
         "rwAP: every region counts alike, every anomaly type alike; exact over all validation "
         f"pixels. Calibrated: as it were if {100 * prevalence:.4g} % of the "

@@ -175,7 +175,8 @@ class LiveStudy:
         if time.monotonic() - looked >= _TEST_SECONDS:
             # A folder may vanish while it is listed.
             with suppress(OSError):
-                tests = sorted((str(p), _stamp(p)) for p in self.path.glob(f"trials/*/{TEST}"))
+                places = (self.path.glob(f"{kind}/*/{TEST}") for kind in ("trials", "ensembles"))
+                tests = sorted((str(p), _stamp(p)) for found in places for p in found)
             self._tests = (time.monotonic(), tests)
         paths = StudyFolder(self.path)
         files = (paths.journal_path, paths.spec_path, paths.meta_path, paths.storage_path)

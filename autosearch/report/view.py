@@ -10,6 +10,7 @@ from importlib.resources import files
 ASSETS = files("autosearch.report") / "assets"
 SCRIPTS = (
     "view-data.js",
+    "view-ensembles.js",
     "view-charts.js",
     "view-parts.js",
     "view-frame.js",

@@ -24,6 +24,8 @@ from .sections import (
     TilingSpec as TilingSpec,
 )
 from .sizes import (
+    LARGEST as LARGEST,
+    SMALLEST as SMALLEST,
     EvaluationSize as EvaluationSize,
     ImageSize as ImageSize,
     OwnShape as OwnShape,

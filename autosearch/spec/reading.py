@@ -206,7 +206,7 @@ def _apply(content: dict[str, Any], key: str, value: object) -> None:
         # Most spaces list configurations, to which those of earlier studies may be added.
         content["start"] = {"configurations": content["start"]}
     for depth, section in enumerate(sections):
-        if target.get(section) is None:
+        if target.get(section) is None or (section, target[section]) == ("synthetic", "auto"):
             target[section] = {}
         target = target[section]
         if not isinstance(target, dict):

@@ -7,7 +7,16 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from autosearch.spec.constraint import Constraint
 from autosearch.spec.identity import fixed
@@ -16,8 +25,9 @@ from autosearch.spec.space import Space
 from autosearch.spec.strict_yaml import yaml_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-TAGS = ("(list)", "(mapping)")
-"""How the two forms of ``start`` are told apart in locations of errors."""
+TAGS = ("(list)", "(mapping)", "SyntheticSpec")
+"""How the forms of ``start``, and of what may be a word or a mapping, are told apart in locations
+of errors."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -67,7 +77,11 @@ class StudySection(Section):
 
 
 class SamplerSpec(Section):
-    """Who proposes configurations; options left null keep the sampler's own default."""
+    """Who proposes configurations; options left null keep the sampler's own default.
+
+    ``pessimism`` is how many standard errors are taken off a figure that has one before the
+    sampler is told of it; what is stored and shown stays the figure itself.
+    """
 
     name: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
     multivariate: bool = True
@@ -75,6 +89,7 @@ class SamplerSpec(Section):
     group: bool | None = None
     startup_trials: int = Field(10, ge=1, le=1_000_000)
     ei_candidates: int = Field(24, ge=1, le=100_000)
+    pessimism: float = Field(0.0, ge=0, le=2, allow_inf_nan=False)
     population_size: int = Field(50, ge=2, le=100_000)
 
 
@@ -110,11 +125,25 @@ class ValidationSpec(Section):
     where none is anomalous, 0 beside synthetic ones. ``normal: as_test`` is as many as the test
     split holds, as in AutoPatch's paper, and ``auto`` that or a quarter of those outside the test
     split, whichever is less; null, as studies of earlier versions have it, is ``as_test``.
+    ``synthetic: auto`` makes anomalies beside the real ones where validation has fewer than three
+    of some type: for figures of synthetic ones alone, so that all others are what they would be
+    without. A mapping adds anomalies of which all figures are; null makes none.
     """
 
     real_per_type: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     normal: Annotated[int, Field(ge=1)] | Literal["auto", "as_test"] | None = "auto"
-    synthetic: SyntheticSpec | None = None
+    synthetic: SyntheticSpec | Literal["auto"] | None = "auto"
+
+    @field_validator("synthetic", mode="before")
+    @classmethod
+    def _known_word(cls, value: object) -> object:
+        """Refuse in words for people what is neither a mapping nor one of the words."""
+        if value in ("auto", None) or isinstance(value, (dict, SyntheticSpec)):
+            return value
+        keys = ", ".join(SyntheticSpec.model_fields)
+        raise PydanticCustomError(
+            "synthetic", f"Input should be auto, null or a mapping that may have {keys}"
+        )
 
 
 class LabelledSpec(Section):
@@ -220,12 +249,15 @@ class ResourceSpec(Section):
     """What one trial gets, and how many run at once; ``gpu: auto`` shares any there are.
 
     ``memory`` is for all trials of a machine together; ``auto`` is most of what is available.
+    ``latency_threads`` are those of the exported graph that ``latency_ms`` times; null, as studies
+    of earlier versions have it, times torch instead, on the threads of the trial.
     """
 
     cpu: float = Field(1, gt=0, allow_inf_nan=False)
     gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     memory: MemorySize = "auto"
+    latency_threads: Annotated[int, Field(ge=1, le=1024)] | None = 1
 
 
 class StartSpec(BaseModel):

@@ -26,5 +26,11 @@ from .optuna_study import (
     record_of as record_of,
 )
 from .stored import Run as Run
-from .trial_files import REPEATS as REPEATS, TEST as TEST, TrialFiles as TrialFiles
+from .trial_files import (
+    CHOICE as CHOICE,
+    REPEATS as REPEATS,
+    TEST as TEST,
+    TrialFiles as TrialFiles,
+    Which as Which,
+)
 from .trial_store import TrialStore as TrialStore

@@ -19,7 +19,7 @@ from typing import Any
 
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
-from autosearch.spec import Override, StudySpec, load_spec
+from autosearch.spec import Override, StudySpec, defaults, load_spec
 from autosearch.storage.data_files import Files, read_files, write_files
 from autosearch.storage.database import VARIABLE, Database, read_place, write_place
 from autosearch.storage.identity import begun_with
@@ -32,6 +32,8 @@ YOUNGER: dict[str, object] = {
     "dataset.fit": "stretch",
     "dataset.layout": "mvtec",
     "dataset.validation.normal": None,
+    "resources.latency_threads": None,
+    "dataset.validation.synthetic": None,
 }
 """Keys of a spec that were added later, with the value that stands for what was done before."""
 
@@ -171,13 +173,19 @@ class StudyFolder:
         """A spec to go on with, in which what `YOUNGER` names is as the study has it.
 
         Args:
-            spec: What is asked for, with defaults of this version.
+            spec: What is asked for, with defaults of this version. What is no default was meant,
+                and stays: it is refused if the study has it otherwise.
         """
         if not self.exists():
             return spec
-        begun = self.load_spec().model_dump()
-        kept = [(key, reduce(getitem, key.split("."), begun)) for key in YOUNGER]
-        return load_spec(spec.model_dump(), kept)
+        begun, asked = self.load_spec().model_dump(), spec.model_dump()
+        usual = defaults(StudySpec)
+        kept = []
+        for key in YOUNGER:
+            before, now = (reduce(getitem, key.split("."), values) for values in (begun, asked))
+            if now == usual.get(key, now):
+                kept.append((key, before))
+        return load_spec(asked, kept)
 
     def begun_with(self, guard: Mapping[str, Any]) -> dict[str, Any]:
         """Values of keys that the study was begun with, by dotted name.

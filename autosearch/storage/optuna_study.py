@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -22,7 +23,7 @@ _FIRST = "first trials"
 
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
-    "lease", "attempts", "curve", "duration", "threads", "taken_from",
+    "lease", "attempts", "curve", "duration", "threads", "taken_from", "values",
 }  # fmt: skip
 
 # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed one they
@@ -147,8 +148,17 @@ class StoredTrials:
         outcome: Outcome,
         objectives: Sequence[str],
         attributes: Mapping[str, Any],
+        told: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Give one its final state.
+
+        Args:
+            number: Of the trial.
+            outcome: What came of it.
+            objectives: Names, in order.
+            attributes: What is kept beside the values.
+            told: What the sampler shall take objectives for, where that is another value than
+                theirs, which is then kept beside it.
 
         Raises:
             UpdateFinishedTrialError: It has one.
@@ -160,6 +170,9 @@ class StoredTrials:
         state = _STATES.get(outcome.status, TrialState.COMPLETE)
         complete = state == TrialState.COMPLETE
         values = [outcome.values[name] for name in objectives] if complete else None
+        if values is not None and told:
+            self.set(number, "values", values)
+            values = [told.get(name, outcome.values[name]) for name in objectives]
         self._study.tell(number, values, state=state, skip_if_finished=True)
 
     def _id(self, number: int) -> int:
@@ -176,7 +189,7 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         status = Status(stated)
     else:
         status = Status.COMPLETE if trial.state == TrialState.COMPLETE else Status.FAILED
-    values = trial.values if status in SCORED else None
+    values = attributes.get("values", trial.values) if status in SCORED else None
     # The clock of the machine may have been set back in the meantime.
     by_clock = max(0.0, trial.duration.total_seconds()) if trial.duration else None
     return TrialRecord(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autosearch import __version__
+from autosearch.contracts import ensemble_name
 from autosearch.errors import StudyError
 
 FORMAT = 1
@@ -114,6 +115,15 @@ class _Test(_Figures):
     prevalence: float | None = Field(None, gt=0, lt=1)
 
 
+class _ComparedEnsemble(_Compared):
+    objectives: dict[str, float] = {}
+
+
+class _EnsembleTest(_Test):
+    ensemble: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]
+    validation: _ComparedEnsemble = _ComparedEnsemble()
+
+
 class Run(BaseModel):
     """One of several runs of a trial.
 
@@ -170,25 +180,46 @@ def read_test(path: Path) -> dict[str, Any]:
     return _checked(path, _read(path), _Test).model_dump()
 
 
+def read_ensemble(path: Path) -> dict[str, Any]:
+    """What the ``test.json`` of an ensemble says, likewise.
+
+    Raises:
+        StudyError: It is damaged, or not of the trials that its folder is named after.
+    """
+    found = _checked(path, _read(path), _EnsembleTest)
+    if ensemble_name(found.ensemble) != path.parent.name:
+        raise StudyError(f"{path}: is of trials {found.ensemble}")
+    return found.model_dump()
+
+
 def read_resamples(path: Path, size: int) -> dict[str, NDArray[np.float32]]:
     """What a trial's ``resamples.npz`` says: ``(size,)`` float32 by metric. Runs no code.
 
     Raises:
         StudyError: It is damaged, too large, or of another number of resamples.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-                raise ValueError("too large")
-        with np.load(path, allow_pickle=False) as kept:
-            found = {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise StudyError(f"{path}: cannot be read ({error})") from None
+    found = read_arrays(path, _MAX_BYTES)
     for name, values in found.items():
         if values.dtype != np.float32 or values.shape != (size,):
             shown = f"{values.dtype} of shape {values.shape}"
             raise StudyError(f"{path}: {name} is {shown}, not float32 of shape ({size},)")
     return found
+
+
+def read_arrays(path: Path, most: int) -> dict[str, NDArray[Any]]:
+    """Arrays by name of an archive that takes so many bytes at most. Runs no code.
+
+    Raises:
+        StudyError: It is damaged or too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > most:
+                raise ValueError("too large")
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StudyError(f"{path}: cannot be read ({error})") from None
 
 
 def _read(path: Path) -> Any:

@@ -15,7 +15,14 @@ from .distinct import indistinct as indistinct
 from .driver import (
     StudyDriver as StudyDriver,
 )
-from .evaluate import evaluate_trials as evaluate_trials
+from .ensemble import (
+    fitted_ensemble as fitted_ensemble,
+    members_of as members_of,
+)
+from .evaluate import (
+    evaluate_ensemble as evaluate_ensemble,
+    evaluate_trials as evaluate_trials,
+)
 from .evaluation import (
     TrialEvaluator as TrialEvaluator,
     build as build,
@@ -28,6 +35,10 @@ from .fitted import (
     Fit as Fit,
     all_normal as all_normal,
     fit_of as fit_of,
+)
+from .forecast import (
+    Forecast as Forecast,
+    forecast_of_data as forecast_of_data,
 )
 from .inputs import (
     Inputs as Inputs,
@@ -47,9 +58,17 @@ from .repetition import (
     over_runs as over_runs,
     repeat_trials as repeat_trials,
 )
+from .rules import (
+    DEFAULT_RULE as DEFAULT_RULE,
+    RULES as RULES,
+    Candidate as Candidate,
+    above_floor as above_floor,
+    wins as wins,
+)
 from .sampling import (
     ReproducibleSampler as ReproducibleSampler,
 )
+from .scorable import check_packages as check_packages
 from .session import (
     Executor as Executor,
     open_driver as open_driver,

@@ -21,8 +21,8 @@ class Thresholds:
 
     Attributes:
         pixel: Of the values of a map. Where no defect of validation is marked it is that of
-            images: an image's score is its highest pixel, so any pixel that reaches it makes its
-            image anomalous, and what it ``reached`` counts images.
+            images: some pixel of an image that reaches it does so as well, and where an image's
+            score is its highest pixel, no other image has one. What it ``reached`` counts images.
         image: Of the scores of images.
         marked: Whether the pixel threshold was chosen on marked defects.
     """
@@ -38,7 +38,11 @@ class Thresholds:
 
 
 def thresholds_of(
-    maps: NDArray[np.float32], truth: Truth, rule: Rule = "f1", max_fpr: float | None = None
+    maps: NDArray[np.float32],
+    truth: Truth,
+    rule: Rule = "f1",
+    max_fpr: float | None = None,
+    top_share: float | None = None,
 ) -> Thresholds:
     """Choose both thresholds.
 
@@ -47,11 +51,13 @@ def thresholds_of(
         truth: What is known of it.
         rule: See `autosearch.metrics.choose_threshold`.
         max_fpr: Of the rule ``fpr``.
+        top_share: See `autosearch.metrics.image_scores`.
 
     Raises:
         ConfigError: As `autosearch.metrics.choose_threshold`.
     """
-    image = choose_threshold(image_scores(maps), truth.labels, rule, max_fpr)
+    scores = image_scores(maps, top_share, truth.scored)
+    image = choose_threshold(scores, truth.labels, rule, max_fpr)
     marked = bool(truth.masks.any())
     if not marked:
         return Thresholds(image, image, marked)

@@ -103,7 +103,7 @@ class StudyDriver:
         study.pruner = self._stopping.pruner()
         self._trials = StoredTrials(study, storage)
         self._ledger, self._handout = Ledger(directions), Handout()
-        self._teller = Teller(folder, self._trials, self._ledger, note)
+        self._teller = Teller(folder, self._trials, self._ledger, note, spec.sampler.pessimism)
         self._claims = Claims(
             self._trials,
             Leases(folder.database),

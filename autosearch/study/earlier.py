@@ -17,12 +17,15 @@ from autosearch.files import user_path
 from autosearch.spec import Params, StartSpec, StudySpec, differences
 from autosearch.storage import StudyFolder
 from autosearch.study.inputs import Inputs, machine
+from autosearch.study.scorable import named_figures
 from autosearch.study.summary import front
 
 _KEY = "start.from"
 
 _FREE = {"space", "objectives", "constraints"}
 """Keys of a spec's identity that may differ where values are taken over."""
+_OF_GRAPHS = {"resources.latency_threads"}
+"""Those that may differ unless a figure of the exported graph is asked for."""
 
 _BY_CLOCK = {"ms", "s"}
 """Units of objectives that another machine has other values of."""
@@ -151,7 +154,9 @@ def _in_space(inputs: Inputs, record: TrialRecord, same_runner: bool) -> Params:
 def _reason_against(inputs: Inputs, folder: StudyFolder, spec: StudySpec) -> str | None:
     """Why values of a study do not hold in the new one; None if they do."""
     then, now = spec.identity(), inputs.spec.identity()
-    then, now = ({k: v for k, v in its.items() if k not in _FREE} for its in (then, now))
+    timed = any(inputs.known[name].graph for _, name in named_figures(inputs.spec))
+    free = _FREE if timed else _FREE | _OF_GRAPHS
+    then, now = ({k: v for k, v in its.items() if k not in free} for its in (then, now))
     for key, before, after in differences(StudySpec, then, now):
         return f"{key} is {after}, {before} there"
     meta, guard = folder.load_meta(), inputs.guard()
@@ -165,9 +170,9 @@ def _reason_against(inputs: Inputs, folder: StudyFolder, spec: StudySpec) -> str
     for name, sha256 in hashes.items():
         if guard.get(name) != sha256:
             return f"the {name} are others than there"
-    timed = [name for name, its in inputs.objectives.items() if its.unit in _BY_CLOCK]
-    if timed and meta.get("machine") != machine():
-        return f"{timed[0]} depends on the machine, which is another one"
+    clocked = [name for name, its in inputs.objectives.items() if its.unit in _BY_CLOCK]
+    if clocked and meta.get("machine") != machine():
+        return f"{clocked[0]} depends on the machine, which is another one"
     return None
 
 

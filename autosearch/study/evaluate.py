@@ -1,14 +1,15 @@
-"""Which trials still need figures of the test split, and giving them."""
+"""Which trials and ensembles still need figures of the test split, and giving them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from autosearch.contracts import TrialRecord, canonical_key
+from autosearch.contracts import TrialRecord, canonical_key, ensemble_name
 from autosearch.data import load_test_set
 from autosearch.spec import Override
 from autosearch.storage import StudyFolder
+from autosearch.study.ensemble import members_of
 from autosearch.study.final import Evaluated, FinalEvaluator
 from autosearch.study.fitted import Fit
 from autosearch.study.inputs import Inputs
@@ -64,10 +65,7 @@ def evaluate_trials(
         canonical_key(records[number].canonical): _kept(folder, number, figures)
         for number, figures in known.items()
     }
-    train, val = inputs.data.train, inputs.data.val
-    work = {"fit": len(train), "validation": len(val)}
-    work |= {"refit": len(train) + int((~val.labels).sum())} if fit == "all" else {}
-    work |= {"test": len(test), "intervals": len(test)}
+    work = _work(inputs, len(test), fit)
     missing = {canonical_key(record.canonical) for record in pending} - by_key.keys()
     total, done = len(missing) * sum(work.values()), 0
     evaluator = FinalEvaluator(inputs, test, info, resamples, fit)
@@ -85,6 +83,70 @@ def evaluate_trials(
         part(record, "kept", done, total)
 
 
+def evaluate_ensemble(
+    folder: StudyFolder,
+    numbers: Sequence[int],
+    reopened: Callable[[], Inputs],
+    resamples: int = 1000,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    part: Callable[[str, float, float], None] = lambda name, done, total: None,
+    moved: Iterable[Override] = (),
+    fit: Fit = "all",
+) -> str:
+    """Measure and store what trials reach on the test split as one detector.
+
+    Args:
+        folder: The study's.
+        numbers: Of its trials.
+        reopened: See `evaluate_trials`; so are all others but ``part``.
+        resamples: Bootstrap resamples of an interval.
+        force: Measure again what was measured before.
+        progress: Told of images of the test split read.
+        part: Told what is being done, work done and all work; ``known`` and ``kept`` likewise.
+        moved: Where the images lie now.
+        fit: What the detector is fitted on.
+
+    Returns:
+        The ensemble's name.
+
+    Raises:
+        ConfigError: The numbers make no ensemble; see `members_of`.
+        StudyError: There is no such trial, or it has no values.
+    """
+    records = members_of(folder, numbers)
+    name = ensemble_name(record.number for record in records)
+    test, info = load_test_set(folder.load_spec(moved).dataset, progress)
+    before = None if force else folder.files.load_ensembles().get(name)
+    if before is not None and (before["data"]["sha256"], before["fit"]) == (info["sha256"], fit):
+        part("known", 0, 0)
+        return name
+    inputs = reopened()
+    work = _work(inputs, len(test), fit)
+    total = sum(work.values())
+    evaluator = FinalEvaluator(inputs, test, info, resamples, fit)
+    figures, drawn = evaluator(records, lambda stage: part(stage, _before(work, stage), total))
+    if drawn is not None:
+        folder.files.write_resamples(name, drawn)
+    folder.files.write_test(name, figures)
+    part("kept", total, total)
+    return name
+
+
+def _work(inputs: Inputs, test: int, fit: Fit) -> dict[str, int]:
+    """Images that each part of an evaluation takes, in order."""
+    train, val = inputs.data.train, inputs.data.val
+    work = {"fit": len(train), "validation": len(val)}
+    work |= {"refit": len(train) + int((~val.labels).sum())} if fit == "all" else {}
+    return {**work, "test": test, "intervals": test}
+
+
+def _before(work: Mapping[str, int], name: str) -> int:
+    """Images of all parts before one."""
+    names = list(work)
+    return sum(work[n] for n in names[: names.index(name)])
+
+
 def _kept(folder: StudyFolder, number: int, figures: dict[str, Any]) -> Evaluated:
     """What was stored of an evaluated trial."""
     drawn = folder.files.load_resamples(number, figures["bootstrap"]["resamples"])
@@ -97,8 +159,7 @@ def _stages(
     """A callback for the parts of one evaluation."""
 
     def begin(name: str) -> None:
-        names = list(work)
-        part(record, name, done + sum(work[n] for n in names[: names.index(name)]), total)
+        part(record, name, done + _before(work, name), total)
 
     return begin
 

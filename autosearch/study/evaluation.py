@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from types import FrameType
 
 import numpy as np
 import torch
@@ -35,10 +32,12 @@ from autosearch.data import ImageSet, SearchData, contact_sheet, grid_of
 from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.metrics import auroc_error, rwap_error
 from autosearch.spec import Params, StudySpec
+from autosearch.study.choice_data import CHOICE, Draws
+from autosearch.study.clock import time_limit, timed
 from autosearch.study.distinct import ERROR
 from autosearch.study.repetition import repeated_steps
 from autosearch.study.room import Room
-from autosearch.study.truth import maps_of, truth_of
+from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
 
 _MEASURING_BYTES = 16
 """For each pixel of validation."""
@@ -68,7 +67,8 @@ class TrialEvaluator:
     ) -> None:
         self.spec, self._runner, self._data, self._others = spec, runner, data, others
         self._room = room
-        self._truth = truth_of(data.val)
+        self._truth, self._truth_beside = truth_of(data.val), truth_beside(data)
+        self._draws = Draws.of(data)
 
     def __call__(self, assignment: Assignment) -> Outcome:
         """Evaluate without a pause; see `steps`."""
@@ -97,7 +97,7 @@ class TrialEvaluator:
         """
         seconds: dict[str, float] = {}
         measured: dict[str, float] = {}
-        with _timed(seconds, "build"):
+        with timed(seconds, "build"):
             detector = build(
                 self.spec, self._runner, assignment.canonical, assignment.seed, self._data.val
             )
@@ -120,7 +120,10 @@ class TrialEvaluator:
         if self._room is None:
             yield
             return
-        with self._room.held(needed_memory(detector, self._data)) as waited:
+        made = self._data.made
+        pixels = self._data.val.masks.size + (0 if made is None else made.masks.size)
+        train = len(self._data.train)
+        with self._room.held(needed_memory(detector, train, pixels)) as waited:
             seconds["memory"] = round(waited, 6)
             yield
 
@@ -129,21 +132,24 @@ class TrialEvaluator:
     ) -> Iterator[Progress | Outcome]:
         """Fit a detector that may be built, score validation, measure."""
         training = detector.fit_in_steps(self._data.train)
+        graph: dict[str, float] = {}
         while True:
-            with _timed(seconds, "fit"):
+            with timed(seconds, "fit"):
                 fraction = next(training, None)
             if fraction is None:
                 break
             if self.spec.pruner.name == "none":
                 continue
-            with _timed(seconds, "report"):
-                progress = Progress(fraction, self._standing(detector, measured, seconds))
+            with timed(seconds, "report"):
+                standing = self._standing(detector, {**measured, **graph}, seconds)
+                graph = {name: standing[name] for name in self._of_graphs}
+                progress = Progress(fraction, standing)
             yield progress
         self._measure("fit", detector, None, measured)
-        with _timed(seconds, "score"):
+        with timed(seconds, "score"):
             maps = maps_of(detector, self._data.val)
-        scored = self._scored(maps, seconds)
-        with _timed(seconds, "measure"):
+            scored = self._scored(detector, maps, seconds)
+        with timed(seconds, "measure"):
             self._measure("score", detector, scored, measured)
             measured |= self._errors(scored, measured)
         violations = self._violations(measured)
@@ -153,7 +159,10 @@ class TrialEvaluator:
         values = {name: measured.pop(name) for name in self.spec.objectives}
         told = {name: float(figure) for name, figure in detector.figures().items()}
         measured = {**{k: v for k, v in told.items() if k not in values}, **measured}
-        artifacts = {MAPS: contact_sheet(self._data.val, maps), **detector.artifacts()}
+        with timed(seconds, "draws"):
+            kept = self._draws.kept(scored)
+        sheet = contact_sheet(self._data.val, maps)
+        artifacts = {MAPS: sheet, CHOICE: kept, **detector.artifacts()}
         yield Outcome(
             Status.COMPLETE,
             values,
@@ -176,10 +185,16 @@ class TrialEvaluator:
         bounds = [constraint.name for constraint in self.spec.parsed_constraints]
         return [*self.spec.objectives, *self.spec.measures, *bounds]
 
+    @cached_property
+    def _of_graphs(self) -> list[str]:
+        """Objectives that are the same in every pause of a training."""
+        wanted = self.spec.objectives
+        return [its.name for its in self._objectives if its.graph and its.name in wanted]
+
     def _usual(self, objective: Objective) -> bool:
         """Whether it is recorded without being asked for."""
         made = self._data.val.synthetic
-        mixed = 0 < made.sum() < self._data.val.labels.sum()
+        mixed = 0 < made.sum() < self._data.val.labels.sum() or self._data.made is not None
         return objective.default and (objective.anomalies == "all" or bool(mixed))
 
     def _standing(
@@ -187,7 +202,7 @@ class TrialEvaluator:
     ) -> dict[str, float]:
         """The study's objectives in the middle of a training."""
         maps = maps_of(detector, self._data.val)
-        scored = self._scored(maps, seconds)
+        scored = self._scored(detector, maps, seconds, every=False)
         known = {objective.name: objective for objective in self._objectives}
         return {
             name: float(
@@ -196,7 +211,18 @@ class TrialEvaluator:
             for name in self.spec.objectives
         }
 
-    def _scored(self, maps: NDArray[np.float32], seconds: dict[str, float]) -> Scored:
+    def _scored(
+        self,
+        detector: Detector,
+        maps: NDArray[np.float32],
+        seconds: dict[str, float],
+        every: bool = True,
+    ) -> Scored:
+        """All that is known; made anomalies only if every figure is wanted, or an objective is."""
+        asked = (its.anomalies for its in self._objectives if its.name in self.spec.objectives)
+        beside = None
+        if every or any(kind in ("synthetic", "both") for kind in asked):
+            beside = beside_of(detector, self._data, self._truth_beside)
         height, width = self._data.val.pixels.shape[2:]
         return Scored(
             maps,
@@ -205,6 +231,9 @@ class TrialEvaluator:
             self.spec.dataset.prevalence,
             (height, width),
             self._data.val.synthetic,
+            top_share=detector.top_share,
+            threads=self.spec.resources.latency_threads,
+            beside=beside,
         )
 
     def _measure(
@@ -237,10 +266,16 @@ class TrialEvaluator:
         }
 
 
-def needed_memory(detector: Detector, data: SearchData) -> int:
-    """About how many bytes a trial takes that fits and measures a detector."""
+def needed_memory(detector: Detector, train: int, pixels: int) -> int:
+    """About how many bytes a trial takes.
+
+    Args:
+        detector: That it fits and measures.
+        train: Number of images that it is fitted on.
+        pixels: Of all maps that are measured.
+    """
     # Maps, their scores in order, and which pixels are of which kind.
-    return detector.memory(len(data.train)) + _MEASURING_BYTES * data.val.masks.size
+    return detector.memory(train) + _MEASURING_BYTES * pixels
 
 
 def build(
@@ -255,17 +290,31 @@ def build(
         seed: The trial's seed, `autosearch.contracts.trials.trial_seed`.
         validation: The split that training may select on.
     """
+    torch.manual_seed(seed)
+    return placed(spec, seed, validation, partial(runner.build, canonical))
+
+
+def placed(
+    spec: StudySpec, seed: int, validation: ImageSet, make: Callable[[TrialContext], Detector]
+) -> Detector:
+    """Make a detector of whole images, or of their tiles if the study has any.
+
+    Args:
+        spec: The study.
+        seed: For the context.
+        validation: The split that training may select on.
+        make: Makes a detector.
+    """
     wanted = spec.resources.gpu != 0
     device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
     height, width = validation.pixels.shape[2:]
     context = TrialContext(seed, device, (height, width), validation)
     tiling = spec.dataset.tiling
     grid = grid_of(tiling, (height, width))
     if tiling is None or grid is None:
-        return runner.build(canonical, context)
+        return make(context)
     by_position = tiling.banks == "position"
-    return TiledDetector.built(grid, by_position, partial(runner.build, canonical), context)
+    return TiledDetector.built(grid, by_position, make, context)
 
 
 def evaluate_safely(
@@ -296,7 +345,7 @@ def _next_safely(
     steps: Iterator[Progress | Outcome], left: float | None, start: float, timeout: float | None
 ) -> Progress | Outcome:
     try:
-        with _time_limit(left):
+        with time_limit(left):
             return next(steps)
     except TrialTimeout:
         reason = f"ran longer than its limit of {timeout:g} s"
@@ -324,28 +373,3 @@ def _broken(
         seconds=seconds,
         reason=reason,
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[part] = round(seconds.get(part, 0.0) + time.perf_counter() - start, 6)
-
-
-@contextmanager
-def _time_limit(limit: float | None) -> Iterator[None]:
-    if limit is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise TrialTimeout
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, limit)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

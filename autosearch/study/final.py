@@ -19,13 +19,17 @@ Nothing that selects reads any of this. The figures of a trial are one JSON obje
 - ``bootstrap``: ``resamples``, ``level``, ``seed``, what was drawn: ``unit``, and ``too_few``, the
   types with too few of them for an interval to be trusted;
 - ``validation``: ``metrics`` of the validation split; ``stored``, what the search recorded;
-  ``largest_difference`` between both; ``reproduced``, whether it is at most `TOLERANCE`.
+  ``largest_difference`` between both; ``reproduced``, whether it is at most
+  `autosearch.study.reproduction.TOLERANCE`.
+
+Of several trials as one detector ``ensemble`` has their numbers, and ``trial`` is None. No search
+has recorded anything of them, so ``stored`` is empty; ``validation`` has ``objectives`` instead,
+measured with the detector that was fitted on the train split, as those of trials are.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,9 +41,11 @@ from numpy.typing import NDArray
 from autosearch.contracts import (
     HALF,
     Detector,
+    Scales,
     Scored,
     TrialRecord,
     derived_seed,
+    scales_of,
 )
 from autosearch.data import NORMAL, ImageSet
 from autosearch.metrics import (
@@ -54,9 +60,12 @@ from autosearch.metrics import (
     image_scores,
 )
 from autosearch.study.calibration import Thresholds, thresholds_of
+from autosearch.study.clock import Clock
+from autosearch.study.ensemble import fitted_ensemble
 from autosearch.study.fitted import Fit, all_normal, fit_of
 from autosearch.study.inputs import Inputs, rebuild, threads_of
-from autosearch.study.truth import maps_of, truth_of
+from autosearch.study.reproduction import held_against
+from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
 
 METRICS = {
     "rwap": "region-weighted average precision over pixels",
@@ -65,7 +74,7 @@ METRICS = {
     "ap_calibrated": "ap at that prevalence",
     "pixel_auroc": "area under the ROC over pixels",
     "aupro": "area under the per-region overlap up to 30 % false positives",
-    "image_auroc": "area under the ROC over images, scored by their highest pixel",
+    "image_auroc": "area under the ROC over images, by their map's highest pixel or share",
     "image_ap": "average precision over images, scored likewise",
     "pixel_f1_at_val": "F1 over pixels at the threshold chosen on validation",
     "pixel_iou_at_val": "intersection over union of pixels at that threshold",
@@ -76,9 +85,6 @@ METRICS = {
     "image_fpr_at_val": "share of normal images that raise an alarm at that threshold",
 }
 """Figures of a split, all in [0, 1]; all but the last are better the higher they are."""
-
-TOLERANCE = 1e-4
-"""Largest difference to the search's figures that rounding on another machine may explain."""
 
 Maps = NDArray[np.floating[Any]]
 
@@ -167,37 +173,43 @@ class FinalEvaluator:
         }
 
     def __call__(
-        self, record: TrialRecord, stage: Callable[[str], None] = lambda name: None
+        self,
+        trials: TrialRecord | Sequence[TrialRecord],
+        stage: Callable[[str], None] = lambda name: None,
     ) -> Evaluated:
         """Fit as the search did, choose thresholds on validation, fit anew, score the test split.
 
         Args:
-            record: A complete or cached trial.
+            trials: A complete or cached trial, or several as one detector.
             stage: Told what is being done: ``fit``, ``validation``, ``refit`` unless figures are
                 of the first fit, ``test``, ``intervals``.
 
         Raises:
             StudyError: The trial has no values.
         """
-        clock = _Clock(stage)
+        clock = Clock(stage)
         clock.start("fit")
         data = self._inputs.data
-        detector = self._fitted(record, data.train)
+        records = [trials] if isinstance(trials, TrialRecord) else list(trials)
+        alone = len(records) == 1
+        detector = self._fitted(records, data.train)
         clock.start("validation")
         val_maps = maps_of(detector, data.val)
         terms = _Terms(
-            thresholds_of(val_maps, self._val_truth),
-            self._inputs.runner.probabilities,
+            thresholds_of(val_maps, self._val_truth, top_share=detector.top_share),
+            self._inputs.runner.probabilities and alone,
             self._prevalence,
+            detector.top_share,
         )
         checked = {
             "metrics": _plain(_Figures(val_maps, self._val_truth, terms).metrics()),
-            **self._compare(detector, record, val_maps),
+            **self._checked(detector, records, val_maps, clock.seconds),
         }
         if self._fit == "all":
             clock.start("refit")
+            scales = scales_of(detector)
             del detector  # Two banks need not be in memory at once.
-            detector = self._fitted(record, self._images)
+            detector = self._fitted(records, self._images, scales)
         clock.start("test")
         maps = maps_of(detector, self._test)
         clock.start("intervals")
@@ -211,8 +223,9 @@ class FinalEvaluator:
         }
         clock.stop()
         plain = {
-            "trial": record.number,
+            "trial": records[0].number if alone else None,
             "same_as": None,
+            **({} if alone else {"ensemble": [record.number for record in records]}),
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": clock.seconds,
             "fit": self._fit,
@@ -225,51 +238,39 @@ class FinalEvaluator:
         }
         return Evaluated(plain, resamples)
 
-    def _fitted(self, record: TrialRecord, images: ImageSet) -> Detector:
-        detector = rebuild(self._inputs, record)
-        with threads_of(record):
+    def _fitted(
+        self, records: Sequence[TrialRecord], images: ImageSet, scales: Sequence[Scales] = ()
+    ) -> Detector:
+        """Fit a trial's detector, or that of several; ``scales`` are not measured again."""
+        if len(records) > 1:
+            return fitted_ensemble(self._inputs, records, images, scales)
+        detector = rebuild(self._inputs, records[0])
+        with threads_of(records[0]):
             detector.fit(images)
         return detector
 
-    def _compare(
-        self, detector: Detector, record: TrialRecord, maps: NDArray[np.float32]
+    def _checked(
+        self,
+        detector: Detector,
+        records: Sequence[TrialRecord],
+        maps: NDArray[np.float32],
+        seconds: dict[str, float],
     ) -> dict[str, Any]:
-        """Hold what the detector reaches on validation against what the search recorded of it."""
-        made = self._inputs.data.val.synthetic
-        scored = Scored(maps, self._val_truth, {}, self._prevalence, synthetic=made)
-        recorded, known = {**record.measured, **record.values}, self._inputs.known
-        # A ratio of scores is the same every time; a latency is not.
-        stored = {
-            name: recorded[name]
-            for name, objective in known.items()
-            if name in recorded and objective.moment == "score" and not objective.unit
-        }
-        differences = [
-            abs(known[name].measure(detector, scored) - value) for name, value in stored.items()
-        ]
-        largest = max(differences, default=0.0)
-        return {
-            "stored": stored,
-            "largest_difference": largest,
-            "reproduced": largest <= TOLERANCE,
-        }
-
-
-class _Clock:
-    """Seconds of parts that follow each other."""
-
-    def __init__(self, stage: Callable[[str], None]) -> None:
-        self.seconds: dict[str, float] = {}
-        self._stage, self._name, self._since = stage, "", 0.0
-
-    def start(self, name: str) -> None:
-        self.stop()
-        self._name, self._since = name, time.perf_counter()
-        self._stage(name)
-
-    def stop(self) -> None:
-        if self._name:
-            self.seconds[self._name] = round(time.perf_counter() - self._since, 3)
+        """What is said of validation besides its metrics."""
+        data, spec = self._inputs.data, self._inputs.spec
+        height, width = data.val.pixels.shape[2:]
+        scored = Scored(
+            maps,
+            self._val_truth,
+            seconds,
+            self._prevalence,
+            (height, width),
+            data.val.synthetic,
+            top_share=detector.top_share,
+            threads=spec.resources.latency_threads,
+            beside=beside_of(detector, data, truth_beside(data)),
+        )
+        return held_against(self._inputs, records, detector, scored)
 
 
 @dataclass(frozen=True)
@@ -280,11 +281,13 @@ class _Terms:
         thresholds: Of pixels and of images, chosen on validation.
         probabilities: Whether one half is another threshold that means something.
         prevalence: Of calibrated metrics.
+        top_share: Of image scores; see `autosearch.contracts.Detector`.
     """
 
     thresholds: Thresholds
     probabilities: bool
     prevalence: float
+    top_share: float | None
 
 
 class _Figures:
@@ -292,7 +295,7 @@ class _Figures:
 
     def __init__(self, maps: Maps, truth: Truth, terms: _Terms) -> None:
         self._maps, self._truth, self._prevalence = maps, truth, terms.prevalence
-        self._scores = image_scores(maps)
+        self._scores = image_scores(maps, terms.top_share, truth.scored)
         called = decide(maps, terms.thresholds.pixel)
         self._pixels = _confusions(called, truth)
         self._halves = None

@@ -28,12 +28,13 @@ from autosearch.contracts import (
     registry,
     trial_seed,
 )
-from autosearch.data import LARGE, SearchData, load_search_data, open_index, settled
-from autosearch.errors import ConfigError, DataError, Infeasible, StudyError
+from autosearch.data import SearchData, load_search_data, open_index, settled
+from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.files import user_path
-from autosearch.spec import ArchitectureSpec, Override, Params, StartSpec, StudySpec
+from autosearch.spec import ArchitectureSpec, Override, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
-from autosearch.study.evaluation import build, needed_memory
+from autosearch.study.evaluation import build
+from autosearch.study.forecast import forecast
 from autosearch.study.same_data import check_data
 from autosearch.study.scorable import check_scorable, named_figures
 from autosearch.synthesis import FolderTextures, add_synthetic
@@ -80,6 +81,10 @@ class Inputs:
         """What must stay the same for as long as a study lasts."""
         hashes = {weights["name"]: weights["sha256"] for weights in self.runner.weights()}
         guard = {"data": self.data.info["sha256"], "weights": hashes}
+        if any(o.anomalies in ("synthetic", "both") for o in self.objectives.values()):
+            # Of anomalies beside validation, which are no part of the data's own hash.
+            beside: Any = self.data.info.get("validation_beside")
+            guard |= {"synthetic": beside["sha256"]} if beside else {}
         return guard if self.textures is None else guard | {"textures": self.textures}
 
     def meta(self) -> dict[str, Any]:
@@ -92,7 +97,6 @@ class Inputs:
             "data": self.data.info,
             "weights": self.runner.weights(),
             "textures": self.textures,
-            "memory": self._memory(),
             "objectives": {
                 o.name: o.described() for o in (*self.objectives.values(), *self.others)
             },
@@ -101,18 +105,11 @@ class Inputs:
             "machine": machine(),
         }
 
-    def _memory(self) -> dict[str, int] | None:
-        """Bytes that large pictures and the first configuration take; None where it is little."""
-        pictures = sum(part.pixels.nbytes for part in (self.data.train, self.data.val))
-        if pictures < LARGE:
-            return None
-        first: Params = self.spec.configurations[0] if self.spec.configurations else {}
-        try:
-            canonical = self.runner.canonical(first)
-            detector = build(self.spec, self.runner, canonical, 0, self.data.val)
-        except Infeasible:
-            return {"pictures": pictures}
-        return {"pictures": pictures, "trial": needed_memory(detector, self.data)}
+    def memory(self) -> dict[str, Any] | None:
+        """What large pictures and the first configuration take; None where it is little."""
+        train, val = self.data.train, self.data.val
+        found = forecast(self.spec, self.runner, val, len(train), len(val))
+        return None if found is None else found.to_plain()
 
 
 def machine() -> dict[str, Any]:
@@ -152,9 +149,10 @@ def load_inputs(
     check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
     _check_probabilities(spec, runner_class, known)
     made = runner_class(spec)
-    dataset = settled(open_index(spec.dataset), spec.dataset)
+    index = open_index(spec.dataset)
+    dataset = settled(index, spec.dataset)
     spec = spec.model_copy(update={"dataset": dataset})
-    data = load_search_data(dataset, progress)
+    data = load_search_data(dataset, progress, index)
     if made.supervised:
         data = _of_train(data, data.train.marked)
         _check_learnable(data)

@@ -52,6 +52,11 @@ class Ledger:
         while self._settled in self._records:
             self._settled += 1
 
+    @property
+    def directions(self) -> dict[str, str]:
+        """Objective name to ``minimize`` or ``maximize``."""
+        return dict(zip(self.objectives, self._directions, strict=True))
+
     def complete(self, key: str) -> FrozenTrial | None:
         """The first complete trial of a canonical configuration."""
         return self._by_key.get(key)

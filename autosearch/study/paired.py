@@ -1,4 +1,7 @@
-"""Whether one trial is better than another on the test split, by the resamples that both met."""
+"""Whether one trial is better than another on the test split, by the resamples that both met.
+
+What is said of trials is as true of ensembles, which are called by their names.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autosearch.contracts import called
 from autosearch.errors import StudyError
 from autosearch.metrics import bootstrap
-from autosearch.storage import TrialFiles
+from autosearch.storage import TrialFiles, Which
 
 _SHARED = {
     "test split": ("data", "sha256"),
@@ -28,8 +32,8 @@ class Comparison:
     than two intervals set side by side suggest; without 0 in it, the trials differ.
 
     Attributes:
-        trial: Number of the one.
-        against: Number of the other.
+        trial: Number of the one, or an ensemble's name.
+        against: The same of the other.
         metrics: Name to the difference, above 0 where ``trial`` has the higher figure; None where
             either has none.
         intervals: Name to the interval of that difference, None where there is none.
@@ -38,8 +42,8 @@ class Comparison:
         unit: What was drawn.
     """
 
-    trial: int
-    against: int
+    trial: Which
+    against: Which
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     resamples: int
@@ -48,15 +52,15 @@ class Comparison:
 
 
 def compare_trials(
-    files: TrialFiles, tests: Mapping[int, Mapping[str, Any]], trial: int, against: int
+    files: TrialFiles, tests: Mapping[Which, Mapping[str, Any]], trial: Which, against: Which
 ) -> Comparison:
     """Compare what two trials reach on the test split, without fitting either again.
 
     Args:
         files: Of the study's trials.
-        tests: Their test figures.
-        trial: Number of the one.
-        against: Number of the other.
+        tests: Their test figures, and those of ensembles.
+        trial: Number of the one, or an ensemble's name.
+        against: The same of the other.
 
     Raises:
         StudyError: One has not been evaluated, or they met other images or other resamples.
@@ -85,13 +89,17 @@ def compare_trials(
 
 
 def _check_shared(
-    files: TrialFiles, one: Mapping[str, Any], other: Mapping[str, Any], trial: int, against: int
+    files: TrialFiles,
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    trial: Which,
+    against: Which,
 ) -> None:
     for what, path in _SHARED.items():
         found, base = _at(one, path), _at(other, path)
         if found != base:
             raise StudyError(
-                f"{files.path(trial)}: other {what} than trial {against} ({found}, not {base}); "
+                f"{files.path(trial)}: other {what} than {called(against)} ({found}, not {base}); "
                 "evaluate both alike with --force"
             )
 
@@ -102,7 +110,7 @@ def _at(figures: Any, path: tuple[str, ...]) -> Any:
     return figures
 
 
-def _resamples(files: TrialFiles, test: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+def _resamples(files: TrialFiles, test: Mapping[str, Any], number: Which) -> Mapping[str, Any]:
     found = files.load_resamples(number, test["bootstrap"]["resamples"])
     if found is None:
         raise StudyError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from autosearch.contracts import Objective
 from autosearch.data import SearchData
 from autosearch.errors import ConfigError, DataError
+from autosearch.graphs import GRAPH_PACKAGES, needed
 from autosearch.spec import StudySpec
 from autosearch.study.truth import truth_of
 
@@ -18,6 +19,27 @@ def named_figures(spec: StudySpec) -> Iterator[tuple[str, str]]:
     yield from (("objectives", name) for name in spec.objectives)
     yield from (("measures", name) for name in spec.measures)
     yield from (("constraints", bound.name) for bound in spec.parsed_constraints)
+
+
+def check_packages(spec: StudySpec, known: Mapping[str, Objective]) -> None:
+    """Refuse figures of the exported graph where it cannot be made or run.
+
+    Args:
+        spec: What is asked for.
+        known: What can be measured, by name.
+
+    Raises:
+        ConfigError: Names the figure, and what to install.
+    """
+    if spec.resources.latency_threads is None:
+        return
+    for key, name in named_figures(spec):
+        for package in GRAPH_PACKAGES if name in known and known[name].graph else ():
+            try:
+                needed(package)
+            except ConfigError as error:
+                allowed = f"a figure that needs no exported graph, or {error.allowed}"
+                raise ConfigError(key, name, allowed) from None
 
 
 def check_scorable(data: SearchData, spec: StudySpec, known: Mapping[str, Objective]) -> None:
@@ -49,19 +71,19 @@ def check_scorable(data: SearchData, spec: StudySpec, known: Mapping[str, Object
 def _check_figure(data: SearchData, key: str, figure: Objective) -> None:
     val, name, kind = data.val, figure.name, figure.anomalies
     chosen = val.labels
+    if kind in ("synthetic", "both") and data.made is None and not val.synthetic.any():
+        allowed = "another, since validation holds no synthetic anomaly"
+        allowed = f"{allowed}; {_MAKE} makes some"
+        raise ConfigError(key, name, allowed)
     if kind == "synthetic":
-        chosen = val.synthetic
-        if not chosen.any():
-            allowed = "another, since validation holds no synthetic anomaly"
-            allowed = f"{allowed}; {_MAKE} makes some"
-            raise ConfigError(key, name, allowed)
-    elif kind == "real":
+        return
+    if kind in ("real", "both"):
         chosen = val.labels & ~val.synthetic
         if not chosen.any():
             allowed = "another, since validation holds no real anomaly"
             raise ConfigError(key, name, allowed)
     if figure.pixels and not (chosen & val.marked).any():
-        which = "real anomalous" if kind == "real" else "anomalous"
+        which = "anomalous" if kind == "all" else "real anomalous"
         where = f"{data.info['name']}/{data.info['category']}"
         allowed = (
             f"image_auroc, image_ap or image_f1, since no {which} validation image of {where} "

@@ -56,7 +56,7 @@ def open_driver(
         inputs.cumulative,
         first,
     )
-    meta = inputs.meta()
+    meta = inputs.meta() | {"memory": inputs.memory()}
     folder.write_spec(inputs.spec)
     folder.write_files(meta["data"]["sha256"], files_of(inputs.data.files))
     folder.write_meta(meta)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from autosearch.contracts import Outcome, Status, TrialRecord, canonical_key
 from autosearch.storage import Note, StoredTrials, StudyFolder, attributes_of, record_of
+from autosearch.study.distinct import ERROR
 from autosearch.study.ledger import Ledger
 
 
@@ -25,12 +26,19 @@ class Teller:
         trials: The study's.
         ledger: Is given every trial that is told.
         note: Told what happens to trials, for a log.
+        pessimism: Standard errors that are taken off figures before the sampler is told of them.
     """
 
     def __init__(
-        self, folder: StudyFolder, trials: StoredTrials, ledger: Ledger, note: Note
+        self,
+        folder: StudyFolder,
+        trials: StoredTrials,
+        ledger: Ledger,
+        note: Note,
+        pessimism: float = 0.0,
     ) -> None:
         self._folder, self._trials, self._ledger, self._note = folder, trials, ledger, note
+        self._pessimism = pessimism
         self._asked: dict[int, float] = {}
 
     def asked(self, number: int) -> None:
@@ -90,12 +98,25 @@ class Teller:
                     self.store(number, outcome)
             outbox.remove(number)
 
+    def _told(self, outcome: Outcome) -> dict[str, float]:
+        """Objectives that have a standard error, worse by some of it; empty without pessimism."""
+        if not self._pessimism:
+            return {}
+        found = {}
+        for name, way in self._ledger.directions.items():
+            error = outcome.measured.get(name + ERROR)
+            if error is not None and name in outcome.values:
+                off = self._pessimism * error
+                found[name] = outcome.values[name] + (off if way == "minimize" else -off)
+        return found
+
     def _finish(self, number: int, outcome: Outcome, attributes: Mapping[str, Any]) -> TrialRecord:
         if (asked := self._asked.pop(number, None)) is not None:
             attributes = {**attributes, "duration": round(time.monotonic() - asked, 6)}
         # Others may have told it meanwhile, or we did and the database's answer was lost.
         with suppress(UpdateFinishedTrialError):
-            self._trials.tell(number, outcome, self._ledger.objectives, attributes)
+            names, told = self._ledger.objectives, self._told(outcome)
+            self._trials.tell(number, outcome, names, attributes, told)
         record = self._ledger.remember(self._trials.frozen(number))
         level = logging.ERROR if record.status == Status.FAILED else logging.INFO
         names = ("status", "values", "duration", "reason", "cached_from", "taken_from")

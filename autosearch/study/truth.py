@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from autosearch.contracts import Detector, shared_tensor
-from autosearch.data import NORMAL, ImageSet
+from autosearch.contracts import Beside, Detector, shared_tensor
+from autosearch.data import NORMAL, ImageSet, SearchData
 from autosearch.metrics import Truth
 
-_PIXELS_AT_ONCE = 64 * 224 * 224
+_PIXELS_AT_ONCE = 16 * 224 * 224
 """Of input: what is kept of features while they are searched for grows with them."""
 
 
@@ -22,12 +25,45 @@ def truth_of(images: ImageSet, chosen: NDArray[np.intp] | None = None) -> Truth:
         chosen: ``(M,)`` positions of the images; None for all.
     """
     counted, regions = images.counted, images.regions
+    valid = images.valid
     if chosen is None:
-        return Truth.from_masks(images.masks, images.types, regions, NORMAL, counted)
+        return Truth.from_masks(images.masks, images.types, regions, NORMAL, counted, valid)
     regions = None if regions is None else regions[chosen]
-    counted = None if counted is None else counted[chosen]
+    counted, valid = (None if pixels is None else pixels[chosen] for pixels in (counted, valid))
     types = [images.types[i] for i in chosen]
-    return Truth.from_masks(images.masks[chosen], types, regions, NORMAL, counted)
+    return Truth.from_masks(images.masks[chosen], types, regions, NORMAL, counted, valid)
+
+
+def truth_beside(data: SearchData) -> Truth | None:
+    """Truth of `autosearch.contracts.Beside`; None where nothing was made beside validation."""
+    if data.made is None:
+        return None
+    parts = (data.val.select(~data.val.labels), data.made)
+
+    def together(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        known = [array for array in arrays if array is not None]
+        return np.concatenate(known) if len(known) == len(arrays) else None
+
+    masks = np.concatenate([part.masks for part in parts])
+    types = [kind for part in parts for kind in part.types]
+    regions, counted, valid = (
+        together([getattr(part, name) for part in parts])
+        for name in ("regions", "counted", "valid")
+    )
+    return Truth.from_masks(masks, types, regions, NORMAL, counted, valid)
+
+
+def beside_of(detector: Detector, data: SearchData, truth: Truth | None) -> Beside | None:
+    """What a detector answers to the anomalies made beside validation.
+
+    Args:
+        detector: Fitted.
+        data: What it was fitted and is measured on.
+        truth: See `truth_beside`.
+    """
+    if data.made is None or truth is None:
+        return None
+    return Beside(maps_of(detector, data.made), truth)
 
 
 def maps_of(detector: Detector, images: ImageSet) -> NDArray[np.float32]:

@@ -7,16 +7,20 @@ import itertools
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autosearch.data import (
     ImageSet,
     SearchData,
     foreground_masks,
     join,
+    makes_beside,
     resize_regions,
 )
+from autosearch.errors import ConfigError
 from autosearch.spec import SyntheticSpec
 from autosearch.synthesis.blend import SynthesisSettings
 from autosearch.synthesis.cutpaste import defect_library
@@ -27,8 +31,11 @@ from autosearch.synthesis.validation import synthetic_validation
 _SETTINGS = SynthesisSettings(perlin_max_exp=3)
 """Coarser noise than in training, or an image would fall into dozens of regions."""
 
+_BESIDE, _BESIDE_BYTES = 32, 64 << 20
+"""Most images, and most bytes of them, that ``auto`` makes; pieces are taken of as many."""
 
-def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
+
+def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | None) -> SearchData:
     """Add anomalous images made of the normal validation images.
 
     They are of one type of their own, ``synthetic_perlin`` or ``synthetic_cutpaste``, which rwAP
@@ -36,16 +43,78 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
     pastes the real anomalies of validation where there are any, else pieces of the same image.
     Pixels that do not count stay as they are.
 
+    With ``auto`` they stand beside validation, in `SearchData.made`, where
+    `autosearch.data.makes_beside` says so: one each of at most 32 normal images, spread evenly,
+    by the defaults of `SyntheticSpec`. Validation itself, and the hash of the data, stay as they
+    are. Where none can be made, ``info`` says so and there are none.
+
     Args:
         data: Train and validation as they were read.
         wanted: What to add; None adds nothing.
 
     Returns:
-        The same training images; validation with what was added, and ``info`` that says so.
+        The same training images; validation with what was added, or what was made beside it, and
+        ``info`` that says so.
     """
     if wanted is None:
         return data
-    val = data.val
+    if wanted == "auto":
+        return _with_beside(data) if makes_beside(data.val.types) else data
+    kind = _unused(f"synthetic_{wanted.kind}", data.val.types)
+    made, settings = _made(data.val, data.train, wanted, kind), wanted.model_dump()
+    digest = hashlib.sha256(json.dumps([data.info["sha256"], settings]).encode())
+    digest.update(np.ascontiguousarray(made.pixels).data)
+    digest.update(np.ascontiguousarray(made.masks).data)
+    counts = dict(data.info["counts"])  # type: ignore[call-overload]
+    counts["val"] = {**counts["val"], kind: len(made)}
+    info = {
+        **data.info,
+        "counts": counts,
+        "sha256": digest.hexdigest(),
+        "validation_synthetic": {**settings, "type": kind},
+    }
+    return replace(data, val=join(data.val, made), info=info)
+
+
+def _with_beside(data: SearchData) -> SearchData:
+    """The same with anomalies beside validation."""
+    room = max(1, _BESIDE_BYTES // data.val.pixels[0].nbytes)
+    most, wanted = min(_BESIDE, room), SyntheticSpec()
+    normal = data.val.select(_spread(~data.val.labels, most))
+    train = data.train.select(_spread(~data.train.labels, most))
+    kind = _unused(f"synthetic_{wanted.kind}", data.val.types)
+    try:
+        made = _made(normal, train, wanted, kind).locked()
+    except ConfigError as error:
+        reason = f"no synthetic anomaly could be made beside validation: {error.allowed}"
+        notes: list[str] = [*data.info.get("notes", ()), reason]  # type: ignore[misc]
+        return replace(data, info={**data.info, "notes": notes})
+    digest = hashlib.sha256(np.ascontiguousarray(made.pixels).data)
+    digest.update(np.ascontiguousarray(made.masks).data)
+    about = {**wanted.model_dump(), "type": kind, "images": len(made)}
+    info = {**data.info, "validation_beside": {**about, "sha256": digest.hexdigest()}}
+    return replace(data, made=made, info=info)
+
+
+def _spread(wanted: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
+    """So many of those that are wanted at most, spread evenly: ``(N,)`` bool to the same."""
+    found = np.flatnonzero(wanted)
+    number = min(most, len(found))
+    chosen = np.zeros_like(wanted)
+    if number:
+        chosen[found[np.arange(number) * len(found) // number]] = True
+    return chosen
+
+
+def _made(val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: str) -> ImageSet:
+    """Anomalous images of a type, made of the normal ones of a split.
+
+    Args:
+        val: The split.
+        train: Images that textures are made of.
+        wanted: What to make.
+        kind: The type.
+    """
     known, counted = at_input(val)
     some = np.ones(len(val), dtype=bool) if counted is None else counted.any(axis=(1, 2))
     normal = np.flatnonzero(~val.labels & some)
@@ -59,19 +128,18 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
         valid=None if counted is None else counted[normal],
         textures=open_textures(
             wanted.textures,
-            data.train.pixels,
-            places(foreground_masks(data.train.pixels), data.train.valid),
+            train.pixels,
+            places(foreground_masks(train.pixels), train.valid),
         ),
         synthesis=_SETTINGS,
         defects=defects,
     )
     sources = np.repeat(normal, wanted.per_image)
-    kind = _unused(f"synthetic_{wanted.kind}", val.types)
     names = [f"{val.paths[s]}#{kind}{i % wanted.per_image}" for i, s in enumerate(sources)]
     measured = val.masks.shape[1:]
     regions = [resize_regions(mask, measured).labels for mask in masks]
     labelled = np.array(regions, dtype=np.int32).reshape(len(masks), *measured)
-    made = ImageSet(
+    return ImageSet(
         pixels=images,
         masks=labelled > 0,
         types=(kind,) * len(sources),
@@ -81,19 +149,6 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | None) -> SearchData:
         regions=None if val.regions is None else labelled,
         valid=None if val.valid is None else val.valid[sources],
     )
-    settings = wanted.model_dump()
-    digest = hashlib.sha256(json.dumps([data.info["sha256"], settings]).encode())
-    digest.update(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(made.masks).data)
-    counts = dict(data.info["counts"])  # type: ignore[call-overload]
-    counts["val"] = {**counts["val"], kind: len(sources)}
-    info = {
-        **data.info,
-        "counts": counts,
-        "sha256": digest.hexdigest(),
-        "validation_synthetic": {**settings, "type": kind},
-    }
-    return replace(data, val=join(val, made), info=info)
 
 
 def _unused(name: str, taken: Collection[str]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from autosearch.backbones import Grid
 from autosearch.contracts import ParameterInfo, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.memory import make_memory_bank
-from autosearch.spec import Params
+from autosearch.spec import LARGEST, SMALLEST, Params, Value
 
 from .augmentation import KEY, PARAMETER
 
@@ -16,8 +18,15 @@ PARAMETERS = {
     "coreset_ratio": ParameterInfo(
         1.0, "share of the training patches that the memory bank keeps", low=1e-4, high=1
     ),
+    "bank_rows": ParameterInfo(
+        None,
+        "how many it keeps, whatever their number; null: coreset_ratio",
+        low=1,
+        high=10_000_000,
+        whole=True,
+    ),
     "coreset_method": ParameterInfo(
-        "random", "how they are chosen", choices=("random", "kcenter")
+        "kcenter", "how they are chosen", choices=("random", "kcenter")
     ),
     "coreset_pool": ParameterInfo(
         50_000, "patches drawn at random that kcenter chooses from", low=100, high=10_000_000
@@ -49,12 +58,81 @@ PARAMETERS = {
         choices=("concat", "levels"),
     ),
     KEY: PARAMETER,
+    "image_size": ParameterInfo(
+        None,
+        "images are made smaller for the network, to as many pixels as a square of this side has; "
+        "null: dataset.image_size",
+        low=SMALLEST,
+        high=LARGEST,
+        whole=True,
+    ),
+    "grid": ParameterInfo(
+        "finest",
+        "extracted map whose cells are the patches; others are resized to it",
+        choices=("finest", "middle", "coarsest"),
+    ),
+    "level_scale": ParameterInfo(
+        "none",
+        "unit: extracted maps are scaled to the same total variance, times their weight",
+        choices=("none", "unit"),
+    ),
+    "whitening": ParameterInfo(
+        0.0,
+        "power to which principal axes of an extracted map are divided by their variance; 0: not",
+        low=0,
+        high=1,
+    ),
+    "components": ParameterInfo(
+        None,
+        "principal components that are compared; below 1 the share of variance that they have; "
+        "null: all numbers of a patch",
+        low=0.01,
+        high=4096,
+    ),
+    "position_weight": ParameterInfo(
+        0.0,
+        "places are compared, too: a whole image apart counts as this times the spread of patches",
+        low=0,
+        high=10,
+    ),
+    "distance": ParameterInfo(
+        "squared",
+        "root: scores are distances, before they are resized and smoothed",
+        choices=("squared", "root"),
+    ),
+    "smoothing": ParameterInfo(
+        0.0, "sigma in pixels of the input of a Gaussian over the map; 0: none", low=0, high=50
+    ),
+    "top_share": ParameterInfo(
+        None,
+        "share of the highest pixels whose mean is an image's score; null: the highest alone",
+        low=1e-5,
+        high=0.5,
+    ),
 }
 """Parameters of the bank, the same for all runners that have one."""
 
 WEIGHT = ParameterInfo(
-    1.0, "with `fusion: levels`, what the map counts in the mean", low=0, high=4
+    1.0,
+    "with `fusion: levels` or `level_scale: unit`, what the map counts in the distance",
+    low=0,
+    high=4,
 )
+
+
+_GRIDS: dict[str, Grid] = {name: name for name in get_args(Grid)}
+
+_PLAIN = (
+    "image_size",
+    "grid",
+    "whitening",
+    "components",
+    "position_weight",
+    "distance",
+    "smoothing",
+    "top_share",
+)
+"""Parameters that stand in a canonical configuration where they are not the default."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +151,18 @@ class BankSettings:
         cosine: Whether vectors are scaled to unit length.
         weights: Of each map where every one has a bank; empty where all share one.
         augment: What images are added again as, None for nothing.
+        rows: Patches that are kept instead of a share, None for the share.
+        image_size: Side of the square with as many pixels as the network's input, None for the
+            size of the images.
+        grid: Which extracted map's cells are the patches.
+        level_scale: What the squared distance of each map counts, at equal variance; empty where
+            they are not scaled.
+        whitening: Power of the variances.
+        components: Number or, below 1, share of the variance; None for all.
+        position: Weight of places.
+        root: Whether distances are no longer squared.
+        smoothing: Standard deviation in pixels.
+        top_share: Of an image's pixels, None for the highest.
     """
 
     backend: str
@@ -86,6 +176,16 @@ class BankSettings:
     cosine: bool = False
     weights: tuple[float, ...] = ()
     augment: str | None = None
+    rows: int | None = None
+    image_size: int | None = None
+    grid: Grid = "finest"
+    level_scale: tuple[float, ...] = ()
+    whitening: float = 0.0
+    components: float | None = None
+    position: float = 0.0
+    root: bool = False
+    smoothing: float = 0.0
+    top_share: float | None = None
 
     @classmethod
     def of(cls, canonical: Params, backend: str, extracted: Sequence[str] = ()) -> BankSettings:
@@ -101,7 +201,10 @@ class BankSettings:
         def count(name: str) -> int | None:
             return None if full[name] is None else int(full[name] or 0)
 
-        weights = [canonical.get(f"{group}.weight", WEIGHT.default) for group in extracted]
+        def share(name: str) -> float | None:
+            return None if full[name] is None else float(full[name] or 0)
+
+        weights = tuple(float(_weight(canonical, group) or 0) for group in extracted)
         return cls(
             backend,
             float(full["coreset_ratio"] or 0),
@@ -113,8 +216,18 @@ class BankSettings:
             count("rows_per_place") or None,
             count("neighbour_images"),
             full["metric"] == "cosine",
-            tuple(float(w or 0) for w in weights) if full["fusion"] == "levels" else (),
+            weights if full["fusion"] == "levels" else (),
             None if full[KEY] is None else str(full[KEY]),
+            count("bank_rows"),
+            count("image_size"),
+            _GRIDS[str(full["grid"])],
+            weights if full["level_scale"] == "unit" else (),
+            float(full["whitening"] or 0),
+            share("components"),
+            float(full["position_weight"] or 0),
+            full["distance"] == "root",
+            float(full["smoothing"] or 0),
+            share("top_share"),
         )
 
 
@@ -144,7 +257,9 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
     full = with_defaults(params, PARAMETERS)
     window, images = full["window"], full["neighbour_images"]
     kept: Params = {}
-    if window is None:
+    if window is None and full["bank_rows"] is not None:
+        kept["bank_rows"], thinned = full["bank_rows"], True
+    elif window is None:
         kept["coreset_ratio"] = full["coreset_ratio"]
         thinned = full["coreset_ratio"] != 1
     else:
@@ -159,11 +274,22 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
     kept["num_neighbors"] = full["num_neighbors"]
     kept |= {"neighbour_images": images} if images is not None else {}
     kept |= {"metric": "cosine"} if full["metric"] == "cosine" else {}
-    kept |= {KEY: full[KEY]} if full[KEY] is not None else {}
-    if full["fusion"] == "levels" and len(extracted) > 1:
-        names = [f"{group}.weight" for group in extracted]
-        weights = {name: params.get(name, WEIGHT.default) for name in names}
+    # Of one map alone there is nothing to weigh, and nothing to choose a grid from.
+    levels = full["fusion"] == "levels" and len(extracted) > 1
+    scaled = full["level_scale"] == "unit" and len(extracted) > 1 and not levels
+    unused = {"position_weight"} if window == 0 else set()
+    unused |= {"grid"} if len(extracted) == 1 else set()
+    for name in (KEY, *_PLAIN):
+        if full[name] is not None and full[name] != PARAMETERS[name].default:
+            kept |= {} if name in unused else {name: full[name]}
+    if levels or scaled:
+        weights = {f"{group}.weight": _weight(params, group) for group in extracted}
         if not any(weights.values()):
             raise Infeasible("weight is 0 for all that is extracted: nothing is scored")
-        kept |= {"fusion": "levels", **weights}
+        kept |= {"fusion": "levels"} if levels else {"level_scale": "unit"}
+        kept |= weights
     return kept
+
+
+def _weight(params: Params, group: str) -> Value:
+    return params.get(f"{group}.weight", WEIGHT.default)

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autosearch.contracts import shared_tensor
 from autosearch.errors import Infeasible
 from autosearch.memory import coreset, coreset_at_places, draw, draw_at_places, kept_count
 
 from .parameters import BankSettings
+from .transform import SAMPLE
 
 _PROJECTED = 128
 """Numbers of a patch that ``kcenter`` looks at."""
@@ -30,7 +32,7 @@ def cells_within(valid: NDArray[np.bool_], grid: tuple[int, int]) -> Tensor:
         ``(N, h, w)`` bool.
     """
     shares = F.interpolate(
-        torch.from_numpy(valid)[:, None].float(), grid, mode="bilinear", antialias=True
+        shared_tensor(valid)[:, None].float(), grid, mode="bilinear", antialias=True
     )
     return shares[:, 0] >= 0.5
 
@@ -54,7 +56,7 @@ def drawn_rows(settings: BankSettings, there: Tensor, seed: int) -> Tensor:
         pool = per_place(settings, there.shape[1])
         kept = there if pool is None else draw_at_places(there, pool, seed)
         return _enough(kept.flatten().nonzero()[:, 0], settings.num_neighbors)
-    count = kept_count(max(1, total), settings.coreset_ratio)
+    count = wanted_rows(settings, max(1, total))
     if min(total, count) < settings.num_neighbors:
         reason = f"num_neighbors {settings.num_neighbors} of a bank of {min(total, count)} patches"
         raise Infeasible(reason)
@@ -78,11 +80,32 @@ def chosen_rows(
         seed: Of the projection.
     """
     if settings.window is None:
-        count = kept_count(max(1, int(there.sum())), settings.coreset_ratio)
+        count = wanted_rows(settings, max(1, int(there.sum())))
         return coreset(vectors, count=count, seed=seed) if len(rows) > count else None
     if settings.rows_per_place is None or settings.coreset_method != "kcenter":
         return None
     return coreset_at_places(vectors, rows % there.shape[1], settings.rows_per_place, seed)
+
+
+def sample_rows(there: Tensor, seed: int) -> Tensor:
+    """Patches that variances are estimated from, drawn at random from those that count.
+
+    Args:
+        there: ``(I, P)`` bool.
+        seed: Of the draw.
+
+    Returns:
+        ``(m,)`` int64 indices of ``(I * P)``.
+    """
+    found = there.flatten().nonzero()[:, 0]
+    return found[draw(len(found), min(len(found), SAMPLE), seed)]
+
+
+def wanted_rows(settings: BankSettings, total: int) -> int:
+    """How many of all patches a bank without windows keeps."""
+    if settings.rows is None:
+        return kept_count(total, settings.coreset_ratio)
+    return min(settings.rows, total)
 
 
 def per_place(settings: BankSettings, places: int) -> int | None:
@@ -109,7 +132,7 @@ def row_bytes(settings: BankSettings, images: int, cells: int, channels: int) ->
         if settings.coreset_method == "kcenter" and count < total:
             pool = cells * min(images, per_place(settings, cells) or images)
     else:
-        count = kept_count(total, settings.coreset_ratio)
+        count = wanted_rows(settings, total)
         drawn = 8 * total if count < total else 0
         if settings.coreset_method == "kcenter" and count < total:
             pool = min(total, max(settings.coreset_pool or total, count))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,9 @@ from torch import Tensor, nn
 
 from autosearch.backbones import PatchFeatures, to_patches
 from autosearch.memory import AlikeImages, least
+
+from ..spreading import Spreading
+from .transform import PatchTransform, level_slices
 
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
 """Patches that an exported graph compares at a time, and how many such steps it has at most."""
@@ -103,8 +105,7 @@ class Mixture(nn.Module):
 
     Args:
         sizes: Channels of each extracted map, in the order in which they lie in a patch.
-        levels: Whether every map has a bank, else they share one.
-        cosine: Whether vectors are scaled to unit length.
+        transforms: What patches become: one for every map if each has a bank, else one.
         factors: Of each bank's answers in the score; none for those of a single bank as they are.
         alike: Chooses the images that one is compared with, by its last map; None for all.
         places: ``(p,)`` cells over which that map is averaged.
@@ -116,28 +117,39 @@ class Mixture(nn.Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        levels: bool,
-        cosine: bool,
+        transforms: Sequence[PatchTransform],
         factors: Sequence[float] = (),
         alike: AlikeImages | None = None,
         places: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._sizes, self._levels, self._cosine = tuple(sizes), levels, cosine
+        self._sizes, self.transforms = tuple(sizes), nn.ModuleList(transforms)
         self.alike, self._mixed = alike, len(factors) > 0
         self.register_buffer("factors", torch.tensor(list(factors), dtype=torch.float32))
         if places is not None:
             self.register_buffer("places", places, persistent=False)
 
-    def vectors(self, patches: Tensor) -> tuple[Tensor, ...]:
-        """``(..., D)`` patches to the ``(..., d)`` vectors of every bank."""
-        parts: tuple[Tensor, ...] = (patches,)
-        if self._levels:
+    def vectors(self, patches: Tensor, places: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Patches to the vectors of every bank.
+
+        Args:
+            patches: ``(N, P, D)``, or ``(M, D)`` of given places.
+            places: ``(M,)`` numbers of these.
+
+        Returns:
+            ``(..., d)`` each.
+        """
+        parts = [patches]
+        if len(self.transforms) > 1:
             # Slices, as ONNX cannot convert a split to older opsets.
-            ends = list(itertools.accumulate(self._sizes))
-            starts = [0, *ends]
-            parts = tuple(patches[..., a:b] for a, b in zip(starts, ends, strict=False))
-        return tuple(F.normalize(part, dim=-1) for part in parts) if self._cosine else parts
+            parts = [patches[..., part] for part in level_slices(self._sizes)]
+        pairs = zip(self.transforms, parts, strict=True)
+        return tuple(transform(part, places) for transform, part in pairs)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Numbers of a patch that each bank is given."""
+        return self._sizes if len(self.transforms) > 1 else (sum(self._sizes),)
 
     def pooled(self, patches: Tensor) -> Tensor:
         """``(N, P, D)`` to the ``(N, d)`` means of the last map over the cells that count."""
@@ -171,13 +183,18 @@ class MixedScore(nn.Module):
         features: Images to patch features.
         mixture: Patches to what banks are asked, and back.
         banks: As `Mixture.scores` takes them, as modules.
+        maps: What scores become.
     """
 
     def __init__(
-        self, features: PatchFeatures, mixture: Mixture, banks: Sequence[nn.Module | None]
+        self,
+        features: PatchFeatures,
+        mixture: Mixture,
+        banks: Sequence[nn.Module | None],
+        maps: ScoreMaps,
     ) -> None:
         super().__init__()
-        self.features, self.mixture = features, mixture
+        self.features, self.mixture, self.maps = features, mixture, maps
         self.banks = nn.ModuleDict(
             {str(number): bank for number, bank in enumerate(banks) if bank is not None}
         )
@@ -190,7 +207,33 @@ class MixedScore(nn.Module):
         patches = to_patches(features).view(count, height * width, channels)
         banks = [None if number is None else self.banks[number] for number in self._numbers]
         scores = self.mixture.scores(patches, banks)
-        return upsampled(scores.view(count, 1, height, width), images)
+        maps: Tensor = self.maps(scores.view(count, 1, height, width), images)
+        return maps
+
+
+class ScoreMaps(nn.Module):
+    """Scores of patches to maps of the images' size.
+
+    Args:
+        root: Whether squared distances become distances.
+        spreading: Resizes and smooths; None to resize alone.
+    """
+
+    def __init__(self, root: bool = False, spreading: Spreading | None = None) -> None:
+        super().__init__()
+        self._root, self.spreading = root, spreading
+
+    def forward(self, scores: Tensor, images: Tensor) -> Tensor:
+        """``(N, 1, h, w)`` scores of ``(N, 3, H, W)`` images to ``(N, H, W)``."""
+        scores = scores.clamp(min=0).sqrt() if self._root else scores
+        if self.spreading is None:
+            return upsampled(scores, images)
+        maps: Tensor = self.spreading(scores[:, 0])
+        return maps
+
+    def flops(self) -> int:
+        """Operations of smoothing one image."""
+        return 0 if self.spreading is None else self.spreading.flops()
 
 
 def upsampled(scores: Tensor, images: Tensor) -> Tensor:

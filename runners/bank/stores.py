@@ -117,7 +117,28 @@ class WholeStore(Store):
         return len(self._bank)
 
 
-class PlacedStore(Store):
+class ModuleStore(Store):
+    """A bank that is plain operations itself."""
+
+    _bank: WindowedBank | ImageBank
+
+    def module(self) -> nn.Module:
+        """See `Store.module`."""
+        return self._bank
+
+    def reached(self) -> Tensor:
+        """See `Store.reached`."""
+        return self._bank.reached()
+
+    def compared(self) -> int:
+        """See `Store.compared`."""
+        return self._bank.compared()
+
+    def __len__(self) -> int:
+        return len(self._bank)
+
+
+class PlacedStore(ModuleStore):
     """A bank that knows where its rows lie."""
 
     _bank: WindowedBank
@@ -137,27 +158,12 @@ class PlacedStore(Store):
         """See `Store.distances`."""
         return self._bank.search(queries.view(-1, *self._grid, self._dimension)).flatten(1)
 
-    def module(self) -> nn.Module:
-        """See `Store.module`."""
-        return self._bank
-
-    def reached(self) -> Tensor:
-        """See `Store.reached`."""
-        return self._bank.reached()
-
-    def compared(self) -> int:
-        """See `Store.compared`."""
-        return self._bank.compared()
-
     def most(self) -> int:
         """See `Store.most`."""
         return int(self._bank.within().max())
 
-    def __len__(self) -> int:
-        return len(self._bank)
 
-
-class ImageStore(Store):
+class ImageStore(ModuleStore):
     """A bank that knows of which image its rows are, and with a window, where they lie."""
 
     _bank: ImageBank
@@ -188,25 +194,10 @@ class ImageStore(Store):
             raise RuntimeError("no images were chosen")
         return self._bank.search(queries.view(-1, *self._grid, self._dimension), alike).flatten(1)
 
-    def module(self) -> nn.Module:
-        """See `Store.module`."""
-        return self._bank
-
-    def reached(self) -> Tensor:
-        """See `Store.reached`."""
-        return self._bank.reached()
-
-    def compared(self) -> int:
-        """See `Store.compared`."""
-        return self._bank.compared()
-
     def most(self) -> int:
         """See `Store.most`."""
         rows = self._bank.within().sort(0, descending=True).values
         return int(rows[: self._bank.alike].sum(0).max())
-
-    def __len__(self) -> int:
-        return len(self._bank)
 
 
 def make_store(

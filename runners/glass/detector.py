@@ -10,9 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
 from autosearch.backbones import (
@@ -29,6 +27,7 @@ from autosearch.errors import Infeasible
 from autosearch.synthesis import SynthesisSettings, open_textures, places, synthesise
 
 from ..memory_bank import cells_within
+from ..spreading import Spreading
 from ..trained import TrainedDetector
 from .embedding import Embedding, MixedPatchFeatures, make_embedding
 from .hypothesis import Hypothesis, judge
@@ -112,9 +111,6 @@ class PatchScores(nn.Module):
 class GlassMaps(nn.Module):
     """A trained detector as one graph of plain operations.
 
-    Resizing scores to the image and smoothing them are linear along rows and columns, whatever
-    the rule at the border, so both together are one small matrix applied from two sides.
-
     Args:
         scores: Images to patch scores.
         grid: Rows and columns of the patch grid.
@@ -122,32 +118,15 @@ class GlassMaps(nn.Module):
         sigma: Of the Gaussian in pixels; 0 for none.
     """
 
-    down: Tensor
-    along: Tensor
-
     def __init__(self, scores: PatchScores, grid: Size, size: Size, sigma: float) -> None:
         super().__init__()
         self.scores = scores
-        self.register_buffer("down", spreading(grid[0], size[0], sigma), persistent=False)
-        self.register_buffer("along", spreading(grid[1], size[1], sigma), persistent=False)
+        self.spreading = Spreading(grid, size, sigma)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] to ``(N, H, W)`` in [0, 1]; higher is more anomalous."""
-        maps: Tensor = self.down @ self.scores(images) @ self.along.T
+        maps: Tensor = self.spreading(self.scores(images))
         return maps
-
-
-def spreading(grid: int, size: int, sigma: float) -> Tensor:
-    """Resize and smooth one axis, ``(size, grid)``.
-
-    Bilinear (``align_corners=False``) to ``size``, then a Gaussian that ends at four ``sigma`` and
-    sees the axis mirrored at its ends, end points repeated.
-    """
-    resized = F.interpolate(torch.eye(grid)[None], size=size, mode="linear", align_corners=False)
-    matrix: NDArray[np.float64] = resized[0].T.double().numpy()
-    if sigma:
-        matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
-    return torch.from_numpy(matrix).float()
 
 
 _STEP_BYTES = 10_000

@@ -116,7 +116,8 @@
         mode: directions.x && directions.y ? "lines+markers" : "markers",
         name: several ? plain(study.name) : "Pareto front", showlegend: true,
         line: { shape: "hv", width: 2, color: colour, dash: dashOf(s, look.colours.length) },
-        marker: { symbol: "circle", size: 9, color: colour } });
+        marker: { symbol: "circle", size: 9, color: colour } },
+      ...window.autosearch.ensembles.points(study, state.x, state.y, colour));
     });
     const type = (log) => (log ? "log" : "linear");
     const layout = base(look, {

@@ -45,7 +45,7 @@
     for (const study of studies) for (const name of Object.keys(study.figures)) names.add(name);
     names.add(DURATION.name);
     for (const study of studies) {
-      for (const kept of Object.values(study.tests)) {
+      for (const kept of [...Object.values(study.tests), ...study.ensembles]) {
         for (const name of Object.keys(kept.metrics)) names.add(TEST + name);
       }
     }

@@ -205,6 +205,11 @@
           ((kept.too_few || []).includes(kind) ? ": too few for its intervals" : "")), table(one))));
   }
 
+  // A mark of the trial to take, with the reasons where it is pointed at.
+  const advised = (study, number, text) => study.recommended &&
+    study.recommended.number === number ? element("span", { class: "advised",
+      title: `Recommended: ${study.recommended.reasons.join("; ")}` }, ` ${text}`) : null;
+
   // Everything about one trial. `select` is called with the number of another, `plot` as
   // `training` does.
   function details(study, i, several, options, select, plot) {
@@ -224,7 +229,7 @@
       element("h3", {}, several ? `Trial ${number} of ${study.name} ` : `Trial ${number} `,
         element("span", { class: `status ${status}` }, status),
         study.front.includes(number) ? element("span", { class: "status front" },
-          "Pareto front") : null),
+          "Pareto front") : null, advised(study, number, "★ recommended")),
       source === undefined ? null : element("p", { class: "muted" }, "Behaves as ",
         element("button", { type: "button", class: "link", onclick: () => select(source) },
           `trial ${source}`), ", whose values it took over."),
@@ -342,7 +347,8 @@
         }
         if (column.name !== "status") return of().format(value);
         const kind = study.front.includes(number) ? "front" : value;
-        return element("span", { class: `status ${kind}` }, kind);
+        return [element("span", { class: `status ${kind}` }, kind),
+          advised(study, number, "★")];
       };
       return element("tr", { class: chosen ? "chosen" : null, onclick: () => select(study, i) },
         several ? element("td", {}, study.name) : null,
@@ -356,7 +362,8 @@
         element("table", { class: "trials" },
           element("thead", {}, element("tr", {},
             several ? element("th", { scope: "col" }, "study") : null, columns.map(head))),
-          element("tbody", {}, rows.slice(page * size, (page + 1) * size).map(row)))),
+          element("tbody", {}, rows.slice(page * size, (page + 1) * size).map(row)),
+          element("tfoot", {}, window.autosearch.ensembles.rows(studies, columns, several)))),
       element("div", { class: "pages" }, turn(page - 1, "Previous"),
         element("span", { role: "status" }, `${rows.length} ` +
           `${rows.length === 1 ? "trial" : "trials"}, page ${page + 1} of ${pages}`),

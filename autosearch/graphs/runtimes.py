@@ -1,0 +1,107 @@
+"""What runs a detector's graph: onnxruntime or OpenVINO, on images in memory. Free of torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autosearch.errors import AutosearchError, ConfigError
+
+_EXTERNAL = b"\n\x08location"
+"""Of a tensor in an ONNX file: the name of the file that holds its values."""
+_INSTALL = {
+    "onnxruntime": "the package onnxruntime: pip install 'autosearch[export]'",
+    "openvino": "the package openvino: pip install 'autosearch[openvino]'",
+}
+
+Images = NDArray[np.float32]
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""``(N, H, W)`` anomaly maps and ``(N,)`` image scores."""
+Run = Callable[[Images], Answer]
+"""From ``(N, 3, H, W)`` float32 RGB in [0, 1] to maps and scores."""
+
+
+class ModelError(AutosearchError):
+    """An exported model cannot be used: missing, incomplete, damaged or changed."""
+
+
+def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) -> Run:
+    """Make onnxruntime ready to run a graph.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or has no such provider.
+        ModelError: onnxruntime refuses the graph.
+    """
+    runtime = needed("onnxruntime")
+    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[provider]
+    if wanted not in runtime.get_available_providers():
+        raise ConfigError("--provider", provider, "cpu, or a build of onnxruntime for it")
+    options = runtime.SessionOptions()
+    # Its errors are raised as well.
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = runtime.InferenceSession(graph, options, providers=[wanted])
+    except Exception as error:  # its errors share no base class
+        raise ModelError(f"the ONNX graph: onnxruntime refuses it: {_line(error)}") from None
+    name = session.get_inputs()[0].name
+
+    def run(images: Images) -> Answer:
+        maps, scores = session.run(None, {name: images})
+        return maps, scores
+
+    return run
+
+
+def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -> Run:
+    """Make OpenVINO ready to run a graph on the CPU.
+
+    Args:
+        graph: An ONNX file, or the XML file of OpenVINO's own format.
+        data: The file that goes with the XML.
+        threads: CPU threads; by default the runtime's own choice.
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+        ModelError: OpenVINO refuses the graph.
+    """
+    if data is None and _EXTERNAL in graph:
+        raise ModelError("the ONNX graph: keeps tensors in other files, which are not read")
+    core = needed("openvino").Core()
+    # Results must not depend on whether the processor has a type shorter than float32.
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = core.read_model(graph) if data is None else core.read_model(graph, data)
+        compiled = core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"the graph: OpenVINO refuses it: {_line(error)}") from None
+
+    def run(images: Images) -> Answer:
+        found = compiled(images)
+        return found[0], found[1]
+
+    return run
+
+
+def needed(package: str) -> Any:
+    """Import a package that only graphs need.
+
+    Raises:
+        ConfigError: It is not installed; names what to install.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        remedy = _INSTALL.get(package, _INSTALL["onnxruntime"].replace("onnxruntime", package))
+        raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

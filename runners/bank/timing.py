@@ -1,0 +1,87 @@
+"""How long a memory bank of many images will take: parts of the work are timed and scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from autosearch.backbones import PatchFeatures, measure_latency, to_patches
+from autosearch.memory import coreset, make_memory_bank
+
+from .parameters import BankSettings
+from .rows import per_place, row_bytes
+
+_ROWS, _POOL, _CHOSEN = 20_000, 20_000, 64
+"""Rows that are searched, patches that are chosen among and chosen, to see how long it takes."""
+_HELD_OUT = 10
+"""One of so many training images is asked the others where levels have weights."""
+
+
+def seconds_of(
+    settings: BankSettings, features: PatchFeatures, images: Tensor, fitted: int, asked: int
+) -> float:
+    """About how long it takes to fill a bank and to ask it, on the threads of this process.
+
+    Args:
+        settings: Of the bank.
+        features: Images to patch features, as a fit makes them.
+        images: ``(n, 3, H, W)``, a few of the size of all, on the bank's device.
+        fitted: Images that it is filled from, with what is made of them.
+        asked: Images that it is asked.
+    """
+    device, found = str(images.device), [images[:0]]
+
+    def look() -> None:
+        with torch.inference_mode():
+            found[0] = to_patches(features(images))
+
+    one = _seconds(look, device) / len(images)
+    cells, channels = len(found[0]) // len(images), found[0].shape[1]
+    count, _ = row_bytes(settings, fitted, cells, channels)
+    bank = make_memory_bank(settings.backend, channels, device)
+    rows = max(settings.num_neighbors, min(count, _ROWS))
+    bank.add(torch.randn(rows, channels, device=device))
+    queries = found[0][:cells]
+    search = _seconds(lambda: bank.search(queries, settings.num_neighbors), device)
+    search *= compared(settings, count, cells, fitted) / rows
+    calibrated = fitted / _HELD_OUT if settings.weights else 0
+    total = one * (fitted + asked + calibrated) + search * (asked + calibrated)
+    if (pairs := _chosen_from(settings, count, cells, fitted)) > 0:
+        patches = torch.randn(_POOL, channels, device=device)
+        choosing = _seconds(lambda: coreset(patches, count=_CHOSEN), device)
+        total += choosing * pairs / (_POOL * _CHOSEN)
+    return total
+
+
+def compared(settings: BankSettings, count: int, cells: int, images: int) -> float:
+    """Rows that one patch is compared with, but for windows at the border.
+
+    Args:
+        settings: Of the bank.
+        count: Rows that it keeps.
+        cells: Of the patch grid.
+        images: That it is filled from.
+    """
+    rows = float(count)
+    if settings.window is not None:
+        rows *= min(1.0, (2 * settings.window + 1) ** 2 / cells)
+    if settings.neighbour_images is not None:
+        rows *= min(1.0, settings.neighbour_images / images)
+    return rows
+
+
+def _chosen_from(settings: BankSettings, count: int, cells: int, images: int) -> int:
+    """Pairs of a patch that is kept and one that it is chosen from; 0 where rows are drawn."""
+    if settings.coreset_method != "kcenter" or count >= images * cells:
+        return 0
+    if settings.window is not None:
+        among = min(images, per_place(settings, cells) or images)
+        return count * among if among > count // cells else 0
+    pool = min(images * cells, settings.coreset_pool or images * cells)
+    return count * pool if pool > count else 0
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    return measure_latency(call, warmup=1, repeats=2, device=device) / 1e3
