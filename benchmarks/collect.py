@@ -108,7 +108,11 @@ def near(
             changed = rng.random() < (0.05 if parent is one else 0.2)
             if name in parent and not changed:
                 params[name] = parent[name]
-        yield f"near-{seed}-{place}", params
+        # Which of the two a bank has depends on its window.
+        size = {"bank_rows": int(np.exp(rng.uniform(np.log(300), np.log(10_000))))}
+        if params["window"] is not None:
+            size = {"rows_per_place": int(np.exp(rng.uniform(np.log(3), np.log(30))))}
+        yield f"near-{seed}-{place}", {**size, **params}
 
 
 def main() -> None:

@@ -121,7 +121,12 @@ def searched(base: Path, side: int, change: int) -> autosearch.Study:
     write(base / "data" / "part", side, change)
     space = {
         "study": {"name": "study", "runner": "autopatch", "trials": 3},
-        "space": {"stage1.extraction_block": [5, 6, 7], "width": 1.0, "coreset_ratio": 0.2},
+        "space": {
+            "stage1.extraction_block": [5, 6, 7],
+            "width": 1.0,
+            "coreset_ratio": 0.2,
+            "coreset_method": "random",
+        },
         "objectives": ["gflops", "rwap"],
         "sampler": {"name": "random"},
         "backbone": {"weights": "random"},

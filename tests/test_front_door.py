@@ -50,7 +50,7 @@ def test_what_the_page_shows_runs_on_real_images(
     blocks = shown("docs/python.md", str(shared_data / "magnetic_tile"), "magnetic_tile_mini")
     names = run_all(blocks)
     printed = capsys.readouterr().out
-    assert "5 of 5: {'gflops'" in printed and "validation rwap of" in printed
+    assert "5 of 5: {'gflops'" in printed and "by validation rwap" in printed
     assert (tmp_path / "report.html").stat().st_size > 1e6
     assert (tmp_path / "pareto.html").is_file() and (names["model"] / "model.onnx").is_file()
     assert len(names["study"].trials) == 5 and len(names["own"].front) >= 1
@@ -97,7 +97,7 @@ def model(study: autosearch.Study, tmp_path_factory: pytest.TempPathFactory) -> 
     path = study.export(
         formats=["onnx"], out=out, progress=lambda update: told.append(update.text)
     )
-    assert told[0] == f"recommended is {study.recommend()}"
+    assert told[0] == f"recommended: {study.recommend()}"
     return path
 
 
@@ -176,16 +176,16 @@ class TestRecommendation:
     def test_is_the_best_within_the_budget(self, study: autosearch.Study) -> None:
         scored = study.trials
         best = max(scored, key=lambda record: record.values["rwap"])
-        found = study.recommend()
+        found = study.recommend(rule="best")
         assert found.trial == best and "all 6 trials" in str(found)
         assert [r.values["rwap"] for r in found.runners_up] == sorted(
             (r.values["rwap"] for r in scored if r != best), reverse=True
         )[:3]
         limit = sorted(record.values["gflops"] for record in scored)[2]
         within = [record for record in scored if record.values["gflops"] <= limit]
-        chosen = study.recommend({"gflops": limit})
+        chosen = study.recommend({"gflops": limit}, rule="best")
         assert chosen.trial == max(within, key=lambda record: record.values["rwap"])
-        assert chosen == study.recommend([f"gflops <= {limit!r}"])
+        assert chosen == study.recommend([f"gflops <= {limit!r}"], rule="best")
         assert str(chosen).startswith(f"trial {chosen.trial.number}: ")
         how = "best" if study.doubt is None else "highest, by chance,"
         assert f"{how} validation rwap of" in str(chosen)

@@ -124,19 +124,56 @@ class TestPreferred:
 
 class TestFloor:
     def test_is_the_ap_of_a_fixed_choice(self) -> None:
-        found = chosen(RECORDS, floor=RECORDS[0])
+        found = chosen(RECORDS, floor=True, fixed=RECORDS[0])
         assert found.trial.number == 2
         assert "of 2 trials within ap >= 0.5" in found.reasons[0]
         assert "no lower ap than the first fixed choice, trial 0" in found.reasons
 
     def test_is_beside_a_budget(self) -> None:
-        assert chosen(RECORDS, "gflops <= 0.6", floor=RECORDS[0]).trial.number == 0
+        assert chosen(RECORDS, "gflops <= 0.6", floor=True, fixed=RECORDS[0]).trial.number == 0
         with pytest.raises(StudyError, match=r"no trial .* gflops >= 0.8 and ap >= 0.5"):
-            chosen(RECORDS, "gflops >= 0.8", floor=RECORDS[0])
+            chosen(RECORDS, "gflops >= 0.8", floor=True, fixed=RECORDS[0])
 
     def test_needs_an_ap(self) -> None:
         with pytest.raises(ConfigError, match=r"floor: 'trial 4' .* a trial that has ap"):
-            chosen(RECORDS, floor=record(4, 0.5))
+            chosen(RECORDS, floor=True, fixed=record(4, 0.5))
+
+
+class TestTogether:
+    def banks(self, *costs: float) -> list[TrialRecord]:
+        found = [record(place, 0.9 - place / 10) for place in range(len(costs))]
+        return [
+            replace(one, measured={**one.measured, "search_gflops": 0.1, "total_gflops": cost})
+            for one, cost in zip(found, costs, strict=True)
+        ]
+
+    def test_are_the_five_that_stand_first(self) -> None:
+        found = chosen(self.banks(1, 2, 3, 4, 5, 6))
+        assert found.trial.number == 0 and found.together == (0, 1, 2, 3, 4)
+        assert found.together_gflops == 15
+        assert found.together_text.startswith("trials 0, 1, 2, 3 and 4 as one detector")
+
+    def test_cost_no_more_than_the_budget_or_the_fixed_choice(self) -> None:
+        found = self.banks(1, 5, 5, 2)
+        assert chosen(found, "total_gflops <= 8").together == (0, 1, 3)
+        assert chosen(found, fixed=found[1]).together == (0, 3)
+        assert chosen(found, "total_gflops <= 8", fixed=found[1]).together == (0, 1, 3)
+        assert chosen(found, "total_gflops <= 2").together == ()
+
+    def test_are_banks_of_different_configurations(self) -> None:
+        first, second, third = self.banks(1, 2, 3)
+        same = replace(second, canonical=first.canonical)
+        assert chosen([first, same, third]).together == (0, 2)
+        trained = [replace(one, measured={**one.measured, "search_gflops": 0.0})
+                   for one in (first, second, third)]  # fmt: skip
+        assert chosen(trained).together == ()
+
+
+def test_made_anomalies_decide_beside_real_ones_where_they_are_known() -> None:
+    made = [replace(one, measured={**one.measured, "rwap_synthetic": value})
+            for one, value in zip(RECORDS, (0.1, 0.2, 0.9), strict=True)]  # fmt: skip
+    assert chosen(made).rule == "synthetic" and chosen(made, prefer="ap").rule == "best"
+    assert chosen(RECORDS).rule == "best" and chosen([*made, record(3, 0.1)]).rule == "best"
 
 
 class TestSureness:

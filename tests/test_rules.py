@@ -8,7 +8,6 @@ import pytest
 
 from autosearch.errors import ConfigError
 from autosearch.study.rules import (
-    DEFAULT_RULE,
     RULES,
     Candidate,
     above_floor,
@@ -38,7 +37,6 @@ def test_best_is_the_figure_itself_whichever_way_is_better() -> None:
     assert RULES["best"](found).tolist() == [0.2, 0.5, 0.4]
     down = [replace(one, sign=-1) for one in found]
     assert RULES["best"](down).argmax() == 0
-    assert DEFAULT_RULE in RULES
 
 
 class TestPessimistic:

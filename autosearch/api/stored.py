@@ -12,7 +12,6 @@ from autosearch.errors import ConfigError, StudyError
 from autosearch.spec import Constraint, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study import (
-    DEFAULT_RULE,
     Recommendation,
     Repeated,
     compare,
@@ -150,7 +149,7 @@ class StoredStudy:
         self,
         budget: Mapping[str, float] | Iterable[str] = (),
         prefer: str | None = None,
-        rule: str = DEFAULT_RULE,
+        rule: str | None = None,
         floor: bool = False,
     ) -> Recommendation:
         """The trial to take: of those within a budget the best by a rule.
@@ -164,7 +163,8 @@ class StoredStudy:
             rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
                 ``synthetic`` (by the ranks of rwAP on real and on made anomalies), ``ranks`` (by
                 the mean rank over several figures) or ``smooth`` (by that figure averaged over
-                similar configurations).
+                similar configurations); by default ``synthetic`` where rwAP decides and trials
+                have one of made anomalies, else ``best``.
             floor: Whether its AP must be no lower than that of trial 0, a configuration of
                 ``start``.
 
@@ -192,8 +192,9 @@ class StoredStudy:
             several,
             self.doubt,
             rule,
-            self._fixed_choice(records) if floor else None,
+            floor,
             self._folder.files.load_choice,
+            self._fixed_choice(records, floor),
         )
 
     def runs(self, number: int) -> dict[str, Repeated]:
@@ -265,16 +266,18 @@ class StoredStudy:
 
         return draw(study_info(self._folder), kind, self._folder, **options)
 
-    def _fixed_choice(self, records: Sequence[TrialRecord]) -> TrialRecord:
+    def _fixed_choice(self, records: Sequence[TrialRecord], needed: bool) -> TrialRecord | None:
         """Trial 0, where it is a configuration that the search was to begin with.
 
         Raises:
-            ConfigError: It is none.
+            ConfigError: It is none, and is needed.
         """
         first = next(iter(self.spec.configurations), {})
-        if not first or not records or not first.items() <= records[0].params.items():
+        if first and records and first.items() <= records[0].params.items():
+            return records[0]
+        if needed:
             raise ConfigError("floor", True, "none: trial 0 is no configuration of start")
-        return records[0]
+        return None
 
     def _directions(self) -> dict[str, str]:
         return {name: objective.direction for name, objective in self.objectives.items()}

@@ -85,15 +85,16 @@ def recommend(
         ),
     ] = None,
     rule: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--rule",
             metavar="RULE",
+            show_default="synthetic where trials have figures of made anomalies, else best",
             help="best by that figure; pessimistic: less its standard error; synthetic: by ranks "
             "on real and made anomalies; ranks: by several figures; smooth: with that of similar "
             "configurations.",
         ),
-    ] = "best",
+    ] = None,
     floor: Annotated[
         bool, typer.Option("--floor", help="AP no lower than that of trial 0, the fixed choice.")
     ] = False,
@@ -101,7 +102,9 @@ def recommend(
     """Name the trial to take: of those within a budget the best by validation.
 
     Reasons say how often it would win with other draws of the same defects. None is named where
-    validation cannot tell trials apart.
+    validation cannot tell trials apart. Where memory banks are searched, up to five trials are
+    named that are steadier as one detector, at no more operations in all than the budget or the
+    fixed choice.
     """
     from autosearch.api import open_study
     from autosearch.cli import console as view
@@ -117,9 +120,19 @@ def recommend(
     console.print(f"trial [bold]{found.trial.number}[/]", highlight=False)
     print_all(f"  {escape(reason)}" for reason in found.reasons)
     console.print(_front(study, listed, title))
+    if found.together:
+        console.print(f"steadier: {found.together_text}", highlight=False, soft_wrap=True)
     console.print("Next:")
     for command in view.commands_for(study.path, found.trial.number):
         console.print(f"  {command}", highlight=False)
+    if found.together:
+        numbers = ",".join(map(str, found.together))
+        name = escape(str(study.path))
+        console.print(
+            f"  autosearch evaluate {name} --ensemble {numbers}   # the same of all together",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def correlate(

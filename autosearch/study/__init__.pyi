@@ -59,7 +59,6 @@ from .repetition import (
     repeat_trials as repeat_trials,
 )
 from .rules import (
-    DEFAULT_RULE as DEFAULT_RULE,
     RULES as RULES,
     Candidate as Candidate,
     above_floor as above_floor,

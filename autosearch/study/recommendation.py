@@ -19,7 +19,8 @@ from autosearch.study.choice_data import draws_of, errors_of
 from autosearch.study.costs import figure_of
 from autosearch.study.distinct import ERROR
 from autosearch.study.repetition import Repeated
-from autosearch.study.rules import DEFAULT_RULE, RULES, Candidate
+from autosearch.study.rules import RULES, Candidate
+from autosearch.study.together import limits_of, together, total_cost
 
 _RUNNERS_UP = 3
 
@@ -47,17 +48,33 @@ class Recommendation:
         rule: By which it was chosen; see `autosearch.study.rules`.
         sure: Share of draws of the validation defects in which the rule takes this trial; None
             where that is not known.
+        together: Numbers of trials to take as one detector instead, within the same budget; none
+            where there are not two. See `autosearch.study.together`.
+        together_gflops: Operations of all of these for an image, in billions.
     """
 
     trial: TrialRecord
     reasons: tuple[str, ...]
     runners_up: tuple[TrialRecord, ...]
     doubt: str | None = None
-    rule: str = DEFAULT_RULE
+    rule: str = "best"
     sure: float | None = None
+    together: tuple[int, ...] = ()
+    together_gflops: float = 0.0
 
     def __str__(self) -> str:
         return f"trial {self.trial.number}: " + "; ".join(self.reasons)
+
+    @property
+    def together_text(self) -> str:
+        """Which trials to take together, in words; empty where there are none."""
+        if not self.together:
+            return ""
+        numbers = f"{', '.join(map(str, self.together[:-1]))} and {self.together[-1]}"
+        return (
+            f"trials {numbers} as one detector, the mean of their standardised maps, "
+            f"{self.together_gflops:.3g} GFLOP in all"
+        )
 
 
 def recommend(
@@ -68,9 +85,10 @@ def recommend(
     prefer: str | None = None,
     runs: Mapping[int, Mapping[str, Repeated]] = MappingProxyType({}),
     doubt: str | None = None,
-    rule: str = DEFAULT_RULE,
-    floor: TrialRecord | None = None,
+    rule: str | None = None,
+    floor: bool = False,
     kept: Kept | None = None,
+    fixed: TrialRecord | None = None,
 ) -> Recommendation:
     """Choose by validation; with the rule ``best`` what the report's budget slider marks.
 
@@ -87,10 +105,13 @@ def recommend(
             means: one run flatters whoever was chosen for it. Else they count as run once.
         doubt: What `autosearch.study.distinct.indistinct` says of the first objective that is
             maximised; then the trial is said to be the highest, and not the best.
-        rule: A name of `autosearch.study.rules.RULES`.
-        floor: A trial whose AP the choice must reach; None for no floor.
+        rule: A name of `autosearch.study.rules.RULES`; by default ``synthetic`` where rwAP
+            decides and trials have one of made anomalies, else ``best``.
+        floor: Whether the choice must reach the AP of the fixed choice.
         kept: Gives what `autosearch.study.choice_data` left of a trial that was evaluated. Without
             it nothing is said of how sure the choice is, and errors are those of the records.
+        fixed: The fixed choice that the search began with; trials to take together cost no more
+            operations in all than it, unless the budget says how many.
 
     Raises:
         ConfigError: A name stands for nothing that the trials have, or a rule needs figures that
@@ -103,7 +124,7 @@ def recommend(
     first = next((n for n, o in objectives.items() if o.direction == "maximize"), None)
     chosen = prefer or first or next(iter(objectives))
     _check_prefer(chosen, objectives, scored, known)
-    if rule not in RULES:
+    if rule is not None and rule not in RULES:
         raise ConfigError("rule", rule, f"a rule: {', '.join(RULES)}")
     _check_names(bounds, scored, known)
     within = [record for record in scored if all(_keeps(record, bound) for bound in bounds)]
@@ -112,19 +133,20 @@ def recommend(
         ends = ", ".join(_end(scored, bound) for bound in bounds)
         raise StudyError(f"no trial keeps to {limits}; the {ends}")
     within = [record for record in within if figure_of(record, chosen) is not None]
-    least = _floor(floor)
+    least = _floor(fixed) if floor else None
     if least is not None:
         limits = " and ".join(filter(None, [limits, f"{_FLOOR} >= {least:.4g}"]))
         within = [r for r in within if (figure_of(r, _FLOOR) or 0.0) >= least]
     if not within:
         raise StudyError(f"no trial with {chosen} keeps to {limits}")
+    rule = rule or _usual_rule(within, chosen)
     choice = _Choice({**known, **objectives}, list(objectives), chosen, rule, kept and cache(kept))
     ranked = choice.ranked(within)
     among = f"{len(ranked)} trials within {limits}" if limits else f"all {len(ranked)} trials"
     spread = []
     if ranked[0].number in runs:
-        several = [record for record in within if record.number in runs]
-        ranked = choice.ranked([_averaged(record, runs[record.number]) for record in several])
+        repeated = [record for record in within if record.number in runs]
+        ranked = choice.ranked([_averaged(record, runs[record.number]) for record in repeated])
         found = runs[ranked[0].number].get(chosen)
         among = f"the {len(ranked)} of {among} that were run several times"
         if found is not None:
@@ -133,10 +155,10 @@ def recommend(
     doubt = doubt if chosen == first and rule in _BY_ONE else None
     reasons = [choice.reason(winner, ranked, among, doubt), *spread]
     reasons = [doubt, *reasons] if doubt else reasons
-    left = [name for name in choice.order if rule != DEFAULT_RULE or name != chosen]
+    left = [name for name in choice.order if rule != "best" or name != chosen]
     reasons += [f"{name} {_value(winner, name):.4g}" for name in left]
-    if floor is not None:
-        reasons.append(f"no lower {_FLOOR} than the first fixed choice, trial {floor.number}")
+    if floor and fixed is not None:
+        reasons.append(f"no lower {_FLOOR} than the first fixed choice, trial {fixed.number}")
     sure = None
     if others:
         after = others[0]
@@ -145,7 +167,23 @@ def recommend(
         if doubt is None and kept is not None:
             sure, told = choice.sureness([winner, *others])
             reasons.append(told)
-    return Recommendation(winner, tuple(reasons), tuple(others[:_RUNNERS_UP]), doubt, rule, sure)
+    several = together(ranked, limits_of(bounds, fixed))
+    return Recommendation(
+        winner,
+        tuple(reasons),
+        tuple(others[:_RUNNERS_UP]),
+        doubt,
+        rule,
+        sure,
+        tuple(record.number for record in several),
+        total_cost(several),
+    )
+
+
+def _usual_rule(records: Sequence[TrialRecord], prefer: str) -> str:
+    """The rule that is measured to choose best of what trials have."""
+    made = all(figure_of(record, rules.MADE) is not None for record in records)
+    return "synthetic" if made and prefer in rules.REAL else "best"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from autosearch.errors import ConfigError
 from autosearch.metrics import Floats
 
-DEFAULT_RULE = "best"
-
 CALIBRATED = {"rwap": "rwap_calibrated", "ap": "ap_calibrated"}
 """Figures, and what stands for them wherever normal pixels are weighed to a stated prevalence."""
 
