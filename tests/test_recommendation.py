@@ -78,7 +78,8 @@ class TestRules:
         ]
         found = chosen(records, rule="synthetic")
         assert found.trial.number == 2
-        assert "best mean rank by validation rwap_calibrated and rwap_synthetic" in str(found)
+        said = "best geometric mean of validation rwap_calibrated and rwap_synthetic of all 3"
+        assert said in str(found)
 
     def test_of_configurations_that_are_alike(self) -> None:
         assert "averaged with that of similar configurations" in str(

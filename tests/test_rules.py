@@ -81,12 +81,23 @@ class TestRanks:
         found = trials(
             *({"rwap": a, "rwap_synthetic": b} for a, b in zip(real, made, strict=True))
         )
-        assert synthetic(found) == pytest.approx([2.5, 3, 2.5, 2])
+        expected = [0.3, 0.56**0.5, 0.08**0.5, 0.2]
+        assert synthetic(found) == pytest.approx(expected, abs=3e-3)
         turned = [
             {"rwap": 1 - a, "rwap_real": a, "rwap_synthetic": b}
             for a, b in zip(real, made, strict=True)
         ]
-        assert synthetic(trials(*turned)) == pytest.approx([2.5, 3, 2.5, 2])
+        assert synthetic(trials(*turned)) == pytest.approx(expected, abs=3e-3)
+
+    def test_a_clear_lead_on_real_ones_is_not_lost_to_a_rank(self) -> None:
+        found = trials(
+            *({"rwap": a, "rwap_synthetic": b} for a, b in ((0.35, 0.4), (0.12, 0.5), (0.1, 0.6)))
+        )
+        assert synthetic(found).argmax() == 0
+
+    def test_figures_of_0_are_told_apart_by_the_others(self) -> None:
+        found = trials(*({"rwap": 0.0, "rwap_synthetic": b} for b in (0.2, 0.4)))
+        assert synthetic(found).argmax() == 1
 
     def test_on_made_anomalies_need_some(self) -> None:
         with pytest.raises(

@@ -161,7 +161,7 @@ class StoredStudy:
             prefer: The objective, or a measured figure, that decides; by default the first
                 objective that is maximised.
             rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
-                ``synthetic`` (by the ranks of rwAP on real and on made anomalies), ``ranks`` (by
+                ``synthetic`` (by the geometric mean of rwAP on real and on made anomalies), ``ranks`` (by
                 the mean rank over several figures) or ``smooth`` (by that figure averaged over
                 similar configurations); by default ``synthetic`` where rwAP decides and trials
                 have one of made anomalies, else ``best``.

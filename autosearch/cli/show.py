@@ -90,8 +90,8 @@ def recommend(
             "--rule",
             metavar="RULE",
             show_default="synthetic where trials have figures of made anomalies, else best",
-            help="best by that figure; pessimistic: less its standard error; synthetic: by ranks "
-            "on real and made anomalies; ranks: by several figures; smooth: with that of similar "
+            help="best by that figure; pessimistic: less its standard error; synthetic: by "
+            "rwAP of real and of made anomalies; ranks: by several figures; smooth: with that of similar "
             "configurations.",
         ),
     ] = None,

@@ -294,9 +294,9 @@ class _Choice:
             return f"{how} validation {name}, {alike}: {trials[place].sign * score:.4g}"
         if self.rule == "synthetic":
             real = next(n for n in rules.REAL if all(n in one.figures for one in trials))
-            names: Sequence[str] = (real, rules.MADE)
-        else:
-            names = rules.ranked_by(trials)
+            both = f"of validation {real} and {rules.MADE}"
+            return f"{how} geometric mean {both} of {among}: {score:.4g}"
+        names = rules.ranked_by(trials)
         rank = len(trials) + 1 - score
         told = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         return f"{how} mean rank by validation {told} of {among}: {rank:.3g}"

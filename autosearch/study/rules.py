@@ -29,6 +29,9 @@ MADE = "rwap_synthetic"
 RANKED = (("rwap_calibrated", "rwap"), ("ap_calibrated", "ap"), ("image_auroc",), (MADE,))
 """Figures over whose ranks `ranks` averages, each with what stands for it in older trials."""
 
+_ABOVE_ZERO = 1e-3
+"""Added to figures, so that one of 0 does not make all that have it alike."""
+
 _LENGTHS = (0.03, 0.1, 0.3, 1.0)
 _NOISES = (0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.98)
 
@@ -78,7 +81,9 @@ def pessimistic(trials: Sequence[Candidate]) -> Floats:
 
 
 def synthetic(trials: Sequence[Candidate]) -> Floats:
-    """Mean of the ranks by rwAP of the real and of the made anomalies.
+    """Geometric mean of rwAP of the real and of the made anomalies.
+
+    A factor that both kinds of anomalies make all figures smaller by changes nothing.
 
     Raises:
         ConfigError: Candidates lack one of them.
@@ -88,7 +93,8 @@ def synthetic(trials: Sequence[Candidate]) -> Floats:
         missing = MADE if real is not None else "rwap"
         allowed = f"another rule: trials have no {missing}, which validation on real and made "
         raise ConfigError("rule", "synthetic", f"{allowed}anomalies gives")
-    return _mean_rank(trials, (real, MADE))
+    figures = [[trial.figures[name] for trial in trials] for name in (real, MADE)]
+    return np.asarray(np.sqrt((np.array(figures) + _ABOVE_ZERO).prod(axis=0)))
 
 
 def ranks(trials: Sequence[Candidate]) -> Floats:
