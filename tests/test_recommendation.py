@@ -142,7 +142,7 @@ class TestFloor:
 
 class TestTogether:
     def banks(self, *costs: float) -> list[TrialRecord]:
-        found = [record(place, 0.9 - place / 10) for place in range(len(costs))]
+        found = [record(place, 0.9 - place / 20) for place in range(len(costs))]
         return [
             replace(one, measured={**one.measured, "search_gflops": 0.1, "total_gflops": cost})
             for one, cost in zip(found, costs, strict=True)
@@ -160,6 +160,11 @@ class TestTogether:
         assert chosen(found, fixed=found[1]).together == (0, 3)
         assert chosen(found, "total_gflops <= 8", fixed=found[1]).together == (0, 1, 3)
         assert chosen(found, "total_gflops <= 2").together == ()
+
+    def test_are_not_much_worse_than_the_best(self) -> None:
+        first, second, third = self.banks(1, 2, 3)
+        worse = replace(second, values={**second.values, "rwap": 0.5})
+        assert chosen([first, worse, third]).together == (0, 2)
 
     def test_are_banks_of_different_configurations(self) -> None:
         first, second, third = self.banks(1, 2, 3)

@@ -175,8 +175,11 @@ class TestNoise:
 
     def test_the_best_is_lucky_and_others_see_it(self, found: list[Candidate]) -> None:
         assert RULES["best"](found).argmax() == 20
-        for rule in ("pessimistic", "ranks", "synthetic"):
+        for rule in ("pessimistic", "ranks"):
             assert RULES[rule](found).argmax() == 7, rule
+        # Made anomalies take off most of a lead by luck, and of a clear one leave some.
+        plain, both = (RULES[rule](found) for rule in ("best", "synthetic"))
+        assert both[20] / both[7] - 1 < (plain[20] / plain[7] - 1) / 2
 
 
 class TestWins:

@@ -161,10 +161,10 @@ class StoredStudy:
             prefer: The objective, or a measured figure, that decides; by default the first
                 objective that is maximised.
             rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
-                ``synthetic`` (by the geometric mean of rwAP on real and on made anomalies), ``ranks`` (by
-                the mean rank over several figures) or ``smooth`` (by that figure averaged over
-                similar configurations); by default ``synthetic`` where rwAP decides and trials
-                have one of made anomalies, else ``best``.
+                ``synthetic`` (by the geometric mean of rwAP on real and on made anomalies),
+                ``ranks`` (by the mean rank over several figures) or ``smooth`` (by that figure
+                averaged over similar configurations); by default ``synthetic`` where rwAP decides
+                and trials have one of made anomalies, else ``best``.
             floor: Whether its AP must be no lower than that of trial 0, a configuration of
                 ``start``.
 

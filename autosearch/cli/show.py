@@ -91,8 +91,8 @@ def recommend(
             metavar="RULE",
             show_default="synthetic where trials have figures of made anomalies, else best",
             help="best by that figure; pessimistic: less its standard error; synthetic: by "
-            "rwAP of real and of made anomalies; ranks: by several figures; smooth: with that of similar "
-            "configurations.",
+            "rwAP of real and of made anomalies; ranks: by several figures; smooth: with that of "
+            "similar configurations.",
         ),
     ] = None,
     floor: Annotated[

@@ -167,7 +167,7 @@ def recommend(
         if doubt is None and kept is not None:
             sure, told = choice.sureness([winner, *others])
             reasons.append(told)
-    several = together(ranked, limits_of(bounds, fixed))
+    several = together(ranked, limits_of(bounds, fixed), choice.scores(ranked))
     return Recommendation(
         winner,
         tuple(reasons),
@@ -210,11 +210,15 @@ class _Choice:
         return [self.prefer, *(name for name in self.objectives if name != self.prefer)]
 
     def ranked(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The best first; each configuration has one score, however often it stands there."""
+        """The best first."""
+        score = self.scores(records)
+        return sorted(records, key=lambda r: [-score[canonical_key(r.canonical)], *self._costs(r)])
+
+    def scores(self, records: Sequence[TrialRecord]) -> dict[str, float]:
+        """Of each configuration, which has one score, however often it stands there."""
         single = _single(records)
         scores = RULES[self.rule](self.candidates(list(single.values()), self._errors))
-        score = dict(zip(single, scores.tolist(), strict=True))
-        return sorted(records, key=lambda r: [-score[canonical_key(r.canonical)], *self._costs(r)])
+        return dict(zip(single, scores.tolist(), strict=True))
 
     def candidates(self, records: Sequence[TrialRecord], kept: bool) -> list[Candidate]:
         """What rules need to know of trials, with or without what they left for a choice."""

@@ -15,6 +15,9 @@ from autosearch.study.costs import figure_of
 TOGETHER = 5
 """Most trials that are taken together."""
 
+LEAST = 0.6
+"""Share of the best score that each has at least: maps of a much worse one spoil the mean."""
+
 ADDED = ("gflops", "gmacs", "parameters", "search_gflops", "total_gflops", "bank_mb", "latency_ms")
 """Costs of a detector that are the sums of its parts'."""
 
@@ -31,7 +34,7 @@ def limits_of(bounds: Sequence[Constraint], fixed: TrialRecord | None) -> dict[s
 
 
 def together(
-    ranked: Sequence[TrialRecord], limits: Mapping[str, float]
+    ranked: Sequence[TrialRecord], limits: Mapping[str, float], scores: Mapping[str, float]
 ) -> tuple[TrialRecord, ...]:
     """The first trials of different configurations whose costs in sum keep to limits.
 
@@ -41,6 +44,7 @@ def together(
     Args:
         ranked: The best first.
         limits: Most of each of `ADDED`.
+        scores: By which trials were ranked, by key of their configuration.
 
     Returns:
         Up to `TOGETHER`, the best first; none where there would be fewer than two.
@@ -51,6 +55,8 @@ def together(
         key = canonical_key(record.canonical)
         costs = {name: figure_of(record, name) for name in limits}
         if key in chosen or not figure_of(record, _SEARCH) or None in costs.values():
+            continue
+        if scores[key] < LEAST * max(scores.values()):
             continue
         sums = {name: spent[name] + (cost or 0.0) for name, cost in costs.items()}
         if any(sums[name] > limit for name, limit in limits.items()):
