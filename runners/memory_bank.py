@@ -52,7 +52,7 @@ _QUERIES, _NETWORK_BYTES = 3 * 16, 2000
 _TIMED = 4
 """Images whose passes are timed."""
 _SAME = 0.03
-"""Share by which a size may miss that of the images and be theirs: sides come in steps."""
+"""Share by which a size may fall short of the images' and be theirs: sides come in steps."""
 _HELD_OUT = 10
 """Of so many training images one asks the others how large distances of normal patches are."""
 
@@ -91,9 +91,6 @@ class MemoryBankDetector(Detector):
         context: Seed, device and image size.
         extra_flops: Added to the network's FLOPs, for conventions that count more than it runs.
         bn_recalibration: Whether batch norms take their statistics from the training images.
-
-    Raises:
-        Infeasible: The network is to be given larger images than there are.
     """
 
     def __init__(
@@ -368,17 +365,13 @@ def smaller_size(size: tuple[int, int], side: int | None) -> tuple[int, int] | N
         side: Of the square that has as many pixels; None leaves images as they are.
 
     Returns:
-        The images' own shape, in steps of 8 pixels where it is no square; None where it is theirs.
-
-    Raises:
-        Infeasible: It is larger than the images.
+        The images' own shape, in steps of 8 pixels where it is no square; None where it is theirs
+        or would be larger.
     """
     height, width = size
     scale = 1.0 if side is None else side / math.sqrt(height * width)
-    if side is None or abs(scale - 1) < _SAME:
+    if scale > 1 - _SAME:
         return None
-    if scale > 1:
-        raise Infeasible(f"image_size {side} of images of {height} x {width} pixels")
     if height == width:
         return side, side
     return max(8, 8 * round(scale * height / 8)), max(8, 8 * round(scale * width / 8))

@@ -222,9 +222,9 @@ class TestImageSize:
         assert smaller_size((344, 296), 320) is None and smaller_size((320, 320), 320) is None
         assert smaller_size((320, 320), 100) == (100, 100)
 
-    def test_larger_than_the_images_is_refused(self) -> None:
-        with pytest.raises(Infeasible, match="image_size 64 of images of 48 x 64 pixels"):
-            built({"image_size": 64})
+    def test_they_are_made_no_larger(self) -> None:
+        assert smaller_size(SIZE, 64) is None
+        torch.testing.assert_close(maps_of({"image_size": 64}), maps_of({}))
 
 
 def _scores(detector: MemoryBankDetector, images: Tensor) -> Tensor:

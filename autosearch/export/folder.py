@@ -235,12 +235,16 @@ def _opened(
 ) -> Run:
     """The graph of a position, ``(number, count)``, that the folder holds for a provider."""
     graph, network, data = (numbered(name, *place) for name in (ONNX, OPENVINO, OPENVINO_DATA))
-    if provider != "openvino":
-        return onnx_run(read_file(folder, manifest, graph), provider, threads)
-    if network in manifest["files"]:
-        parts = [read_file(folder, manifest, name) for name in (network, data)]
-        return openvino_run(parts[0], parts[1], threads)
-    return openvino_run(read_file(folder, manifest, graph), None, threads)
+    names = [graph]
+    if provider == "openvino" and network in manifest["files"]:
+        names = [network, data]
+    first, *others = [read_file(folder, manifest, name) for name in names]
+    try:
+        if provider != "openvino":
+            return onnx_run(first, provider, threads)
+        return openvino_run(first, others[0] if others else None, threads)
+    except ModelError as error:
+        raise ModelError(f"{folder / names[0]}: {error}") from None
 
 
 def _tiles(described: Mapping[str, Any]) -> tuple[TileGrid | None, int]:

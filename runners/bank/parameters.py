@@ -60,8 +60,8 @@ PARAMETERS = {
     KEY: PARAMETER,
     "image_size": ParameterInfo(
         None,
-        "images are made smaller for the network, to as many pixels as a square of this side has; "
-        "null: dataset.image_size",
+        "images are made smaller for the network, to as many pixels as a square of this side has, "
+        "never larger; null: dataset.image_size",
         low=SMALLEST,
         high=LARGEST,
         whole=True,
