@@ -369,8 +369,8 @@ def smaller_size(size: tuple[int, int], side: int | None) -> tuple[int, int] | N
         or would be larger.
     """
     height, width = size
-    scale = 1.0 if side is None else side / math.sqrt(height * width)
-    if scale > 1 - _SAME:
+    scale = (side or math.inf) / math.sqrt(height * width)
+    if side is None or scale > 1 - _SAME:
         return None
     if height == width:
         return side, side
