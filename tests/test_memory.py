@@ -14,7 +14,7 @@ from torch import Tensor
 from autosearch.errors import ConfigError
 from autosearch.memory import bank as memory
 from autosearch.memory.bank import BACKENDS, MemoryBank, available_backends, make_memory_bank
-from autosearch.memory.coreset import coreset
+from autosearch.memory.coreset import coreset, draw
 from autosearch.testing import MemoryBankSuite
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -217,3 +217,10 @@ def test_memory_stays_bounded(name):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(result.stdout) * unit < 2 << 30
+
+
+@pytest.mark.parametrize("total", [2, 1000, 70_000])
+def test_a_draw_is_the_beginning_of_the_whole_permutation(total: int) -> None:
+    whole = torch.randperm(total, generator=torch.Generator().manual_seed(7))
+    drawn = draw(total, total // 2, 7)
+    assert drawn.dtype == torch.int64 and torch.equal(drawn, whole[: total // 2])

@@ -133,7 +133,7 @@ def row_bytes(settings: BankSettings, images: int, cells: int, channels: int) ->
             pool = cells * min(images, per_place(settings, cells) or images)
     else:
         count = wanted_rows(settings, total)
-        drawn = 8 * total if count < total else 0
+        drawn = 4 * total if count < total else 0
         if settings.coreset_method == "kcenter" and count < total:
             pool = min(total, max(settings.coreset_pool or total, count))
     return count, drawn + 4 * (pool or 0) * (channels + _PROJECTED) * 2
