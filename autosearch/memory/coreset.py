@@ -41,8 +41,8 @@ def draw(total: int, count: int, seed: int = 0) -> Tensor:
         raise ConfigError("coreset_count", count, f"an integer from 1 to {total}")
     if count == total:
         return torch.arange(total)
-    # The whole permutation takes 4 bytes a patch for a moment; a copy lets go of it. It is the same
-    # with numbers of either length.
+    # The whole permutation takes 4 bytes a patch for a moment; a copy lets go of it. It is the
+    # same with numbers of either length.
     short = torch.int32 if total < 2**31 else torch.int64
     return torch.randperm(total, generator=_generator(seed), dtype=short)[:count].long()
 
