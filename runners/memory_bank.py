@@ -53,6 +53,8 @@ _TIMED = 4
 """Images whose passes are timed."""
 _SAME = 0.03
 """Share by which a size may fall short of the images' and be theirs: sides come in steps."""
+_ROOT_FLOOR = 1e-3
+"""Share of the bank's total variance that is added to a squared distance before its root."""
 _HELD_OUT = 10
 """Of so many training images one asks the others how large distances of normal patches are."""
 
@@ -110,7 +112,7 @@ class MemoryBankDetector(Detector):
         self._channels = tuple(info.channels for info in extractor.feature_info)
         self._features: PatchFeatures | None = None
         self._grid = (0, 0)
-        self._mixture, self._maps = self._mixed(), ScoreMaps(bank.root)
+        self._mixture, self._maps = self._mixed(), ScoreMaps()
         self._stores: tuple[Store | None, ...] = ()
 
     def fit(self, train: ImageSet) -> None:
@@ -152,7 +154,8 @@ class MemoryBankDetector(Detector):
         spreading = None
         if settings.smoothing:
             spreading = Spreading(self._grid, self._context.image_size, settings.smoothing)
-        self._maps = ScoreMaps(settings.root, spreading).to(self._context.device)
+        root = _root(known.vectors, factors or (1.0,)) if settings.root else None
+        self._maps = ScoreMaps(root, spreading).to(self._context.device)
         self._features, self._stores = features, stores
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
@@ -346,6 +349,12 @@ class MemoryBankDetector(Detector):
                 self._grid = (grid.shape[-2], grid.shape[-1])
                 patches.append(to_patches(grid))
             return torch.cat(patches)
+
+
+def _root(vectors: Sequence[Tensor], factors: Sequence[float]) -> float:
+    """What is added to scores before a root: little beside those of patches that differ at all."""
+    spreads = [float(part.var(0, correction=0).sum()) for part in vectors]
+    return _ROOT_FLOOR * sum(f * s for f, s in zip(factors, spreads, strict=True))
 
 
 def _together(vectors: tuple[Tensor, ...]) -> Tensor:

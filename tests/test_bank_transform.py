@@ -153,7 +153,8 @@ def test_places_are_compared_beside_patches(metric: str) -> None:
 class TestScores:
     def test_roots_are_taken_before_maps_are_made(self) -> None:
         plain = expected_maps(KNOWN, QUERIES, EVERYWHERE, math.inf)
-        expected = upsampled(plain.clamp(min=0).sqrt())
+        floor = 1e-3 * total_variance(KNOWN.flatten(0, 1))
+        expected = upsampled((plain.clamp(min=0) + floor).sqrt())
         torch.testing.assert_close(maps_of({"distance": "root"}), expected, rtol=1e-3, atol=1e-2)
 
     def test_smoothing_is_that_of_the_map(self) -> None:
@@ -260,7 +261,9 @@ def test_graphs_give_the_same_maps(more: Params) -> None:
         "distance": "root", "smoothing": 1.5, "image_size": 48, "grid": "coarsest",
         "bank_rows": 60, **more,
     })  # fmt: skip
-    expected, images = detector.anomaly_maps(ASKED).numpy(), ASKED.numpy()
+    # Of training images most distances are 0 but for rounding.
+    asked = torch.cat([ASKED[:1], shared_tensor(TRAIN.pixels)[:1]])
+    expected, images = detector.anomaly_maps(asked).numpy(), asked.numpy()
     graph = onnx_bytes(detector.module(), SIZE)
     for run in (onnx_run(graph, threads=1), openvino_run(*_openvino_files(graph), 1)):
         for count in (1, 2):

@@ -248,8 +248,8 @@ class Study(StoredStudy):
         """Make a model folder of a trial: one graph, thresholds, a model card.
 
         Args:
-            trial: Its number; none beside an ensemble; by default what `recommend` names, trials
-                together if there are any, which ``progress`` is told with the reasons.
+            trial: Its number; none beside an ensemble; by default the one that `recommend` names,
+                which ``progress`` is told with the reasons.
             formats: Among ``onnx``, ``openvino`` and ``torch`` (tensors).
             coreset: Share of the patches that the memory bank keeps, chosen by k-centre.
             half: Store large tensors in half precision.
@@ -276,10 +276,8 @@ class Study(StoredStudy):
         moved, members = _moved(data, category), tuple(ensemble or ())
         if trial is None and ensemble is None:
             found = self.recommend()
-            if found.together:
-                members, said = found.together, found.together_text
-            else:
-                trial, said = found.trial.number, f"{found}"
+            trial = found.trial.number
+            said = f"{found}; steadier: {found.together_text}" if found.together else f"{found}"
             progress(Update("exporting", 0, None, f"recommended: {said}", study=self))
         options = ExportOptions(
             trial, tuple(formats), coreset, half, threshold, max_fpr, opset, members

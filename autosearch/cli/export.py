@@ -78,8 +78,7 @@ def export(
     Thresholds are chosen on validation with the detector of the search; the exported one is
     fitted on all normal images but test ones. Runs with `autosearch predict`. With --ensemble
     several trials become one graph: the mean of their standardised maps. Without it and --trial
-    what `autosearch recommend` names is exported, trials together if it names any, and its reasons
-    are said.
+    the trial that `autosearch recommend` names is exported, and its reasons are said.
     """
     from autosearch.api import open_study
     from autosearch.export import read_manifest

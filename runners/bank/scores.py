@@ -215,17 +215,19 @@ class ScoreMaps(nn.Module):
     """Scores of patches to maps of the images' size.
 
     Args:
-        root: Whether squared distances become distances.
+        root: Added to squared distances before their root is taken, so that what rounding leaves
+            of a distance of 0 is not made a hundred times as large; None takes no root.
         spreading: Resizes and smooths; None to resize alone.
     """
 
-    def __init__(self, root: bool = False, spreading: Spreading | None = None) -> None:
+    def __init__(self, root: float | None = None, spreading: Spreading | None = None) -> None:
         super().__init__()
         self._root, self.spreading = root, spreading
 
     def forward(self, scores: Tensor, images: Tensor) -> Tensor:
         """``(N, 1, h, w)`` scores of ``(N, 3, H, W)`` images to ``(N, H, W)``."""
-        scores = scores.clamp(min=0).sqrt() if self._root else scores
+        if self._root is not None:
+            scores = (scores.clamp(min=0) + self._root).sqrt()
         if self.spreading is None:
             return upsampled(scores, images)
         maps: Tensor = self.spreading(scores[:, 0])
