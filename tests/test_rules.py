@@ -10,7 +10,6 @@ from autosearch.errors import ConfigError
 from autosearch.study.rules import (
     RULES,
     Candidate,
-    above_floor,
     distances,
     pessimistic,
     ranks,
@@ -196,8 +195,3 @@ class TestWins:
         assert wins(RULES["best"], same, 0) is None
         one = of_rwap(0.5, 0.4, draws=[{"rwap": np.ones(3)}, {}])
         assert wins(RULES["best"], one, 0) is None
-
-
-def test_a_floor_is_kept_to() -> None:
-    found = trials({"rwap": 1, "ap": 0.3}, {"rwap": 1, "ap": 0.2}, {"rwap": 1})
-    assert above_floor(found, 0.3).tolist() == [True, False, False]

@@ -61,7 +61,6 @@ from .repetition import (
 from .rules import (
     RULES as RULES,
     Candidate as Candidate,
-    above_floor as above_floor,
     wins as wins,
 )
 from .sampling import (

@@ -153,11 +153,6 @@ def ranked_by(trials: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(name for name in found if name is not None)
 
 
-def above_floor(trials: Sequence[Candidate], floor: float, name: str = "ap") -> NDArray[np.bool_]:
-    """``(N,)`` bool, true for a candidate of which a figure is no lower than a floor."""
-    return np.array([trial.figures.get(name, -np.inf) >= floor for trial in trials], dtype=bool)
-
-
 def wins(rule: Rule, trials: Sequence[Candidate], place: int) -> float | None:
     """Share of the draws in which the candidate at a place has the highest score.
 
