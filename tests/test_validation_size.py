@@ -64,6 +64,10 @@ class TestNormals:
             assert normals(index(number, 0), asked) == (number - 2 * fifth, fifth, fifth)
         assert normals(index(number, 0), 3) == (number - 6, 3, 3)
 
+    def test_are_never_more_than_500_unless_asked_for(self) -> None:
+        assert normals(index(4000, 0)) == (2700, 500, 800)
+        assert normals(index(4000, 0), "as_test") == (2400, 800, 800)
+
     def test_old_specs_keep_the_rule_of_the_paper(self, tmp_path: Path) -> None:
         spec = {"study": {"name": "a", "runner": "autopatch"}, "space": {}, "objectives": ["rwap"]}
         new = parse_spec({**spec, "space": {"width": 1.0}})

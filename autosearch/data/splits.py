@@ -14,7 +14,7 @@ from autosearch.data.index import Index, Sample, SplitName
 from autosearch.errors import ConfigError, DataError
 from autosearch.spec import DatasetSpec, LabelledSpec, SyntheticSpec
 
-_LEAST_NORMALS = 10
+_LEAST_NORMALS, _MOST_NORMALS = 10, 500
 """Normal images that validation may take of however few, if as many are left to train on."""
 
 
@@ -47,8 +47,8 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     stated, n is a fifth of the normal images and test takes the next n.
     That is AutoPatch's rule, ``validation.normal: as_test``. With ``auto`` validation takes n, but
     at most a quarter (rounded up) of the normal images that are not test ones, or ten where as
-    many are left to train on; a number replaces n. With ``labelled``, the anomalous images of
-    every type go to train, validation and test by their shares instead, spread evenly over the
+    many are left to train on, and never more than 500; a number replaces n. With ``labelled``, the
+    anomalous images of every type go to train, validation and test by their shares instead, spread evenly over the
     sorted paths.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met
@@ -101,10 +101,13 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
 def _most_normals(free: int) -> int:
     """Most normal images that validate by ``validation.normal: auto``.
 
+    Beyond some hundreds more of them change no figure, and cost memory and time in every trial.
+
     Args:
         free: Number of those that are not test ones.
     """
-    return max(_LEAST_NORMALS if free >= 2 * _LEAST_NORMALS else 1, -(-free // 4))
+    least = _LEAST_NORMALS if free >= 2 * _LEAST_NORMALS else 1
+    return max(least, min(_MOST_NORMALS, -(-free // 4)))
 
 
 def settled(index: Index, dataset: DatasetSpec) -> DatasetSpec:

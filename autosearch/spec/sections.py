@@ -124,7 +124,8 @@ class ValidationSpec(Section):
     ``real_per_type: auto`` is 1, or a third of every type where no anomalous image has a mask, or,
     where none is anomalous, 0 beside synthetic ones. ``normal: as_test`` is as many as the test
     split holds, as in AutoPatch's paper, and ``auto`` that or a quarter of those outside the test
-    split, whichever is less; null, as studies of earlier versions have it, is ``as_test``.
+    split, whichever is less, and at most 500; null, as studies of earlier versions have it, is
+    ``as_test``.
     ``synthetic: auto`` makes anomalies beside the real ones where validation has fewer than three
     of some type: for figures of synthetic ones alone, so that all others are what they would be
     without. A mapping adds anomalies of which all figures are; null makes none.
