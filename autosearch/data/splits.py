@@ -48,8 +48,8 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     That is AutoPatch's rule, ``validation.normal: as_test``. With ``auto`` validation takes n, but
     at most a quarter (rounded up) of the normal images that are not test ones, or ten where as
     many are left to train on, and never more than 500; a number replaces n. With ``labelled``, the
-    anomalous images of every type go to train, validation and test by their shares instead, spread evenly over the
-    sorted paths.
+    anomalous images of every type go to train, validation and test by their shares instead, spread
+    evenly over the sorted paths.
 
     A group moves as a whole, to where its first image of any type would go; counts are then met
     or exceeded. Stated splits are obeyed, also for the unstated images of a stated group.
