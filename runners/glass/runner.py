@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
-from autosearch.backbones import (
-    MODEL_NAMES,
-    FeatureExtractor,
-    OFAMobileNetV3,
-    TimmBackbone,
-    Weights,
-    resolve,
-    timm_feature_info,
-)
 from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
-from autosearch.errors import ConfigError, Infeasible, WeightsError
-from autosearch.spec import ArchitectureSpec, Params, StudySpec, integer, number
+from autosearch.errors import ConfigError, Infeasible
+from autosearch.spec import Params, StudySpec, integer, number
 from autosearch.synthesis import SynthesisSettings
 
-from ..autopatch import architecture_of
+from ..frozen import FROZEN, FrozenBackboneRunner
 from ..parameters import (
-    BACKBONE,
     drawn,
     epochs,
     images_per_epoch,
@@ -29,19 +16,14 @@ from ..parameters import (
     settings,
     switch,
 )
-from ..pretrained import PretrainedRunner
 from .detector import GlassDetector, GlassSettings
 from .feature_synthesis import AscentSettings
 from .training import TrainingSettings
 
 _PUBLISHED_BACKBONE = "wide_resnet50_2"
-_LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
 
 _SHARED = {
-    "backbone": BACKBONE,
-    "layers": ParameterInfo(
-        "2+3", "levels whose maps are used; the first fixes the grid", choices=_LAYERS
-    ),
+    **FROZEN,
     "embedding": ParameterInfo(
         "mixed",
         "mixed bins over channels, or the mean of every channel",
@@ -114,23 +96,16 @@ _LAS = {
 }
 
 
-class GlassRunner(PretrainedRunner):
+class GlassRunner(FrozenBackboneRunner):
     """Searches how anomalies are made, and what learns to see them."""
 
     description = "GLASS: synthetic anomalies in feature and image space; discriminator"
-    reads = frozenset({"backbone.study", "synthesis.textures"})
+    reads = FrozenBackboneRunner.reads | {"synthesis.textures"}
     parameters = _SHARED | _GAS | _ASCENT | _HYPOTHESIS | _MANIFOLD | _SPHERE | _RATIO | _LAS
 
     def __init__(self, spec: StudySpec) -> None:
         """Load the backbone that the spec names, or every one that the space may draw."""
         super().__init__(spec)
-        self._subnet: FeatureExtractor | None = None
-        if spec.backbone.architecture is not None:
-            self._subnet, weights = searched_subnet(spec, spec.backbone.architecture)
-            self._weights[weights.name] = weights
-        else:
-            self._load(drawn(spec, "backbone", BACKBONE.default))
-            self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
         if "folder" in drawn(spec, "texture_source") and spec.synthesis.textures is None:
             allowed = "auto, self or procedural, since synthesis.textures names no folder"
             raise ConfigError("space.texture_source", "folder", allowed)
@@ -144,11 +119,7 @@ class GlassRunner(PretrainedRunner):
         full = with_defaults(params, self.parameters)
         if not full["use_gas"] and not full["use_las"]:
             raise Infeasible("use_gas and use_las are false: there are no anomalies to learn from")
-        if self._subnet is None:
-            name, deepest = str(full["backbone"]), _levels(full)[-1]
-            if deepest >= self._levels[name]:
-                last = self._levels[name] - 1
-                raise Infeasible(f"{name} has no level {deepest}, only 0 to {last}")
+        self.check_levels(full)
         full["project_every"] = min(integer(full, "project_every"), integer(full, "ascent_steps"))
         full["feature_scale"] = self._feature_scale(full)
         if full["texture_source"] == "auto":
@@ -156,52 +127,21 @@ class GlassRunner(PretrainedRunner):
         kept = {key for part in _parts_in_use(full) for key in part}
         if full["embedding"] == "mean":
             kept.remove("embed_dim")
-        if self._subnet is not None:
-            kept -= {"backbone", "layers"}
+        kept -= self.without_effect
         return {key: full[key] for key in self.parameters if key in kept}
 
     def build(self, params: Params, context: TrialContext) -> GlassDetector:
         """See `Runner.build`."""
         full = with_defaults(params, self.parameters)
         full["feature_scale"] = self._feature_scale(full)
-        return GlassDetector(self._extractor(full), settings_of(self.spec, full), context)
+        return GlassDetector(self.extractor(full), settings_of(self.spec, full), context)
 
     def _feature_scale(self, full: Params) -> str:
         """``raw`` or ``unit``: radii and noise are published for vectors of one backbone."""
         if full["feature_scale"] != "auto":
             return str(full["feature_scale"])
-        name = "" if self._subnet is not None else str(full["backbone"])
+        name = "" if self.without_effect else str(full["backbone"])
         return "raw" if name.split(".")[0] == _PUBLISHED_BACKBONE else "unit"
-
-    def _extractor(self, full: Params) -> FeatureExtractor:
-        """The backbone of a configuration that names every parameter."""
-        if self._subnet is not None:
-            return copy.deepcopy(self._subnet)
-        name = str(full["backbone"])
-        return TimmBackbone(name, _levels(full), self._weights[name].state)
-
-
-def searched_subnet(spec: StudySpec, found: ArchitectureSpec) -> tuple[FeatureExtractor, Weights]:
-    """The subnet that a trial of AutoPatch found, and its supernet's weights without the tensors.
-
-    Raises:
-        ConfigError: The trial is of another runner.
-        WeightsError: The weights are not those of the trial's study.
-    """
-    if found.runner != "autopatch":
-        allowed = f"a study of the runner autopatch, not {found.runner}"
-        raise ConfigError("backbone.study", spec.backbone.study, allowed)
-    architecture = architecture_of(found.params)
-    name = next(name for name, width in MODEL_NAMES.items() if width == architecture.width)
-    own = spec.backbone.weights
-    weights = resolve(name, found.weights if own == "auto" else own, found.seed)
-    if weights.sha256 != found.hashes.get(name):
-        raise WeightsError(
-            f"{name}: its SHA-256 is {weights.sha256}, but {spec.backbone.study} searched with "
-            f"{found.hashes.get(name)}; set backbone.weights to the file of then"
-        )
-    subnet = OFAMobileNetV3(architecture.width, weights.state).subnet(architecture)
-    return subnet, replace(weights, state={})
 
 
 def settings_of(spec: StudySpec, full: Params) -> GlassSettings:
@@ -243,7 +183,3 @@ def _parts_in_use(full: Params) -> list[dict[str, ParameterInfo]]:
         parts += [_SPHERE] if sphere else []
         parts += [_RATIO] if climbs or sphere else []
     return parts
-
-
-def _levels(params: Params) -> tuple[int, ...]:
-    return tuple(int(level) for level in str(params["layers"]).split("+"))
