@@ -336,6 +336,8 @@ def provenance(meta: Mapping[str, Any]) -> Iterable[str]:
             yield f"defects  {escape(one_line(defects))}"
         yield from (f"[yellow]weak[/]     {escape(note)}" for note in data.get("weak", ()))
         yield from (f"[yellow]assumed[/]  {escape(note)}" for note in data.get("notes", ()))
+    if aligned := meta.get("alignment"):
+        yield f"windows  {escape(aligned)}"
     if memory := meta.get("memory"):
         yield f"memory   {forecast_text(memory)}"
     for weights in meta.get("weights", ()):

@@ -61,6 +61,7 @@ from .layouts.choose import (
 )
 from .likeness import (
     Likeness as Likeness,
+    likeness_of as likeness_of,
 )
 from .load import (
     load_search_data as load_search_data,

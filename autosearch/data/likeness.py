@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from skimage.transform import resize_local_mean
 
 from autosearch.data.foreground import foreground_masks
 from autosearch.data.framing import Framing, Pixels, Preprocess
 from autosearch.data.index import Sample
+from autosearch.data.records import ImageSet
 from autosearch.data.views import View
 
 _MOST = 50
@@ -131,6 +133,26 @@ def likeness(images: Sequence[Seen], stage: Preprocess = "none") -> Likeness | N
     if shares is None:
         return None
     return Likeness(None if objects.all() else _overlap(counted), *shares, stage)
+
+
+def likeness_of(images: ImageSet, stage: Preprocess = "none") -> Likeness | None:
+    """Compare images as detectors are given them; see `likeness`, and `compared_of` for how many.
+
+    Args:
+        images: Normal ones.
+        stage: As of ``dataset.preprocess``.
+    """
+    count, (height, width) = len(images.pixels), images.pixels.shape[2:]
+    scale = _SIDE / (height * width) ** 0.5
+    size = max(_CELL, round(height * scale)), max(_CELL, round(width * scale))
+    found = []
+    for i in np.linspace(0, count - 1, min(_MOST, count)).round().astype(int):
+        pixels = resize_local_mean(images.pixels[i], size, channel_axis=0)
+        valid = np.ones(size, dtype=bool)
+        if images.valid is not None:
+            valid = resize_local_mean(images.valid[i].astype(np.float32), size) >= 0.5
+        found.append(Seen(pixels.astype(np.float32), valid))
+    return likeness(found, stage)
 
 
 def _overlap(masks: Mask) -> float:

@@ -265,7 +265,8 @@ class StartSpec(BaseModel):
     """What the first trials are: configurations, and after them those of earlier studies.
 
     ``from`` names folders of studies, ``top`` how many of each are taken, best first; None for
-    all that have values.
+    all that have values. ``windows``: whether windows that suit how well the images are aligned
+    are tried beside the first configuration, if the space has such a parameter.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, serialize_by_alias=True)
@@ -273,6 +274,7 @@ class StartSpec(BaseModel):
     from_: Annotated[list[PathText], BeforeValidator(_listed)] = Field([], alias="from")
     top: int | None = Field(None, ge=1)
     configurations: list[dict[str, Any]] = []
+    windows: bool = False
 
 
 def _tag(value: object) -> str:
@@ -320,6 +322,11 @@ class StudySpec(Section):
     def configurations(self) -> list[dict[str, Any]]:
         """Those that ``start`` itself lists."""
         return self.start.configurations if isinstance(self.start, StartSpec) else self.start
+
+    @property
+    def windows(self) -> bool:
+        """Whether windows that suit the images are tried first."""
+        return isinstance(self.start, StartSpec) and self.start.windows
 
     @property
     def earlier(self) -> list[str]:

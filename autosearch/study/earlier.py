@@ -33,25 +33,29 @@ _BY_CLOCK = {"ms", "s"}
 _log = logging.getLogger(__name__)
 
 
-def first_trials(inputs: Inputs) -> list[dict[str, Any]]:
-    """What a new study begins with if its ``start`` names earlier ones; else nothing.
+def first_trials(inputs: Inputs, windowed: Sequence[Params] = ()) -> list[dict[str, Any]]:
+    """What a new study begins with if its ``start`` names earlier ones, or asks for windows.
 
     Args:
         inputs: Of the new study.
+        windowed: What follows the first configuration; see
+            `autosearch.study.windows.first_windows`.
 
     Returns:
-        One mapping a trial, in order, as JSON has it. ``params``: values to draw. Of trials whose
-        values hold also ``key`` (of the canonical configuration), ``from`` (folder and number),
-        and all that is taken over: see `Teller.taken`.
+        Nothing where a study begins with what its spec lists, else one mapping a trial, in order,
+        as JSON has it. ``params``: values to draw. Of trials whose values hold also ``key`` (of
+        the canonical configuration), ``from`` (folder and number), and all that is taken over: see
+        `Teller.taken`.
 
     Raises:
         StudyError: There is no study in a folder, or it cannot be read.
         ConfigError: None of a study's configurations has values and lies in the space.
     """
     start = inputs.spec.start
-    if not isinstance(start, StartSpec) or not start.from_:
+    if not isinstance(start, StartSpec) or not (start.from_ or windowed):
         return []
-    found: list[dict[str, Any]] = [{"params": dict(params)} for params in start.configurations]
+    listed = [*start.configurations[:1], *windowed, *start.configurations[1:]]
+    found: list[dict[str, Any]] = [{"params": dict(params)} for params in listed]
     known = {key: one for one in found if (key := _key_of(inputs, one["params"])) is not None}
     for name in start.from_:
         folder = StudyFolder.open(user_path(name, _KEY).resolve())

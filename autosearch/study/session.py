@@ -18,6 +18,7 @@ from autosearch.study.inputs import Inputs
 from autosearch.study.room import Room
 from autosearch.study.same_data import check_data
 from autosearch.study.summary import front, front_csv
+from autosearch.study.windows import first_windows
 
 
 class Executor(Protocol):
@@ -40,7 +41,8 @@ def open_driver(
     """Create the study or continue it, and write its spec and its meta data."""
     resumed, spec = folder.exists(), inputs.spec.study
     guard = inputs.guard()
-    first = cache(partial(first_trials, inputs))
+    windows = None if resumed else first_windows(inputs)
+    first = cache(partial(first_trials, inputs, windows.configurations if windows else ()))
     if resumed:
         check_data(folder, inputs.data)
     elif folder.database is None:
@@ -56,7 +58,8 @@ def open_driver(
         inputs.cumulative,
         first,
     )
-    meta = inputs.meta() | {"memory": inputs.memory()}
+    aligned = folder.load_meta().get("alignment") if resumed else windows and windows.text
+    meta = inputs.meta() | {"memory": inputs.memory(), "alignment": aligned}
     folder.write_spec(inputs.spec)
     folder.write_files(meta["data"]["sha256"], files_of(inputs.data.files))
     folder.write_meta(meta)
