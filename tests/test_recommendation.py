@@ -80,6 +80,8 @@ class TestRules:
         assert found.trial.number == 2
         said = "best geometric mean of validation rwap_calibrated and rwap_synthetic of all 3"
         assert said in str(found)
+        said = "validation rwap_calibrated, ap and rwap_synthetic of all 3"
+        assert said in str(chosen(records, rule="balanced"))
 
     def test_of_configurations_that_are_alike(self) -> None:
         assert "averaged with that of similar configurations" in str(

@@ -98,6 +98,17 @@ class TestRanks:
         found = trials(*({"rwap": 0.0, "rwap_synthetic": b} for b in (0.2, 0.4)))
         assert synthetic(found).argmax() == 1
 
+    def test_balanced_multiplies_ap_too(self) -> None:
+        found = trials(
+            {"rwap": 0.5, "ap": 0.2, "rwap_synthetic": 0.4},
+            {"rwap": 0.4, "ap": 0.4, "rwap_synthetic": 0.4},
+        )
+        scores = RULES["balanced"](found)
+        assert scores == pytest.approx([0.04 ** (1 / 3), 0.064 ** (1 / 3)], abs=2e-3)
+        assert synthetic(found).argmax() == 0 and scores.argmax() == 1
+        with pytest.raises(ConfigError, match=r"rule: 'balanced' .* trials have no ap,"):
+            RULES["balanced"](trials({"rwap": 0.5, "rwap_synthetic": 0.4}))
+
     def test_on_made_anomalies_need_some(self) -> None:
         with pytest.raises(
             ConfigError, match=r"rule: 'synthetic' .* trials have no rwap_synthetic"

@@ -279,7 +279,8 @@ def left_on(space: Space, known: Mapping[str, ParameterInfo]) -> dict[str, Value
     Args:
         space: What is searched.
         known: The runner's parameters. One of a group, such as ``stage1.extraction_block``, adds a
-            part if null or false is allowed and is not its default.
+            part if null or false is allowed and is not its default; those of one of several
+            methods, such as ``patchcore/level2.extract``, are left to who names the method.
 
     Returns:
         By parameter the value that leaves the part out.
@@ -288,7 +289,7 @@ def left_on(space: Space, known: Mapping[str, ParameterInfo]) -> dict[str, Value
     found: dict[str, Value] = {}
     for name, info in known.items():
         off = [value for value in info.choices or () if value is None or value is False]
-        if "." in name and name not in named and off and info.default not in off:
+        if "." in name and "/" not in name and name not in named and off and info.default not in off:
             found[name] = off[0]
     return found
 

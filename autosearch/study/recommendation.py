@@ -296,13 +296,12 @@ class _Choice:
         if self.rule == "smooth":
             alike = f"averaged with that of similar configurations, of {among}"
             return f"{how} validation {name}, {alike}: {trials[place].sign * score:.4g}"
-        if self.rule == "synthetic":
-            real = next(n for n in rules.REAL if all(n in one.figures for one in trials))
-            both = f"of validation {real} and {rules.MADE}"
-            return f"{how} geometric mean {both} of {among}: {score:.4g}"
-        names = rules.ranked_by(trials)
-        rank = len(trials) + 1 - score
+        means = self.rule in rules.MULTIPLIED
+        names = rules.multiplied(trials, self.rule) if means else rules.ranked_by(trials)
         told = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        if means:
+            return f"{how} geometric mean of validation {told} of {among}: {score:.4g}"
+        rank = len(trials) + 1 - score
         return f"{how} mean rank by validation {told} of {among}: {rank:.3g}"
 
     @property

@@ -23,8 +23,14 @@ CALIBRATED = {"rwap": "rwap_calibrated", "ap": "ap_calibrated"}
 REAL = ("rwap_real", "rwap_calibrated", "rwap")
 """Figures of the real anomalies, of which the first that all candidates have is used."""
 
+REAL_AP = ("ap_calibrated", "ap")
+"""The same of AP."""
+
 MADE = "rwap_synthetic"
 """The figure of the made ones."""
+
+MULTIPLIED = {"synthetic": (REAL, (MADE,)), "balanced": (REAL, REAL_AP, (MADE,))}
+"""Rules that take a geometric mean, and its figures, each with what stands for it."""
 
 RANKED = (("rwap_calibrated", "rwap"), ("ap_calibrated", "ap"), ("image_auroc",), (MADE,))
 """Figures over whose ranks `ranks` averages, each with what stands for it in older trials."""
@@ -88,13 +94,34 @@ def synthetic(trials: Sequence[Candidate]) -> Floats:
     Raises:
         ConfigError: Candidates lack one of them.
     """
-    real = next((name for name in REAL if _all_have(trials, name)), None)
-    if not _all_have(trials, MADE) or real is None:
-        missing = MADE if real is not None else "rwap"
-        allowed = f"another rule: trials have no {missing}, which validation on real and made "
-        raise ConfigError("rule", "synthetic", f"{allowed}anomalies gives")
-    figures = [[trial.figures[name] for trial in trials] for name in (real, MADE)]
-    return np.asarray(np.sqrt((np.array(figures) + _ABOVE_ZERO).prod(axis=0)))
+    return _geometric_mean(trials, "synthetic")
+
+
+def balanced(trials: Sequence[Candidate]) -> Floats:
+    """Geometric mean of rwAP of the real anomalies, AP of these, and rwAP of the made ones.
+
+    What finds small defects at the price of all others is not worth as much as it seems.
+
+    Raises:
+        ConfigError: Candidates lack one of them.
+    """
+    return _geometric_mean(trials, "balanced")
+
+
+def multiplied(trials: Sequence[Candidate], rule: str) -> tuple[str, ...]:
+    """The figures that `synthetic` or `balanced` multiplies; only those that all have."""
+    found = (next((n for n in g if _all_have(trials, n)), None) for g in MULTIPLIED[rule])
+    return tuple(name for name in found if name is not None)
+
+
+def _geometric_mean(trials: Sequence[Candidate], rule: str) -> Floats:
+    names = multiplied(trials, rule)
+    for group in MULTIPLIED[rule]:
+        if not set(group) & set(names):
+            allowed = f"another rule: trials have no {group[-1]}, which validation on real and "
+            raise ConfigError("rule", rule, f"{allowed}made anomalies gives")
+    figures = np.array([[trial.figures[name] for trial in trials] for name in names])
+    return np.asarray(np.exp(np.log(figures + _ABOVE_ZERO).mean(axis=0)))
 
 
 def ranks(trials: Sequence[Candidate]) -> Floats:
@@ -134,6 +161,7 @@ RULES: dict[str, Rule] = {
     "best": best,
     "pessimistic": pessimistic,
     "synthetic": synthetic,
+    "balanced": balanced,
     "ranks": ranks,
     "smooth": smooth,
 }
