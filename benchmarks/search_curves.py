@@ -1,7 +1,6 @@
 """What a search has found after so many trials: with a portfolio to begin with, and without.
 
-    python benchmarks/search_curves.py --data ../shared/data/magnetic_tile:magnetic_tile_mini \\
-        --start others.yaml
+    python benchmarks/search_curves.py --data ../shared/data/magnetic_tile:magnetic_tile_mini
 
 Searches a space from several beginnings and with several samplers, stops after so many trials to
 evaluate what is recommended within the cost of the fixed layers on the test split, and goes on. A

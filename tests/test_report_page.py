@@ -222,6 +222,13 @@ def test_axes_can_be_changed_and_test_figures_choose_nothing(
     assert "By chance, the best ap with gflops" in shown.execute_script(change, 1, "ap")
     title = "return document.querySelector('.scatter').layout.yaxis.title.text"
     assert shown.execute_script(title) == "ap, higher is better"
+    wide = """
+    const study = (gflops) => ({ statuses: ["complete"],
+      trials: { number: [0, 1], status: [0, 0], figures: { gflops } } });
+    return [[0.1, 2], [0.1, 27], [0, 27]].map((one) =>
+      window.autosearch.data.wide([study(one)], "gflops"));
+    """
+    assert shown.execute_script(wide) == [False, True, False]
     shown.find_elements("css selector", ".choose input[type=checkbox]")[0].click()
     assert shown.execute_script("return document.querySelector('.scatter').layout.xaxis.type") == (
         "log"

@@ -8,6 +8,7 @@ query is compared with those of all places within a radius, exactly.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +118,7 @@ class _Axis:
         return len(self.asked)
 
 
-class PlacedRows(nn.Module):
+class PlacedRows(nn.Module, ABC):
     """What banks have in common whose rows lie at places of a grid; see `WindowedBank`.
 
     Attributes:
@@ -148,9 +149,9 @@ class PlacedRows(nn.Module):
         """Bytes of the patches as float32."""
         return 4 * len(self) * self.dimension
 
+    @abstractmethod
     def _squares(self) -> Tensor:
         """Squared norms of the rows; what is missing is far away."""
-        raise NotImplementedError
 
     def _keep(self, **buffers: Tensor) -> None:
         """Register what follows from rows and is not stored beside them."""

@@ -61,6 +61,12 @@
     return { x: x.name, y: y ? y.name : DURATION.name };
   }
 
+  // Whether a figure spans so much that small values would lie on top of each other.
+  function wide(studies, name) {
+    const ends = range(studies, name);
+    return Boolean(ends) && ends[0] > 0 && ends[1] / ends[0] > 30;
+  }
+
   // Scored trials that no other one dominates in the two figures, best x first. Looked up again
   // and again while a slider moves, so each is found once.
   const fronts = new WeakMap();
@@ -229,6 +235,6 @@
   window.autosearch = Object.assign(window.autosearch || {}, {
     data: { TEST, architecture, axes, defaultAxes, described, figure, format, front, indexOf,
       isOn, matcher, named, outstanding, parameters, quoted, range, recommend, scored, status,
-      withUnit },
+      wide, withUnit },
   });
 })();

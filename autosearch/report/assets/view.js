@@ -85,17 +85,19 @@
 
     // Axes that were chosen, or the usual ones where the studies shown do not have them.
     settleAxes() {
-      const { axes, defaultAxes } = window.autosearch.data;
+      const { axes, defaultAxes, wide } = window.autosearch.data;
       const [names, usual] = [axes(this.studies), defaultAxes(this.studies)];
       for (const axis of ["x", "y"]) {
         const wanted = this.chosen[axis];
         this.state[axis] = names.includes(wanted) ? wanted : usual[axis];
       }
+      this.state.logX = this.at.logX.checked = this.chosen.logX ?? wide(this.studies, this.state.x);
     }
 
     change(changes) {
       Object.assign(this.state, changes);
-      for (const axis of ["x", "y"]) if (axis in changes) this.chosen[axis] = changes[axis];
+      for (const one of ["x", "y", "logX"]) if (one in changes) this.chosen[one] = changes[one];
+      if ("x" in changes) this.settleAxes();
       const table = ["sort", "page", "withParameters", "filter"];
       if (Object.keys(changes).every((key) => table.includes(key))) this.drawTable();
       else this.draw();

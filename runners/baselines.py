@@ -1,0 +1,84 @@
+"""One space over several methods: which of them, for this part, at which cost?
+
+The method is a parameter, and each method's own parameters have its name in front, such as
+``glass/lr``. All that is built is built by the method's own runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autosearch.contracts import Detector, ParameterInfo, Runner, TrialContext
+from autosearch.spec import Params, StudySpec
+
+from .autopatch import AutoPatchRunner
+from .glass.runner import GlassRunner
+from .parameters import drawn
+from .patchcore import PatchCoreRunner
+
+METHODS: dict[str, type[Runner]] = {
+    "autopatch": AutoPatchRunner,
+    "glass": GlassRunner,
+    "patchcore": PatchCoreRunner,
+}
+_METHOD = "method"
+
+
+def _parameters() -> dict[str, ParameterInfo]:
+    known = {_METHOD: ParameterInfo("patchcore", "which runner builds it", choices=tuple(METHODS))}
+    for method, runner in METHODS.items():
+        known |= {f"{method}/{name}": info for name, info in runner.parameters.items()}
+    return known
+
+
+class BaselinesRunner(Runner):
+    """Searches the method together with its parameters."""
+
+    description = "one of several methods, each with its own parameters: which, at which cost?"
+    reads = frozenset[str]().union(*(runner.reads for runner in METHODS.values()))
+    parameters = _parameters()
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Load what the methods need that the space may draw."""
+        super().__init__(spec)
+        names = map(str, drawn(spec, _METHOD, self.parameters[_METHOD].default))
+        self._runners = {name: METHODS[name](_spec_of(spec, name)) for name in names}
+
+    def canonical(self, params: Params) -> Params:
+        """See `Runner.canonical`: the method, and its own canonical form."""
+        method = self._method(params)
+        own = self._runners[method].canonical(_stripped(params, method))
+        return {_METHOD: method, **{f"{method}/{name}": value for name, value in own.items()}}
+
+    def build(self, params: Params, context: TrialContext) -> Detector:
+        """See `Runner.build`."""
+        method = self._method(params)
+        return self._runners[method].build(_stripped(params, method), context)
+
+    def weights(self) -> list[dict[str, str]]:
+        """See `Runner.weights`; what several methods start from is named once."""
+        found = {}
+        for runner in self._runners.values():
+            found |= {(one["name"], one["sha256"]): one for one in runner.weights()}
+        return list(found.values())
+
+    def _method(self, params: Params) -> str:
+        return str(params.get(_METHOD, self.parameters[_METHOD].default))
+
+
+def _stripped(values: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What stands under a method's name, without it."""
+    front = f"{method}/"
+    return {name[len(front) :]: value for name, value in values.items() if name.startswith(front)}
+
+
+def _spec_of(spec: StudySpec, method: str) -> StudySpec:
+    """A study as one of its methods would search it alone."""
+    space = {}
+    for name, content in _stripped(spec.space, method).items():
+        if isinstance(content, Mapping) and "when" in content:
+            content = {**content, "when": _stripped(content["when"], method)}
+        space[name] = content
+    study = spec.study.model_copy(update={"runner": method})
+    return spec.model_copy(update={"study": study, "space": space, "start": []})
