@@ -1,6 +1,11 @@
 """What a search costs beside its trials: trials that do nothing, on the real AutoPatch space.
 
     python benchmarks/overhead.py --trials 100 2000 --workers 2
+    python benchmarks/overhead.py --before 2000 10000 50000 --trials 100 --executors local --cpu
+
+With `--before`, a study has so many trials already: 2,000 configurations drawn at random, taken
+again and again, each time with other values. `--cpu` counts processor time of the driver's process
+in the place of time that passes, for machines with other work.
 
 Time runs from the first told trial to the last, and the first trials wait until all workers are
 there, so that the start of Ray and of its workers is left out. It is split into the sampler's own,
@@ -19,7 +24,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,10 +42,14 @@ from autosearch.contracts import (
     Status,
     registry,
 )
+from autosearch.errors import Infeasible
 from autosearch.executors import make_executor
 from autosearch.spec import StudySpec, load_spec
 from autosearch.storage import Journal, StudyFolder
 from autosearch.study import ReproducibleSampler, StudyDriver
+
+_DISTINCT = 2000
+"""Configurations of the trials that a study has before."""
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "sampler": (
@@ -79,9 +89,14 @@ class Trivial:
 
 
 class Stopwatch:
-    """Time by part, each without the parts that ran inside it."""
+    """Time by part, each without the parts that ran inside it.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self.seconds: Counter[str] = Counter()
         self._running: list[str] = []
         self._since = 0.0
@@ -107,7 +122,7 @@ class Stopwatch:
         return call
 
     def _charge(self) -> None:
-        now = time.perf_counter()
+        now = self.clock()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
@@ -117,9 +132,12 @@ def main() -> None:
     """Print one line per executor, sampler and number of trials."""
     parser = argparse.ArgumentParser(description="Time the search itself.")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 2000])
+    parser.add_argument("--before", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--samplers", nargs="+", default=["tpe", "random"])
     parser.add_argument("--executors", nargs="+", default=["ray", "local"])
+    parser.add_argument("--objectives", nargs="+", default=["gflops", "rwap"])
+    parser.add_argument("--cpu", action="store_true", help="processor time of the driver")
     options = parser.parse_args()
     console = Console(width=100)
     console.print(
@@ -132,42 +150,56 @@ def main() -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=options.workers)
     table = Table(title="milliseconds per trial")
-    for heading in ("executor", "sampler", "trials", "total", *PARTS, "remainder", "last tenth"):
+    for heading in (
+        "executor",
+        "sampler",
+        "before",
+        "trials",
+        "total",
+        *PARTS,
+        "remainder",
+        "last tenth",
+    ):
         left = heading in ("executor", "sampler")
         table.add_column(heading, justify="left" if left else "right")
-    for sampler in options.samplers:
-        for trials in options.trials:
-            for executor in options.executors:
-                changed = [
-                    f"sampler.name={sampler}",
-                    f"study.trials={trials}",
-                    f"resources.max_concurrent={options.workers}",
-                    "backbone.weights=random",
-                    "resources.gpu=0",
-                ]
-                study = load_spec(registry.find_space("autopatch"), changed)
-                workers = 1 if executor == "local" else options.workers
-                figures = _measure(study, runner, executor, workers)
-                shown = [f"{1e3 * value:.1f}" for value in figures]
-                table.add_row(executor, sampler, str(trials), *shown)
+    clock = time.process_time if options.cpu else time.perf_counter
+    each = product(options.samplers, options.before, options.trials, options.executors)
+    for sampler, before, trials, executor in each:
+        changed = [
+            f"sampler.name={sampler}",
+            f"study.trials={before + trials}",
+            f"resources.max_concurrent={options.workers}",
+            f"objectives=[{', '.join(options.objectives)}]",
+            "backbone.weights=random",
+            "resources.gpu=0",
+        ]
+        study = load_spec(registry.find_space("autopatch"), changed)
+        workers = 1 if executor == "local" else options.workers
+        figures = _measure(study, runner, executor, workers, before, Stopwatch(clock))
+        shown = [f"{1e3 * value:.1f}" for value in figures]
+        table.add_row(executor, sampler, str(before), str(trials), *shown)
     console.print(table)
 
 
-def _measure(spec: StudySpec, runner: Runner, executor: str, workers: int) -> list[float]:
+def _measure(
+    spec: StudySpec, runner: Runner, executor: str, workers: int, before: int, watch: Stopwatch
+) -> list[float]:
     """Seconds per trial: in all, of every part, of the remainder, and late in the search."""
     directions = {name: item.direction for name, item in registry.resolve_objectives(spec).items()}
     told: list[float] = []
-    watch = Stopwatch()
 
     def listen(record: object) -> None:
         if not told:
             watch.seconds.clear()
-        told.append(time.perf_counter())
+        told.append(watch.clock())
+        driver.summary()  # As everybody who listens asks for it.
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        driver = StudyDriver(
-            StudyFolder(Path(folder)), spec, directions, runner.canonical, {}, listen
-        )
+        place = StudyFolder(Path(folder))
+        if before:
+            StudyDriver(place, spec, directions, runner.canonical, {}).close()
+            _fill(place, spec, runner, before)
+        driver = StudyDriver(place, spec, directions, runner.canonical, {}, listen)
         for name, methods in PARTS.items():
             for owner, method in methods:
                 wrapped = watch.watching(name, getattr(owner, method))
@@ -183,6 +215,31 @@ def _measure(spec: StudySpec, runner: Runner, executor: str, workers: int) -> li
     intervals = len(told) - 1
     spent = [value / intervals for value in (total, *parts, total - sum(parts))]
     return [*spent, (told[-1] - told[-late]) / (late - 1)]
+
+
+def _fill(folder: StudyFolder, spec: StudySpec, runner: Runner, number: int) -> None:
+    """Give a study trials that are complete, with random values."""
+    storage, rng = folder.trials.storage(), random.Random(0)
+    study_id = storage.get_study_id_from_name(folder.trials.study)
+    drawn: list[tuple[optuna.Trial, dict[str, Any]]] = []
+    while len(drawn) < min(number, _DISTINCT):
+        # A study that is small answers at once.
+        draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(drawn)))
+        for trial in (draws.ask() for _ in range(100)):
+            with suppress(Infeasible):
+                drawn.append((trial, runner.canonical(spec.parsed_space.suggest(trial))))
+    with patch.object(os, "fsync"):
+        for i in range(number):
+            trial, canonical = drawn[i % len(drawn)]
+            storage.create_new_trial(
+                study_id,
+                optuna.trial.create_trial(
+                    values=[rng.random() for _ in spec.objectives],
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={"status": str(Status.COMPLETE), "canonical": canonical},
+                ),
+            )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from studies import data_section
 
-import autosearch
-from autosearch import Study, search
+from autosearch import Study, search, spaces
 from autosearch.errors import StudyError
 
 FIGURES = ("rwap", "ap", "image_auroc")
@@ -68,7 +67,7 @@ def _ways(given: argparse.Namespace) -> list[str]:
 
 def _searched(given: argparse.Namespace, way: str, trials: int, draw: int) -> Study:
     """A search as it stands after so many trials."""
-    content: dict[str, Any] = yaml.safe_load(autosearch.spaces()[given.space].read_text())
+    content: dict[str, Any] = yaml.safe_load(spaces()[given.space].read_text())
     start = content["start"]
     fixed = (start["configurations"] if isinstance(start, dict) else start)[:1]
     content["start"] = []

@@ -12,15 +12,27 @@ from typing import Any
 from autosearch.contracts import Detector, ParameterInfo, Runner, TrialContext
 from autosearch.spec import Params, StudySpec
 
+from .autoencoder.runner import AutoEncoderRunner
 from .autopatch import AutoPatchRunner
+from .csflow.runner import CsFlowRunner
+from .draem.runner import DraemRunner
+from .fastflow.runner import FastFlowRunner
 from .glass.runner import GlassRunner
 from .parameters import drawn
 from .patchcore import PatchCoreRunner
+from .reverse_distillation.runner import ReverseDistillationRunner
+from .uniad.runner import UniADRunner
 
 METHODS: dict[str, type[Runner]] = {
+    "autoencoder": AutoEncoderRunner,
     "autopatch": AutoPatchRunner,
+    "csflow": CsFlowRunner,
+    "draem": DraemRunner,
+    "fastflow": FastFlowRunner,
     "glass": GlassRunner,
     "patchcore": PatchCoreRunner,
+    "reverse_distillation": ReverseDistillationRunner,
+    "uniad": UniADRunner,
 }
 _METHOD = "method"
 
@@ -75,10 +87,16 @@ def _stripped(values: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 def _spec_of(spec: StudySpec, method: str) -> StudySpec:
     """A study as one of its methods would search it alone."""
-    space = {}
+    space: dict[str, Any] = {}
     for name, content in _stripped(spec.space, method).items():
         if isinstance(content, Mapping) and "when" in content:
-            content = {**content, "when": _stripped(content["when"], method)}
+            when = _stripped(content["when"], method)
+            rest = {key: value for key, value in content.items() if key != "when"}
+            content = {**rest, "when": when} if when else rest
         space[name] = content
+    if not space:  # A space has a parameter, if only at its default.
+        known = METHODS[method].parameters
+        name = next(name for name, info in known.items() if not info.text)
+        space[name] = [known[name].default]
     study = spec.study.model_copy(update={"runner": method})
     return spec.model_copy(update={"study": study, "space": space, "start": []})

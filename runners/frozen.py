@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from autosearch.backbones import (
     MODEL_NAMES,
@@ -16,24 +18,32 @@ from autosearch.backbones import (
 )
 from autosearch.contracts import ParameterInfo
 from autosearch.errors import ConfigError, Infeasible, WeightsError
-from autosearch.spec import ArchitectureSpec, Params, StudySpec
+from autosearch.spec import ArchitectureSpec, Params, StudySpec, Value
 
 from .autopatch import architecture_of
 from .parameters import BACKBONE, drawn
+from .presets import PRESET, SMALL
 from .pretrained import PretrainedRunner
 
-_LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
+LAYERS = ("1", "2", "3", "1+2", "1+3", "2+3", "1+2+3")
+"""Levels that most methods may use."""
 
 
-def frozen(layers: str, backbone: ParameterInfo = BACKBONE) -> dict[str, ParameterInfo]:
+def frozen(
+    layers: str,
+    backbone: ParameterInfo = BACKBONE,
+    choices: tuple[str, ...] = LAYERS,
+    help: str = "levels whose maps are used; the first fixes the grid",
+) -> dict[str, ParameterInfo]:
     """The parameters of a frozen backbone.
 
     Args:
         layers: Which levels are used where a space does not say so.
         backbone: As a parameter.
+        choices: Of levels.
+        help: What they do.
     """
-    help = "levels whose maps are used; the first fixes the grid"
-    return {"backbone": backbone, "layers": ParameterInfo(layers, help, choices=_LAYERS)}
+    return {"backbone": backbone, "layers": ParameterInfo(layers, help, choices=choices)}
 
 
 FROZEN = frozen("2+3")
@@ -46,11 +56,13 @@ class FrozenBackboneRunner(PretrainedRunner):
     one or more, and with batch norms as in its trial.
 
     Attributes:
+        presets: By name what a preset has instead of the defaults, maybe another backbone.
         recalibrated: Whether batch norms are to take their statistics from the training images.
         without_effect: Names of the parameters that a subnet leaves without effect.
     """
 
     reads = frozenset({"backbone.study"})
+    presets: ClassVar[Mapping[str, Params]] = {}
 
     def __init__(self, spec: StudySpec) -> None:
         """Load the backbone that the spec names, or every one that the space may draw."""
@@ -64,8 +76,14 @@ class FrozenBackboneRunner(PretrainedRunner):
             self.recalibrated = bool(found.params.get("bn_recalibration"))
             self.without_effect = frozenset(FROZEN)
         else:
-            self._load(drawn(spec, "backbone", self.parameters["backbone"].default))
+            self._load(dict.fromkeys(drawn(spec, "backbone", *self._defaults(spec))))
             self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
+
+    def _defaults(self, spec: StudySpec) -> list[Value]:
+        """The backbones of a space that names none: of the presets that it may draw."""
+        own = self.parameters["backbone"].default
+        names = map(str, drawn(spec, PRESET, SMALL))
+        return [self.presets.get(name, {}).get("backbone", own) for name in names]
 
     def check_levels(self, full: Params) -> None:
         """Refuse levels that the backbone does not have.

@@ -34,6 +34,7 @@ from .bank.rows import (
     cells_within as cells_within,
     check_reached,
     chosen_rows,
+    drawn_images,
     drawn_rows,
     grid_cells,
     row_bytes,
@@ -45,8 +46,8 @@ from .bank.timing import seconds_of
 from .bank.transform import SAMPLE, needs_sample, transforms_of
 from .spreading import Spreading
 
-_COPIES = 5
-"""Copies of the bank's rows for a moment."""
+_COPIES, _WEIGHING = 5, 2
+"""Copies of the bank's rows for a moment, and more of them where images are weighed."""
 _QUERIES, _NETWORK_BYTES = 3 * 16, 2000
 """Copies of an image's patches in a search, and what networks take for each pixel of an image."""
 _TIMED = 4
@@ -125,7 +126,9 @@ class MemoryBankDetector(Detector):
             Infeasible: The bank holds fewer patches than neighbours are to be found, at all or
                 within the window of a place that counts.
         """
-        images, settings, seed = shared_tensor(train.pixels), self._settings, self._context.seed
+        settings, seed = self._settings, self._context.seed
+        train = drawn_images(settings, train, seed)
+        images = shared_tensor(train.pixels)
         features = self._prepare(images)
         self._patches(features, images[:1])  # for the grid
         copies = enlargement(settings.augment, self._context.image_size)
@@ -207,17 +210,19 @@ class MemoryBankDetector(Detector):
         features = PatchFeatures(self._extractor, self._patch_sizes, self._settings.grid)
         height, width = self._input or self._context.image_size
         cells = grid_cells((height, width), features.reduction)
+        images = min(images, self._settings.train_images or images)
         images *= enlargement(self._settings.augment, self._context.image_size)
         count, chosen = row_bytes(self._settings, images, cells, features.channels)
         count += SAMPLE if needs_sample(self._settings) else 0
-        rows = 4 * features.channels * count * _COPIES
+        copies = _COPIES + (_WEIGHING if self._settings.reweighting else 0)
+        rows = 4 * features.channels * count * copies
         queries = 4 * features.channels * cells * _QUERIES
         return chosen + rows + queries + _NETWORK_BYTES * height * width
 
     def seconds(self, fitted: int, asked: int) -> float | None:
         """See `Detector.seconds`."""
         size, settings = self._context.image_size, self._settings
-        images = torch.rand(_TIMED, 3, *size)
+        images, fitted = torch.rand(_TIMED, 3, *size), min(fitted, settings.train_images or fitted)
         features, images = self._prepare(images), images.to(self._context.device)
         return seconds_of(
             settings, features, images, fitted * enlargement(settings.augment, size), asked
@@ -228,7 +233,7 @@ class MemoryBankDetector(Detector):
         features, stores = self._fitted()
         (store, *others), settings = stores, self._settings
         plain = not (others or settings.weights or settings.cosine or needs_sample(settings))
-        plain = plain and not (settings.root or settings.smoothing)
+        plain = plain and not (settings.root or settings.smoothing or settings.reweighting)
         if isinstance(store, WholeStore) and plain:
             return NearestPatchScore(features, store.patches(), settings.num_neighbors)
         banks = [None if store is None else store.module() for store in stores]
@@ -254,10 +259,13 @@ class MemoryBankDetector(Detector):
         """A bank for every vector of a patch; None where its weight is 0."""
         stores: list[Store | None] = []
         cells, settings = math.prod(self._grid), self._settings
+        counted = self._mixture.places
         for vectors, weight in zip(known.vectors, settings.weights or (1.0,), strict=True):
             store = None
             if weight:
-                store = make_store(settings, self._grid, vectors.shape[1], self._context.device)
+                store = make_store(
+                    settings, self._grid, vectors.shape[1], self._context.device, counted
+                )
                 store.fill(vectors, known.rows // cells, known.rows % cells, images)
             stores.append(store)
         return tuple(stores)

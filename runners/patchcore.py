@@ -14,14 +14,22 @@ from autosearch.spec import Params, StudySpec
 from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
 from .memory_bank import MemoryBankDetector
 from .parameters import BACKBONE, PATCH_SIZE, drawn, switch
+from .presets import PRESET
 from .pretrained import PretrainedRunner
 
 _LEVELS = 6
 _DEFAULT_LEVELS = (2, 3)
 
 
+_PRESET = ParameterInfo(
+    None,
+    "where the defaults of the other parameters come from; null: this table",
+    choices=(None, "original", "miad"),
+)
+
+
 def _parameters() -> dict[str, ParameterInfo]:
-    known = {"backbone": BACKBONE}
+    known = {PRESET: _PRESET, "backbone": BACKBONE}
     for level in range(_LEVELS):
         known[f"level{level}.extract"] = switch(
             level in _DEFAULT_LEVELS, "whether the level's output becomes features"
@@ -29,6 +37,25 @@ def _parameters() -> dict[str, ParameterInfo]:
         known[f"level{level}.patch_size"] = PATCH_SIZE
         known[f"level{level}.weight"] = WEIGHT
     return known | PARAMETERS
+
+
+PRESETS: dict[str, Params] = {
+    "original": {
+        "backbone": "wide_resnet50_2",
+        **{f"level{level}.extract": level in _DEFAULT_LEVELS for level in range(_LEVELS)},
+        **{f"level{level}.patch_size": 3 for level in _DEFAULT_LEVELS},
+        "coreset_ratio": 0.1,
+        "coreset_method": "kcenter",
+        "coreset_pool": 10_000_000,  # All patches of any data set that fits into memory.
+        "num_neighbors": 1,
+        "image_score": "reweighted",
+        "reweighting_neighbours": 9,
+        "distance": "root",
+        "smoothing": 4.0,
+    },
+}
+"""What PatchCore's paper, and the library that MIAD's appendix takes it from, set; by name."""
+PRESETS["miad"] = {**PRESETS["original"], "train_images": 2000}
 
 
 class PatchCoreRunner(PretrainedRunner):
@@ -41,11 +68,17 @@ class PatchCoreRunner(PretrainedRunner):
         """Load every backbone that the space may draw."""
         super().__init__(spec)
         check_backend(spec.memory.backend)
-        self._load(drawn(spec, "backbone", BACKBONE.default))
+        presets = [PRESETS.get(str(name), {}) for name in drawn(spec, PRESET, None)]
+        usual = [preset.get("backbone", BACKBONE.default) for preset in presets]
+        names = drawn(spec, "backbone", *usual)
+        if any(presets) and spec.parsed_space.conditional:
+            names = (*names, *usual)  # A preset may stand where the space has no backbone.
+        self._load(dict.fromkeys(names))
         self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
 
     def canonical(self, params: Params) -> Params:
-        """See `Runner.canonical`. No patch size remains where nothing is extracted."""
+        """See `Runner.canonical`. No patch size remains where nothing is extracted, no preset."""
+        params = {**PRESETS.get(str(params.get(PRESET)), {}), **params}
         full = with_defaults(params, self.parameters)
         name = str(full["backbone"])
         levels = [level for level in range(_LEVELS) if full[f"level{level}.extract"]]

@@ -12,6 +12,7 @@ from ray_parts import fake_spec, run_fake
 
 from autosearch.errors import ConfigError, StudyError
 from autosearch.executors import ray_cluster
+from autosearch.executors.address import chosen_address
 from autosearch.executors.ray_tune import RayTuneExecutor
 from autosearch.executors.signals import stopping_on_signals
 from autosearch.spec.sections import ResourceSpec
@@ -120,11 +121,11 @@ class TestAddress:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-        assert ray_cluster.chosen_address("auto") == ("auto", "--address")
-        assert ray_cluster.chosen_address(None) == ("10.0.0.1:6379", "RAY_ADDRESS")
+        assert chosen_address("auto") == ("auto", "--address")
+        assert chosen_address(None) == ("10.0.0.1:6379", "RAY_ADDRESS")
         for own in ("", "local"):
             monkeypatch.setenv("RAY_ADDRESS", own)
-            assert ray_cluster.chosen_address(None) == (None, "--address")
+            assert chosen_address(None) == (None, "--address")
 
     @pytest.mark.parametrize(
         ("reason", "advice"),

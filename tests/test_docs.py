@@ -205,6 +205,7 @@ def test_methods_have_every_parameter(runner):
     assert sorted(documented_parameters(runner)) == sorted(
         (name, f"`{json.dumps(info.default)}`", info.allowed(), info.help)
         for name, info in RUNNERS[runner].parameters.items()
+        if "/" not in name  # One of a method that has a section of its own.
     )
 
 

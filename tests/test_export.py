@@ -71,6 +71,8 @@ class TestDescription:
             assert found[name]["value"] == pytest.approx(expected.value, rel=1e-5)
             assert found[name]["reached"]["tp"] == expected.reached.tp
         loaded = load_model(plain_export.path)
+        normal = sorted(maps[~data.val.labels].max((1, 2)).tolist())
+        assert loaded.baseline == pytest.approx(normal, rel=1e-5)
         assert loaded.image_threshold.value == found["image"]["value"]
         assert loaded.low < loaded.high
 

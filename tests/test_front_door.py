@@ -278,7 +278,7 @@ def test_a_search_outside_the_main_thread(small_dataset: Path, tmp_path: Path) -
 
     def work() -> None:
         with pytest.raises(ConfigError, match=r"executor: 'ray' .* local"):
-            autosearch.search("autopatch", given, trials=2, results=tmp_path)
+            autosearch.search("autopatch", given, trials=2, results=tmp_path, executor="ray")
         found.append(
             autosearch.search(
                 "autopatch", given, trials=2, results=tmp_path, resume=True, executor="local"

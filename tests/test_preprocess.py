@@ -10,6 +10,7 @@ import pytest
 from dataset_parts import command
 from object_parts import SHAPE, box_of, drawn, exported, mark, objects_dataset, plain, save
 from PIL import Image
+from scipy import ndimage
 
 from autosearch.data import (
     Box,
@@ -111,6 +112,16 @@ def test_padding_around_objects_is_background_too(stage: str) -> None:
     assert (seen[:, : view.target.top] == 0).all() and (seen[:, view.target.bottom :] == 0).all()
 
 
+@pytest.mark.parametrize("stage", ["mask", "centre"])
+def test_the_background_has_the_value_that_was_asked_for(base: Path, stage: str) -> None:
+    data = load_search_data(spec(base, stage, background=0.75, image_size=[48, 160]))
+    framing = Framing.from_plain(data.info["framing"])  # type: ignore[arg-type]
+    assert framing.background == 0.75
+    assert data.val.valid is not None
+    around = ndimage.binary_erosion(~data.val.valid[-1], iterations=2)
+    assert around.any() and (data.val.pixels[-1][:, around] == 0.75).all()
+
+
 def test_a_hole_belongs_to_its_object() -> None:
     box, hole = Box(20, 40, 70, 110), Box(35, 60, 55, 90)
     values = drawn(box)
@@ -200,6 +211,8 @@ def test_images_without_an_object_are_whole_and_named(base: Path) -> None:
             f"part/train/good/004.png); set dataset.preprocess to none instead of {stage}"
         )
         assert any(line.startswith("object found in 8 of 10 normal") for line in notes)
+        names = [f"part/train/good/{name}.png" for name in ("004", "005")]
+        assert data.info["no_object"] == names
         whole = data.train.pixels[data.train.paths.index("part/train/good/004.png")]
         expected = Framing((48, 80))
         np.testing.assert_array_equal(

@@ -64,7 +64,7 @@ def test_tpe_that_remembers_its_numbers_proposes_what_optuna_does(
 ) -> None:
     spec = make_spec(space, multivariate=multivariate)
     found = proposals(spec, objectives)
-    monkeypatch.setattr(sampling, "_TPE", lambda numbers, **options: TPESampler(**options))
+    monkeypatch.setattr(sampling, "_TPE", lambda numbers, subset, **options: TPESampler(**options))
     assert found == proposals(spec, objectives)
     assert len({str(params) for params in found}) > 20
 

@@ -1,3 +1,9 @@
+from .factory import (
+    estimate_name as estimate_name,
+    stored_estimate as stored_estimate,
+    write_factory_report as write_factory_report,
+)
+from .fixed import estimate_spec as estimate_spec
 from .listings import (
     check_data as check_data,
     convert_data as convert_data,

@@ -161,11 +161,18 @@ def look_at_data(
 def _asked(
     root: str | Path, category: str | None, overrides: Mapping[str, Any] | Iterable[str]
 ) -> DatasetSpec:
-    """The dataset that somebody means, with its only category where none is named."""
+    """The dataset that somebody means, with its only category where none is named.
+
+    In brackets there are several, as in overrides.
+    """
     from autosearch.data import only_category
 
     wanted: list[str | tuple[str, object]] = []
     wanted += overrides.items() if isinstance(overrides, Mapping) else overrides
-    if category is None:
-        category = only_category(str(root), dataset_spec(wanted).layout)
-    return dataset_spec([("root", str(root)), ("category", category), *wanted])
+    given = dataset_spec(wanted)
+    if category is None and "category" not in given.model_fields_set:
+        category = only_category(str(root), given.layout)
+    named: list[str | tuple[str, object]] = [("root", str(root))]
+    if category is not None:
+        named.append(f"category={category}" if category[:1] == "[" else ("category", category))
+    return dataset_spec([*named, *wanted])

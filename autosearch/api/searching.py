@@ -25,7 +25,7 @@ def search(
     name: str | None = None,
     results: str | Path = "results",
     resume: bool = False,
-    executor: str = "ray",
+    executor: str = "auto",
     address: str | None = None,
     storage: str | None = None,
     log_level: str = "info",
@@ -45,7 +45,7 @@ def search(
         results: Folder that holds the studies.
         resume: Continue the study if it exists.
         executor: ``ray`` for Ray Tune workers, ``local`` for this process alone, which is exactly
-            reproducible.
+            reproducible; ``auto`` is ``local`` where less than a minute of work is expected.
         address: ``host:port`` of a Ray cluster to join, or ``auto``.
         storage: ``postgresql://…`` of a database that keeps the trials, for several heads.
         log_level: Least level that goes into ``study.log``.

@@ -7,20 +7,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosearch.api.stored import StoredStudy
+from autosearch.api.factory import EstimatedStudy
+from autosearch.api.moved import moved_to as _moved
 from autosearch.api.update import Progress, Update, quiet, reading
 from autosearch.contracts import TrialRecord, ensemble_name, registry
-from autosearch.errors import ConfigError
-from autosearch.files import user_path
-from autosearch.spec import Override, StudySpec
+from autosearch.spec import StudySpec
 from autosearch.study import Repeated
 
 if TYPE_CHECKING:
-    from autosearch.metrics import Rule
+    from autosearch.metrics import Criterion, Rule
     from autosearch.study import Fit
 
 
-class Study(StoredStudy):
+class Study(EstimatedStudy):
     """One study. Made by `autosearch.search` and `autosearch.open_study`.
 
     Attributes:
@@ -34,7 +33,7 @@ class Study(StoredStudy):
         trials: int | None = None,
         timeout: float | str | None = None,
         *,
-        executor: str = "ray",
+        executor: str = "auto",
         address: str | None = None,
         log_level: str = "info",
         data: str | Path | None = None,
@@ -69,13 +68,13 @@ class Study(StoredStudy):
     def search(
         self,
         spec: StudySpec,
-        executor: str = "ray",
+        executor: str = "auto",
         address: str | None = None,
         log_level: str = "info",
         progress: Progress = quiet,
     ) -> None:
         """Search until the budget of a spec is met; see `autosearch.search`."""
-        from autosearch.executors import make_executor
+        from autosearch.executors import SMALL_SECONDS, make_executor
         from autosearch.storage import StudyLog
         from autosearch.study import check_packages, load_inputs, open_driver, run
 
@@ -83,7 +82,16 @@ class Study(StoredStudy):
             self._folder.database.open()
         if self._folder.exists():
             self._folder.trials.check_early(spec)
-        chosen = make_executor(executor, address)
+
+        def work() -> float | None:
+            left = driver.spec.study.trials - driver.summary().finished
+            return inputs.work(left, SMALL_SECONDS)
+
+        def say(text: str) -> None:
+            log.note("executor chosen", text=text)
+            progress(Update("executor", 0, None, text, study=self))
+
+        chosen = make_executor(executor, address, work, say)
         check_packages(spec, registry.objectives(self._others))
         inputs = load_inputs(spec, reading(progress), self._runner, self._others)
 
@@ -235,7 +243,7 @@ class Study(StoredStudy):
         formats: Sequence[str] = ("onnx", "torch"),
         coreset: float | None = None,
         half: bool = False,
-        threshold: Rule = "f1",
+        threshold: Rule | Criterion = "f1",
         max_fpr: float | None = None,
         opset: int = 18,
         out: str | Path | None = None,
@@ -253,7 +261,9 @@ class Study(StoredStudy):
             formats: Among ``onnx``, ``openvino`` and ``torch`` (tensors).
             coreset: Share of the patches that the memory bank keeps, chosen by k-centre.
             half: Store large tensors in half precision.
-            threshold: How thresholds are chosen on validation: ``f1``, ``youden`` or ``fpr``.
+            threshold: How thresholds are chosen on validation: ``f1``, ``youden``,
+                ``balanced_accuracy`` or ``fpr``, or an `autosearch.metrics.Criterion`, which the
+                rules ``sensitivity`` and ``cost`` need for their numbers.
             max_fpr: Largest false-positive rate, for ``fpr``.
             opset: Of the ONNX graph, 15 to 18; older runtimes read lower ones.
             out: Folder to write; by default ``exports/trial-N`` of the study, or
@@ -290,21 +300,3 @@ class Study(StoredStudy):
             lambda text: progress(Update("exporting", 0, None, text, study=self)),
             lambda: self._reopened(progress, moved),
         ).path
-
-    def _reopened(self, progress: Progress, moved: Sequence[Override]) -> Any:
-        from autosearch.study import reopen
-
-        return reopen(self._folder, reading(progress), self._runner, self._others, moved)
-
-
-def _moved(data: str | Path | None, category: str | None) -> list[Override]:
-    """What to replace in the spec of a study whose images lie elsewhere now."""
-    if data is None:
-        if category is not None:
-            raise ConfigError("--category", category, "--data beside it, to say where it is")
-        return []
-    root = user_path(str(data), "--data").resolve()
-    if not root.exists():
-        raise ConfigError("--data", str(data), "a folder or a CSV file that is there")
-    named: list[Override] = [] if category is None else [("dataset.category", category)]
-    return [("dataset.root", str(root)), *named]

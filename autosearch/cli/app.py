@@ -10,6 +10,7 @@ from autosearch import __version__
 from autosearch.cli.data import check, convert, look
 from autosearch.cli.evaluate import evaluate
 from autosearch.cli.export import export
+from autosearch.cli.factory import factory_app
 from autosearch.cli.listings import objectives, runners, spaces
 from autosearch.cli.pages import dashboard, report
 from autosearch.cli.predict import predict
@@ -37,6 +38,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(factory_app, name="factory")
 app.add_typer(supernet_app, name="supernet")
 
 

@@ -13,6 +13,15 @@ from rich.table import Table
 
 from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
 from autosearch.cli.screen import console, reading_bar
+from autosearch.cli.threshold_options import (
+    CostFnOption,
+    CostFpOption,
+    MaxFprOption,
+    MinSensitivityOption,
+    RuleOption,
+    ThresholdRule,
+    criterion_of,
+)
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Update
@@ -26,14 +35,6 @@ class Format(StrEnum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     TORCH = "torch"
-
-
-class ThresholdRule(StrEnum):
-    """How thresholds are chosen on validation."""
-
-    F1 = "f1"
-    YOUDEN = "youden"
-    FPR = "fpr"
 
 
 def export(
@@ -57,12 +58,15 @@ def export(
     half: Annotated[
         bool, typer.Option("--half", help="Store large tensors in half precision.")
     ] = False,
-    threshold: Annotated[
-        ThresholdRule, typer.Option("--threshold", help="Best F1, Youden, or bounded FPR.")
-    ] = ThresholdRule.F1,
-    max_fpr: Annotated[
-        float | None, typer.Option("--max-fpr", help="False-positive rate for --threshold fpr.")
+    threshold: RuleOption = ThresholdRule.F1,
+    max_fpr: MaxFprOption = None,
+    min_sensitivity: MinSensitivityOption = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option("--prevalence", help="Rule cost: share of anomalous ones on the line."),
     ] = None,
+    cost_fn: CostFnOption = None,
+    cost_fp: CostFpOption = None,
     opset: Annotated[
         int, typer.Option("--opset", help="Of the ONNX graph, 15 to 18; older runtimes want less.")
     ] = 18,
@@ -83,6 +87,9 @@ def export(
     from autosearch.api import open_study
     from autosearch.export import read_manifest
 
+    criterion = criterion_of(
+        threshold, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp
+    )
     chosen = tuple(dict.fromkeys(name.value for name in formats or (Format.ONNX, Format.TORCH)))
     study = open_study(directory)
     with reading_bar() as bar:
@@ -97,8 +104,7 @@ def export(
             formats=chosen,
             coreset=coreset,
             half=half,
-            threshold=threshold.value,
-            max_fpr=max_fpr,
+            threshold=criterion,
             opset=opset,
             out=out,
             force=force,

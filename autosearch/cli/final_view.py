@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from autosearch.cli.category_view import category_tables
 from autosearch.cli.tables import filled, plain_table
 from autosearch.contracts import Objective, TrialRecord, called, ensemble_name
 from autosearch.data import NORMAL
@@ -111,6 +112,7 @@ def evaluated_table(
         yield _PAIRED
     if len(second.columns) > 1:
         yield second
+    yield from category_tables([(name, figures) for name, figures, _ in rows])
     if doubt is not None:
         yield f"[yellow]{escape(doubt)}[/]"
     else:
@@ -164,8 +166,10 @@ def final_tables(figures: Mapping[str, Any]) -> Iterable[RenderableType]:
     members = figures.get("ensemble")
     head = called(ensemble_name(members)) if members else f"trial {figures['trial']}"
     yield filled(head, shown, columns)
+    yield from category_tables([(head, figures)])
     if figures["types"]:
-        yield "By anomaly type, each with all normal images:"
+        of = " of its category" if figures.get("categories") else ""
+        yield f"By anomaly type, each with all normal images{of}:"
         yield _by_type(figures)
 
 
@@ -175,6 +179,8 @@ def _by_type(figures: Mapping[str, Any]) -> Table:
     names = [name for name in dict.fromkeys([*names, "pixel_f1_at_val"]) if any_has(parts, name)]
     if "ap" in names:
         names.remove("image_ap")  # So that 80 columns are enough.
+        if figures.get("categories"):  # Names of types are longer then.
+            names = [name for name in names if name != "pixel_f1_at_val"]
     few = figures["bootstrap"].get("too_few", ())
     counts = [
         f"{part['images']}, too few" if kind in few else str(part["images"])

@@ -17,6 +17,7 @@ from autosearch.errors import ConfigError
 class ExecutorName(StrEnum):
     """Where trials run."""
 
+    AUTO = "auto"
     RAY = "ray"
     LOCAL = "local"
 
@@ -39,7 +40,11 @@ Timeout = Annotated[
     typer.Option("--timeout", help="Stop handing out trials after 90, 90s, 15m or 2h."),
 ]
 ExecutorOption = Annotated[
-    ExecutorName, typer.Option("--executor", help="Ray Tune workers, or this process alone.")
+    ExecutorName,
+    typer.Option(
+        "--executor",
+        help="Ray Tune workers, or this process alone; auto: the latter for a minute of work.",
+    ),
 ]
 LevelOption = Annotated[
     LogLevel, typer.Option("--log-level", help="Least level that goes into study.log.")

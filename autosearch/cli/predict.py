@@ -39,17 +39,27 @@ def predict(
     provider: Annotated[
         Provider, typer.Option("--provider", help="What runs the model.")
     ] = Provider.CPU,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Compare scores with those of normal validation images."),
+    ] = False,
+    fail_on_drift: Annotated[
+        bool,
+        typer.Option("--fail-on-drift", help="The same, and exit with 3 if they have drifted."),
+    ] = False,
 ) -> None:
     """Look at images with an exported model: heatmaps, masks, scores.csv and scores.json.
 
     Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
-    what is written.
+    what is written. With --baseline, drift.json says whether scores are what they were.
     """
     from autosearch.export import Prediction, Predictor
 
     answers: list[Prediction | Skipped] = []
     start, stopped, wanted = time.perf_counter(), False, 0
     ready = Predictor(model, provider, threads)
+    if baseline or fail_on_drift:
+        ready.check_baseline()
     with _progress() as bar:
         task = bar.add_task("images", total=None)
 
@@ -73,9 +83,30 @@ def predict(
     if stopped:
         console.print("Stopped; what was written so far is complete.")
         raise typer.Exit(INTERRUPTED)
+    drifted = False
+    if baseline or fail_on_drift:
+        found = ready.drift([answer.score for answer in done], out)
+        drifted = bool(found.found)
+        shown = "[green]" if found.found is False else "[yellow]"
+        console.print(f"{shown}baseline[/] {escape(found.text)}", highlight=False, soft_wrap=True)
+        if drifted:
+            anomalous = sum(answer.anomalous for answer in done)
+            line = _DRIFTED.format(anomalous=anomalous, images=len(done))
+            console.print(line, highlight=False, soft_wrap=True)
     if len(done) < len(answers):
         raise typer.Exit(1)
+    if drifted and fail_on_drift:
+        raise typer.Exit(DRIFTED)
 
+
+DRIFTED = 3
+"""Exit code where scores have drifted, and that was to be an error."""
+
+_DRIFTED = (
+    "{anomalous} of {images} images are called anomalous. Look whether light, camera, material or "
+    "placing has changed, or whether there are more defects than usual: the threshold was chosen "
+    "for other scores."
+)
 
 _SLOW_MS = 1000
 """From which on times are told in seconds."""

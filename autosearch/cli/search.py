@@ -43,7 +43,7 @@ def run(
     overrides: Overrides = None,
     trials: Trials = None,
     timeout: Timeout = None,
-    executor: ExecutorOption = ExecutorName.RAY,
+    executor: ExecutorOption = ExecutorName.AUTO,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the study and of its folder.")
     ] = None,
@@ -85,7 +85,7 @@ def resume(
     directory: Directory,
     trials: Trials = None,
     timeout: Timeout = None,
-    executor: ExecutorOption = ExecutorName.RAY,
+    executor: ExecutorOption = ExecutorName.AUTO,
     address: AddressOption = None,
     storage: StorageOption = None,
     log_level: LevelOption = LogLevel.INFO,
@@ -133,6 +133,8 @@ class _View:
                 self._stack.enter_context(self._trials.shown())
             else:
                 self._trials.update(update.summary, update.trial)
+        elif update.stage == "executor":
+            print_unbroken([update.text])
         elif update.stage == "repeating":
             self._stack.close()
             if update.done < (update.total or 0):

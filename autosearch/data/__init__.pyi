@@ -2,6 +2,10 @@ from .boxes import (
     Box as Box,
     Size as Size,
 )
+from .categories import (
+    categories_of as categories_of,
+    prefixed as prefixed,
+)
 from .check import (
     Problem as Problem,
     RegionAreas as RegionAreas,
@@ -83,6 +87,7 @@ from .pictures import (
     contact_sheet as contact_sheet,
     heat as heat,
 )
+from .pool import Pool as Pool, load_pool as load_pool
 from .records import (
     NORMAL as NORMAL,
     ImageSet as ImageSet,

@@ -82,7 +82,7 @@ class Report:
     """What a dataset holds and what is wrong with it.
 
     Attributes:
-        category: Name of the category.
+        category: Name of the category, or those of several.
         root: Folder or folder of the CSV file.
         counts: Images per split and type; the only split is ``all`` where no split can be made.
         smallest: Least width and least height of any readable image, in pixels.
@@ -165,7 +165,8 @@ def check_dataset(dataset: DatasetSpec) -> Report:
             "test": split.test,
             "unused": split.unused,
         }
-        problems += _split_problems(index, split, dataset)
+        for part in index.each:
+            problems += _split_problems(part, split.within(part), dataset)
     except DataError as error:
         problems.append(Problem.of_error(error))
     except ConfigError as error:
@@ -176,7 +177,7 @@ def check_dataset(dataset: DatasetSpec) -> Report:
     framing, canvas = framings.measured, framings.input.size
     grid = grid_of(dataset.tiling, canvas)
     if idle := without_effect(dataset.tiling, canvas):
-        problems.append(Problem("warning", index.root / index.category, *idle))
+        problems.append(Problem("warning", index.place, *idle))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         compared = compared_of(parts.get("train", index.samples))
         findings = list(
@@ -229,7 +230,7 @@ def _framings(
     train: tuple[Sample, ...], dataset: DatasetSpec, index: Index
 ) -> tuple[Framings, list[Problem]]:
     """How images come in, and what is wrong with how they do."""
-    place = index.root / index.category
+    place = index.place
     try:
         # What cannot be read is a finding of its own.
         framings = framings_of(dataset, train, lenient=True)
@@ -253,7 +254,7 @@ def _layout_problems(index: Index) -> Iterator[Problem]:
 
 def _split_problems(index: Index, split: Split, dataset: DatasetSpec) -> Iterator[Problem]:
     """Splits that can be used, but from which little can be concluded."""
-    place = index.root / index.category
+    place = index.place
     normals = sum(sample.normal for sample in split.train)
     if normals < _FEW_NORMALS:
         yield Problem(

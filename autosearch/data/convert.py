@@ -76,6 +76,8 @@ def convert_dataset(
         DataError: The dataset cannot be read, or a type can be no name of a folder.
     """
     _check_free(out)
+    if len(dataset.categories) > 1:
+        raise ConfigError("dataset.category", list(dataset.categories), "one at a time to convert")
     index = open_index(dataset)
     if index.faults:
         raise index.faults[0]

@@ -145,7 +145,7 @@ def few_defects(
         return None
     kind = f"validation holds fewer than {FEW_IMAGES} anomalous images"
     remedy = _more(dataset, synthetic)
-    return Note(index.root / index.category, kind, remedy, f"{number} in all")
+    return Note(index.place, kind, remedy, f"{number} in all")
 
 
 def _more(dataset: DatasetSpec, synthetic: int) -> str:

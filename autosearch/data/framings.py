@@ -34,6 +34,9 @@ from autosearch.spec import DatasetSpec, OwnShape
 _ALIKE = 1.1
 """Ratio of two aspects up to which nobody needs to be told that they differ."""
 
+NO_OBJECT = "has no object that stands out, so the whole image is used"
+"""Kind of the note about an image in which no object was found."""
+
 
 @dataclass(frozen=True)
 class Framings:
@@ -101,9 +104,12 @@ def framings_of(
 
     Raises:
         DataError: A file cannot be read, or does not hold the region of interest.
-        ConfigError: The region of interest is a file that cannot be used; or no object stands out
-            in most of the images.
+        ConfigError: The region of interest is a file that cannot be used; no object stands out
+            in most of the images; or several categories are to be brought into one pose.
     """
+    if dataset.preprocess == "align" and len(dataset.categories) > 1:
+        allowed = "none, mask, crop or centre: objects of several categories have no common pose"
+        raise ConfigError("dataset.preprocess", "align", allowed)
     region, interest = dataset.region_of_interest, read_interest(dataset)
     box = Box(*region) if isinstance(region, tuple) else None
     places = list(_places(dataset, box, samples, lenient))
@@ -128,6 +134,7 @@ def framings_of(
         box,
         stage,
         around,
+        dataset.background,
         looked_at=None if interest is None else interest.mask,
         alignment=alignment,
     )
@@ -202,8 +209,7 @@ def view_notes(path: Path, mask: Mask, view: View, dataset: DatasetSpec) -> tupl
     notes = []
     stage = dataset.preprocess
     if stage != "none" and view.object is None:
-        kind = "has no object that stands out, so the whole image is used"
-        notes.append(Note(path, kind, f"set dataset.preprocess to none instead of {stage}"))
+        notes.append(Note(path, NO_OBJECT, f"set dataset.preprocess to none instead of {stage}"))
     if view.object is not None and not view.whole_object:
         kind = "has an object larger than any normal training image, cut at the canvas"
         sizes = [f"{h} x {w}" for h, w in (view.object.size, view.source.size)]

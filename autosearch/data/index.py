@@ -71,7 +71,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Index:
-    """All images of one category, sorted by path.
+    """All images of a category, or of several, sorted by path.
 
     Attributes:
         root: Folder to which names in records are relative.
@@ -83,6 +83,8 @@ class Index:
         faults: Why nobody should search on it, as far as names tell.
         notes: What was assumed of names.
         layout: Name of the layout that it was read by.
+        parts: The categories, where there are several: types and groups of their samples begin
+            with the category and ``/``.
     """
 
     root: Path
@@ -94,6 +96,17 @@ class Index:
     faults: tuple[DataError, ...] = ()
     notes: tuple[Note, ...] = ()
     layout: str = ""
+    parts: tuple[Index, ...] = ()
+
+    @property
+    def each(self) -> tuple[Index, ...]:
+        """Every category on its own."""
+        return self.parts or (self,)
+
+    @property
+    def place(self) -> Path:
+        """The folder of the category, or that of all of them."""
+        return self.root if self.parts else self.root / self.category
 
     def relative(self, path: Path) -> str:
         """The path as records name it: relative to the root, with forward slashes."""

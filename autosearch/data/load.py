@@ -18,12 +18,12 @@ from autosearch.data.drawn import (
     small_defects,
 )
 from autosearch.data.framing import FITS, STAGES, size_text
-from autosearch.data.framings import framings_of
+from autosearch.data.framings import NO_OBJECT, framings_of
 from autosearch.data.images import MASK_RULES, RESIZE_RULE
 from autosearch.data.index import Index, Sample
 from autosearch.data.interest import KEY, read_interest
 from autosearch.data.layouts.choose import open_index
-from autosearch.data.notes import summary
+from autosearch.data.notes import Note, summary
 from autosearch.data.reading import Progress, read_splits
 from autosearch.data.records import ImageSet, SearchData
 from autosearch.data.regions import REGION_RULES
@@ -54,7 +54,8 @@ def load_search_data(
         splits in a row: the train split begins with its anomalous ones, if any, and validation
         ends with them. Large ones lie in a file that processes share. ``info`` is for records; its
         ``sha256`` covers split, relative path and bytes of every image and mask used, and how
-        those were read that can be read in two ways; ``notes`` says of these, one line a kind,
+        those were read that can be read in two ways; ``categories`` names them where there are
+        several; ``notes`` says of how they were read, one line a kind,
         what was assumed, ``defects`` which anomalous images validate, and ``weak``, likewise, why
         they are too few or too small to rank trials by.
 
@@ -62,7 +63,7 @@ def load_search_data(
         ConfigError: The category, ``test_skip`` or ``validation.normal`` does not fit the dataset.
         DataError: The first file in the way, with a remedy.
     """
-    index = _accepted(open_index(dataset) if index is None else index)
+    index = accepted(open_index(dataset) if index is None else index)
     dataset = settled(index, dataset)
     split = split_index(index, dataset)
     framings = framings_of(dataset, split.train)
@@ -81,6 +82,7 @@ def load_search_data(
     info: dict[str, object] = {
         "name": index.root.name if dataset.root and dataset.name == "demo" else dataset.name,
         "category": index.category,
+        **({"categories": [part.category for part in index.parts]} if index.parts else {}),
         "root": str(index.root),
         "root_name": index.root.name,
         "counts": {name: _count(samples) for name, samples in splits.items()},
@@ -91,6 +93,7 @@ def load_search_data(
         "evaluation_size": list(framings.measured.size),
         "resize_rule": f"{RESIZE_RULE}; {FITS[dataset.fit]}",
         "preprocess": f"{dataset.preprocess}: {STAGES[dataset.preprocess]}",
+        **_no_object(dataset, index, (*read["train"].notes, *read["val"].notes)),
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
         "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",
         "prevalence": dataset.prevalence,
@@ -130,11 +133,12 @@ def load_test_set(
         ConfigError: As `load_search_data`.
         DataError: As `load_search_data`, or the test split is empty.
     """
-    index = _accepted(open_index(dataset))
+    index = accepted(open_index(dataset))
     split = split_index(index, dataset)
-    if not split.test:
+    empty = [part for part in index.each if not split.within(part).test]
+    if empty:
         raise DataError(
-            index.root / index.category,
+            empty[0].place,
             "the test split is empty",
             "add test images, or lower dataset.validation.real_per_type, dataset.test_skip or "
             "dataset.labelled",
@@ -143,7 +147,7 @@ def load_test_set(
     read = read_splits(index, {"test": split.test}, dataset, framings, progress)["test"]
     info: dict[str, object] = {
         "counts": _count(split.test),
-        "sha256": _sha256([*(f"test\0{line}" for line in read.lines), *_interest(dataset)]),
+        "sha256": digest_of("test", read.lines, dataset),
         "notes": summary((*unmarked_notes(index, split.test), *read.notes), index.relative),
     }
     return read.images, info
@@ -158,11 +162,23 @@ def drawn_of(val: ImageSet) -> dict[str, Drawn]:
     )
 
 
-def _accepted(index: Index) -> Index:
+def accepted(index: Index) -> Index:
     """The index of a dataset, unless its names have a fault."""
     if index.faults:
         raise index.faults[0]
     return index
+
+
+def digest_of(name: str, lines: Iterable[str], dataset: DatasetSpec) -> str:
+    """SHA-256 over the files of one split of a name, and the mask of what is looked at."""
+    return _sha256([*(f"{name}\0{line}" for line in lines), *_interest(dataset)])
+
+
+def _no_object(dataset: DatasetSpec, index: Index, notes: Iterable[Note]) -> dict[str, object]:
+    """``no_object``: names of images in which none was found; nothing where none is looked for."""
+    if dataset.preprocess == "none":
+        return {}
+    return {"no_object": [index.relative(note.path) for note in notes if note.kind == NO_OBJECT]}
 
 
 def _interest(dataset: DatasetSpec) -> list[str]:

@@ -53,7 +53,7 @@ def synthetic_alone(index: Index, dataset: DatasetSpec) -> Note | None:
     if not isinstance(made, SyntheticSpec) or not none_anomalous(index):
         return None
     kind = f"no anomalous image: validation uses synthetic anomalies of kind {made.kind}"
-    return Note(index.root / index.category, kind, "figures are of these alone")
+    return Note(index.place, kind, "figures are of these alone")
 
 
 def unmarked_notes(index: Index, samples: Iterable[Sample]) -> list[Note]:

@@ -6,6 +6,7 @@ from images to groups: images of one physical object never cross partitions.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ class Split:
     test: tuple[Sample, ...]
     unused: tuple[Sample, ...]
 
+    def within(self, index: Index) -> Split:
+        """What an index has of it, such as that of one of several categories."""
+        own = {sample.path for sample in index.samples}
+        return Split(*(tuple(s for s in part if s.path in own) for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[tuple[Sample, ...], ...]:
+        """All of them, in the order of the attributes."""
+        return self.train, self.val, self.test, self.unused
+
 
 def split_index(index: Index, dataset: DatasetSpec) -> Split:
     """Partition an index; depends on nothing but the sorted paths, groups and stated splits.
@@ -54,12 +65,30 @@ def split_index(index: Index, dataset: DatasetSpec) -> Split:
     A group moves as a whole, to where its first image of any type would go; counts are then met
     or exceeded. Stated splits are obeyed, also for the unstated images of a stated group.
 
+    Of several categories each is split by itself, as if there were no other.
+
     Raises:
         ConfigError: ``test_skip`` is below k, or ``validation.normal`` leaves nothing to train on.
         DataError: A group stands in two stated splits, an anomalous image in train, or a part
             has no images of the kind it needs.
     """
     dataset = settled(index, dataset)
+    splits = [_split_one(part, dataset) for part in index.each]
+    return splits[0] if len(splits) == 1 else _joined(splits)
+
+
+def _joined(splits: Iterable[Split]) -> Split:
+    """Those of several categories as one."""
+    return Split(
+        *(
+            tuple(sorted(itertools.chain.from_iterable(parts), key=lambda sample: sample.path))
+            for parts in zip(*(split.parts for split in splits), strict=True)
+        )
+    )
+
+
+def _split_one(index: Index, dataset: DatasetSpec) -> Split:
+    """The split of one category, for a dataset as `settled` gives it."""
     wanted_of, skip = real_per_type(index, dataset), dataset.test_skip
     most = max(wanted_of.values(), default=0)
     if skip is not None and skip < most:
@@ -243,7 +272,7 @@ def _check_parts(
                 "an anomalous image is in the train split",
                 "state val or test for it, or set dataset.labelled to learn from some",
             )
-    place = index.root / index.category
+    place = index.place
     if not _normals(parts["train"]):
         if isinstance(dataset.validation.normal, int):
             raise ConfigError(

@@ -1,4 +1,5 @@
 from .choice import (
+    SMALL_SECONDS as SMALL_SECONDS,
     make_executor as make_executor,
 )
 from .local import (

@@ -6,7 +6,7 @@ import time
 
 from autosearch.contracts import Outcome
 from autosearch.executors.signals import stopping_on_signals
-from autosearch.study import StudyDriver, TrialEvaluator, evaluate_safely
+from autosearch.study import Driver, Evaluator, evaluate_safely
 
 _POLL_SECONDS = 1.0
 
@@ -18,7 +18,7 @@ class _Interrupted(BaseException):
 class LocalExecutor:
     """Evaluates in the calling process."""
 
-    def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
+    def run(self, driver: Driver, evaluator: Evaluator) -> None:
         """See `Executor.run`."""
         evaluating = False
 

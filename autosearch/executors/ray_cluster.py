@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autosearch import __version__
 from autosearch.errors import ConfigError, StudyError
 from autosearch.spec import ResourceSpec
-from autosearch.study import TrialEvaluator
+from autosearch.study import Evaluator
 
 _GPU_SHARE = 0.25
 """Of one GPU, for each trial that does not ask for more: they wait for the CPU in between."""
@@ -30,38 +30,13 @@ _GPU_SHARE = 0.25
 _LOOK_SECONDS = 2.0
 """How often a cluster is asked what it holds: machines may join and leave."""
 
-VARIABLE = "RAY_ADDRESS"
-"""Ray's own: which cluster is joined unless somebody says another one."""
-
 _SESSION = "session_2026-01-31_00-00-00_000000_0000000/sockets/plasma_store"
 _LONGEST_TEMP = 102 - len(_SESSION)
 """Bytes of the folder in which Ray makes the like of that; a socket's whole path has 103."""
 
 _log = logging.getLogger(__name__)
 
-_ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[\da-fA-F:]+\]:\d{1,5}")
 _ABSENT = re.compile("ModuleNotFoundError|ImportError|failed to import")
-
-
-def chosen_address(given: str | None) -> tuple[str | None, str]:
-    """Which cluster is to be joined, if any, and what says so.
-
-    Args:
-        given: ``host:port`` of its head or ``auto``; None leaves it to ``RAY_ADDRESS``, which
-            ``ray job submit`` sets.
-
-    Raises:
-        ConfigError: It is of another kind, such as Ray Client's or a dashboard's.
-    """
-    address, key = given, "--address"
-    if given is None and (found := os.environ.get(VARIABLE)) not in (None, "", "local"):
-        address, key = found, VARIABLE
-    if address is not None and address != "auto" and not _ADDRESS.fullmatch(address):
-        allowed = "host:port of a Ray cluster's head, or auto"
-        if key == VARIABLE:
-            allowed += f"; without {VARIABLE}, a search starts a Ray of its own"
-        raise ConfigError(key, address, allowed)
-    return address, key
 
 
 @contextmanager
@@ -232,6 +207,6 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 @ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]
-def _probe(evaluator: TrialEvaluator) -> str:
+def _probe(evaluator: Evaluator) -> str:
     """Run on a node that has all that trials need."""
     return __version__

@@ -28,24 +28,20 @@ from ray.tune.search import Searcher
 
 from autosearch.contracts import Outcome, Status
 from autosearch.errors import ConfigError, StudyError
+from autosearch.executors.address import VARIABLE as CLUSTER, chosen_address
 from autosearch.executors.ray_cluster import (
-    VARIABLE as CLUSTER,
     check_nodes,
-    chosen_address,
     joining,
     missing_package,
     share,
     short_folder,
 )
+from autosearch.executors.ray_start import lean, worker_environment
 from autosearch.executors.signals import stopping_on_signals
-from autosearch.storage import VARIABLE
-from autosearch.study import StudyDriver, TrialEvaluator, evaluate_safely
+from autosearch.study import Driver, Evaluator, evaluate_safely
 
 _GRACE_SECONDS = 10.0
 """How long after its time limit a trial that does not answer to it has its process ended."""
-
-_NICENESS = "RAY_worker_niceness"
-"""What Ray adds to the niceness of the process that starts it, for its workers."""
 
 _SETTINGS = {
     # Our journal holds the results, so Tune's own copies of them would only cost time.
@@ -70,7 +66,7 @@ _log = logging.getLogger(__name__)
 class RaySearcher(Searcher):  # type: ignore[misc]
     """Hands a driver's assignments to Ray Tune and Tune's results back to the driver."""
 
-    def __init__(self, driver: StudyDriver) -> None:
+    def __init__(self, driver: Driver) -> None:
         super().__init__(metric=None, mode=None)
         self.driver = driver
         self._limit = driver.spec.study.trial_timeout
@@ -155,7 +151,7 @@ class RaySearcher(Searcher):  # type: ignore[misc]
 class RayScheduler(FIFOScheduler):  # type: ignore[misc]
     """Asks the driver whether a trial that reports while it trains is worth finishing."""
 
-    def __init__(self, driver: StudyDriver, searcher: RaySearcher) -> None:
+    def __init__(self, driver: Driver, searcher: RaySearcher) -> None:
         super().__init__()
         self._driver, self._searcher = driver, searcher
 
@@ -194,7 +190,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             config: Of the first trial.
             shared: The evaluator as an object that a node has once for all of its workers.
         """
-        evaluator: TrialEvaluator = ray.get(shared[0])
+        evaluator: Evaluator = ray.get(shared[0])
         torch.set_num_threads(max(1, int(evaluator.spec.resources.cpu)))
         self._evaluator, self._limit = evaluator, evaluator.spec.study.trial_timeout
         self.reset_config(config)
@@ -232,7 +228,7 @@ class RayTuneExecutor:
     def __init__(self, address: str | None = None) -> None:
         self._address, self._key = chosen_address(address)
 
-    def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
+    def run(self, driver: Driver, evaluator: Evaluator) -> None:
         """See `Executor.run`.
 
         Raises:
@@ -270,7 +266,8 @@ class RayTuneExecutor:
             _log.warning("joining the Ray cluster %s, as %s says", self._address, self._key)
         own = self._address is None
         with short_folder() if own else nullcontext() as folder:
-            with _worker_environment(own), joining(self._address, self._key):
+            leaner = lean() if own else nullcontext()
+            with worker_environment(own), leaner, joining(self._address, self._key):
                 ray.init(
                     address=self._address or "local",
                     include_dashboard=False if own else None,
@@ -283,9 +280,7 @@ class RayTuneExecutor:
             finally:
                 ray.shutdown()
 
-    def _fit(
-        self, evaluator: TrialEvaluator, searcher: RaySearcher, folder: str, fewer: int
-    ) -> None:
+    def _fit(self, evaluator: Evaluator, searcher: RaySearcher, folder: str, fewer: int) -> None:
         """Run Tune once, with so many trials fewer at a time than there is room for."""
         driver = searcher.driver
         demand, slots = share(driver.spec.resources)
@@ -317,28 +312,7 @@ class RayTuneExecutor:
 
 
 @contextmanager
-def _worker_environment(own: bool) -> Iterator[None]:
-    """What is in the environment while Ray starts is in that of every worker.
-
-    The database's address is not. A Ray of our own adds nothing to the niceness of this process
-    unless the user says so: the 15 that it adds by itself starve a search beside other work.
-
-    Args:
-        own: Whether Ray is started, not joined.
-    """
-    secret = os.environ.pop(VARIABLE, None)
-    ours = own and _NICENESS not in os.environ
-    os.environ.update({_NICENESS: "0"} if ours else {})
-    try:
-        yield
-    finally:
-        os.environ.update({VARIABLE: secret} if secret is not None else {})
-        if ours:
-            del os.environ[_NICENESS]
-
-
-@contextmanager
-def _stopping_tune(driver: StudyDriver) -> Iterator[None]:
+def _stopping_tune(driver: Driver) -> Iterator[None]:
     """Let an interrupt stop the driver, and Tune if it is running already."""
 
     def stop() -> None:

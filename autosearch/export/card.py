@@ -9,15 +9,11 @@ from autosearch.data import NORMAL, STAGES, TileGrid, input_text, numbered
 from autosearch.export.folder import ONNX, OPENVINO, OPENVINO_DATA, PICTURE, TENSORS
 from autosearch.export.looked_at import REGION
 from autosearch.export.members import configurations, members, whose
+from autosearch.metrics import Criterion
 
 _TESTED = {"train": "test, as searched", "all": "test, all normal images"}
 """Headings of test figures, by what was fitted to measure them."""
 
-_RULES = {
-    "f1": "the largest F1",
-    "youden": "the largest difference of true- and false-positive rate (Youden)",
-    "fpr": "the largest true-positive rate at a false-positive rate of at most {max_fpr:g}",
-}
 _FIGURES = {
     "rwap_calibrated": "rwAP, pixels, calibrated",
     "ap_calibrated": "AP, pixels, calibrated",
@@ -145,7 +141,7 @@ def _thresholds(thresholds: Mapping[str, Any], top_share: float | None) -> Itera
         )
         rows.append(f"| {name} | {chosen['value']:.6g} | {rates} |")
     yield "\n".join(rows)
-    rule = _RULES[thresholds["image"]["rule"]].format(max_fpr=thresholds["image"]["max_fpr"] or 0)
+    rule = Criterion.from_plain(thresholds["image"]).text
     yield (
         f"Called anomalous is what has a score at or above the threshold. Chosen for {rule} on "
         "the validation split; the rates are those reached there, so better than on new images. "

@@ -59,6 +59,8 @@ class ExportedModel:
         runs: The graphs of all tiles, where every position has its own; else empty.
         top_share: Share of the highest pixels whose mean is an image's score; None: the highest
             alone.
+        baseline: Scores of normal validation images, rising; None where the model was exported
+            before there were any.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ExportedModel:
     tiles: TileGrid | None = None
     runs: tuple[Run, ...] = ()
     top_share: float | None = None
+    baseline: tuple[float, ...] | None = None
 
     def answers(self, images: Sequence[Images], batch: int) -> Answer:
         """Maps and scores of images on their canvas, each ``(3, H, W)``.
@@ -219,7 +222,18 @@ def _described(
         orientation=orientation,
         tiles=tiles,
         top_share=share,
+        baseline=_baseline(manifest),
     )
+
+
+def _baseline(manifest: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Scores that new ones can be compared with, if the model has them."""
+    if (plain := manifest.get("baseline")) is None:
+        return None
+    scores = tuple(map(float, plain["scores"]))
+    if not all(map(math.isfinite, scores)):
+        raise ValueError("scores of normal images that are not finite")
+    return scores
 
 
 def _unopened(images: Images) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +26,12 @@ from autosearch.export.predict import (
     together,
     write_report,
 )
-from autosearch.metrics import decide
+from autosearch.files import write_atomic
+from autosearch.graphs import ModelError
+from autosearch.metrics import Drift, decide, drift_of
+
+DRIFT = "drift.json"
+"""Beside the tables of a prediction: its scores against those of normal validation images."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,39 @@ class Predictor:
                     )
                 )
         return answers
+
+    def check_baseline(self) -> tuple[float, ...]:
+        """Scores of normal validation images that new ones can be compared with.
+
+        Raises:
+            ModelError: The model was exported before these were kept.
+        """
+        if self.model.baseline is None:
+            raise ModelError(
+                f"{self.model.name}: was exported without scores of normal images, so nothing can "
+                "be compared with them; export the trial again, or leave out --baseline"
+            )
+        return self.model.baseline
+
+    def drift(self, scores: Iterable[float], out: str | Path | None = None) -> Drift:
+        """Ask whether scores of new images come from where those of normal ones came from.
+
+        The baseline are normal images that the detector of the thresholds had not seen. Images
+        with defects are among the new ones, and shift their scores, too: few of them hardly do.
+
+        Args:
+            scores: Of new images, as `Answer.score` and `Prediction.score` are.
+            out: Folder in which ``drift.json`` is written; None for none.
+
+        Raises:
+            ModelError: The model has no baseline.
+        """
+        found = drift_of(self.check_baseline(), list(scores))
+        if out is not None:
+            content = {**found.to_plain(), "text": found.text}
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            write_atomic(Path(out) / DRIFT, text)
+        return found
 
     def write(
         self,

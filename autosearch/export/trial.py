@@ -38,6 +38,7 @@ from autosearch.export.looked_at import REGION, mask_file
 from autosearch.files import write_atomic
 from autosearch.graphs import INPUT, MAPS, OLDEST_RUNTIME, OPSET, SCORES, check_opset
 from autosearch.metrics import (
+    Criterion,
     Ranking,
     Rule,
     auroc,
@@ -71,8 +72,8 @@ class ExportOptions:
         coreset: Share of the patches that the memory bank keeps, chosen by k-centre, instead of
             the trial's own choice.
         half: Store large tensors in half precision.
-        rule: How thresholds are chosen.
-        max_fpr: For the rule ``fpr``.
+        rule: How thresholds are chosen; see `autosearch.metrics.choose_threshold`.
+        max_fpr: For the name ``fpr``.
         opset: Of the ONNX graph, among `autosearch.graphs.OPSETS`.
         ensemble: Numbers of scored trials that become one detector: the mean of their
             standardised maps; see `autosearch.contracts.EnsembleDetector`.
@@ -82,7 +83,7 @@ class ExportOptions:
     formats: tuple[str, ...] = ("onnx", "torch")
     coreset: float | None = None
     half: bool = False
-    rule: Rule = "f1"
+    rule: Rule | Criterion = "f1"
     max_fpr: float | None = None
     opset: int = OPSET
     ensemble: tuple[int, ...] = ()
@@ -242,8 +243,10 @@ def _origin(inputs: Inputs, chosen: Chosen, top_share: float | None) -> dict[str
 def _scoring(
     val: ImageSet, maps: Maps, top_share: float | None, options: ExportOptions
 ) -> dict[str, Any]:
-    """What an image's score is, the thresholds, and the colour scale of heatmaps."""
-    chosen = thresholds_of(maps, truth_of(val), options.rule, options.max_fpr, top_share)
+    """What an image's score is, thresholds, colours of heatmaps, and usual scores."""
+    truth = truth_of(val)
+    chosen = thresholds_of(maps, truth, options.rule, options.max_fpr, top_share)
+    scores = image_scores(maps, top_share, truth.scored)[~val.labels]
     return {
         "image_score": {"top_share": top_share},
         "thresholds": {
@@ -251,6 +254,10 @@ def _scoring(
             **chosen.to_plain(),
         },
         "display": {"low": float(np.median(maps)), "high": float(maps.max())},
+        "baseline": {
+            "of": "normal images of the validation split, by the detector of the thresholds",
+            "scores": sorted(map(float, scores)),
+        },
     }
 
 

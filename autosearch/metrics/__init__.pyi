@@ -9,9 +9,21 @@ from .correlation import (
     RankCorrelation as RankCorrelation,
     rank_correlation as rank_correlation,
 )
+from .drift import (
+    Drift as Drift,
+    drift_of as drift_of,
+)
 from .images import (
     image_scores as image_scores,
     pixels_of_share as pixels_of_share,
+)
+from .intervals import (
+    Interval as Interval,
+    false_alarms as false_alarms,
+    missed_defects as missed_defects,
+    over_repeats as over_repeats,
+    precision_at as precision_at,
+    wilson as wilson,
 )
 from .jackknife import (
     auroc_error as auroc_error,
@@ -24,10 +36,19 @@ from .ranking import (
     best_f1 as best_f1,
     mean_image_iou as mean_image_iou,
 )
-from .thresholds import (
+from .threshold_rules import (
+    NUMBERS as NUMBERS,
+    RULES as RULES,
+    Criterion as Criterion,
     Rule as Rule,
+    best_cut as best_cut,
+    cost_of as cost_of,
+)
+from .thresholds import (
+    Confusion as Confusion,
     Threshold as Threshold,
     choose_threshold as choose_threshold,
+    confusion as confusion,
     decide as decide,
 )
 from .truth import (

@@ -1,8 +1,7 @@
 """From scores to decisions: a threshold chosen on labelled scores, and what it reached there.
 
 Works alike for images (one score each, `autosearch.metrics.image_scores`) and for pixels. Called
-anomalous is what has ``score >= threshold``. Criteria are those of "From Lab to Factory", step 3;
-where several thresholds are equally good, the highest is taken: it raises the fewest alarms.
+anomalous is what has ``score >= threshold``. Rules are those of `threshold_rules` beside this.
 
 Needs numpy alone, so that predicting with an exported model can use it without torch.
 """
@@ -12,17 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from autosearch.errors import ConfigError
+from autosearch.metrics.threshold_rules import RULES, Criterion, Rule, best_cut, is_number
 
-Rule = Literal["f1", "youden", "fpr"]
-"""Largest F1; largest TPR - FPR (Youden); largest TPR with an FPR of at most ``max_fpr``."""
-
-RULES: tuple[Rule, ...] = get_args(Rule)
+__all__ = ["RULES", "Confusion", "Criterion", "Rule", "Threshold", "choose_threshold", "confusion",
+           "decide"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,18 @@ class Threshold:
 
     Attributes:
         value: Called anomalous is what has ``score >= value``.
-        rule: By which it was chosen.
-        max_fpr: Bound that the rule ``fpr`` kept; None for the others.
+        criterion: By which it was chosen.
         reached: On the data that it was chosen on, so better than on new data.
     """
 
     value: float
-    rule: Rule
-    max_fpr: float | None
+    criterion: Criterion
     reached: Confusion
+
+    @property
+    def rule(self) -> Rule:
+        """The criterion's rule."""
+        return self.criterion.rule
 
     @property
     def tpr(self) -> float:
@@ -93,8 +94,7 @@ class Threshold:
         rates = {"tpr": self.tpr, "fpr": self.fpr, "f1": self.f1}
         return {
             "value": self.value,
-            "rule": self.rule,
-            "max_fpr": self.max_fpr,
+            **self.criterion.to_plain(),
             "reached": {**asdict(self.reached), **rates},
         }
 
@@ -107,21 +107,22 @@ class Threshold:
         """
         known = _mapping("threshold", plain)
         value: Any = known.get("value")
-        rule: Any = known.get("rule")
-        max_fpr: Any = known.get("max_fpr")
-        if not _is_number(value):
+        if not is_number(value):
             raise ConfigError("threshold.value", value, "a finite number")
-        _check_rule(rule, max_fpr, "threshold.")
+        criterion = Criterion.from_plain(known, "threshold.")
         counted = _mapping("threshold.reached", known.get("reached"))
         counts: dict[str, Any] = {f.name: counted.get(f.name) for f in fields(Confusion)}
         for name, count in counts.items():
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise ConfigError(f"threshold.reached.{name}", count, "a whole number >= 0")
-        return cls(float(value), rule, max_fpr, Confusion(**counts))
+        return cls(float(value), criterion, Confusion(**counts))
 
 
 def choose_threshold(
-    scores: ArrayLike, labels: ArrayLike, rule: Rule = "f1", max_fpr: float | None = None
+    scores: ArrayLike,
+    labels: ArrayLike,
+    rule: Rule | Criterion = "f1",
+    max_fpr: float | None = None,
 ) -> Threshold:
     """The best threshold by a rule, over all that part the scores differently.
 
@@ -133,14 +134,14 @@ def choose_threshold(
     Args:
         scores: ``(N,)`` numbers, higher is more anomalous.
         labels: ``(N,)`` bool, true for anomalous.
-        rule: ``f1``, ``youden`` or ``fpr``.
-        max_fpr: Largest false-positive rate allowed, in [0, 1]; for the rule ``fpr`` alone.
+        rule: A criterion, or the rule of one that needs no numbers, or ``fpr``.
+        max_fpr: Largest false-positive rate allowed, in [0, 1]; for the name ``fpr`` alone.
 
     Raises:
         ConfigError: The rule is unknown, ``max_fpr`` does not fit it, or all labels are alike.
         ValueError: Shapes or types do not fit, or a score is NaN or infinite.
     """
-    _check_rule(rule, max_fpr)
+    criterion = rule if isinstance(rule, Criterion) else Criterion(rule, max_fpr)
     flat, truth = _checked(scores, labels)
     positives = int(truth.sum())
     negatives = truth.size - positives
@@ -154,11 +155,11 @@ def choose_threshold(
     cuts = np.append(0, last_of_ties + 1)
     tp = np.append(0, np.cumsum(truth[order]))[cuts]
     fp = cuts - tp
-    best = _best_cut(tp, fp, positives, negatives, rule, max_fpr)
+    best = best_cut(tp, fp, positives, negatives, criterion)
     value = _between(falling, int(cuts[best]))
     hits, alarms = int(tp[best]), int(fp[best])
     reached = Confusion(hits, alarms, positives - hits, negatives - alarms)
-    return Threshold(value, rule, max_fpr, reached)
+    return Threshold(value, criterion, reached)
 
 
 def decide(scores: ArrayLike, threshold: Threshold) -> NDArray[np.bool_]:
@@ -186,23 +187,6 @@ def confusion(scores: ArrayLike, labels: ArrayLike, threshold: Threshold) -> Con
     tp, positives, alarms = int((called & truth).sum()), int(truth.sum()), int(called.sum())
     fp = alarms - tp
     return Confusion(tp, fp, positives - tp, truth.size - positives - fp)
-
-
-def _best_cut(
-    tp: NDArray[np.int64],
-    fp: NDArray[np.int64],
-    positives: int,
-    negatives: int,
-    rule: Rule,
-    max_fpr: float | None,
-) -> int:
-    """Position of the best cut; of equal ones the first, which has the highest threshold."""
-    if rule == "f1":
-        return int(np.argmax(2 * tp / (tp + fp + positives)))
-    if rule == "youden":
-        # In whole numbers, so that equal cuts are equal.
-        return int(np.argmax(tp * negatives - fp * positives))
-    return int(np.argmax(np.where(fp / negatives <= (max_fpr or 0.0), tp, -1)))
 
 
 def _between(falling: NDArray[np.floating[Any]], called: int) -> float:
@@ -233,20 +217,6 @@ def _checked(
     if bad:
         raise ValueError(f"scores: {bad} of {flat.size} are NaN or infinite; expected none")
     return flat, truth
-
-
-def _check_rule(rule: object, max_fpr: object, prefix: str = "") -> None:
-    if rule not in RULES:
-        raise ConfigError(f"{prefix}rule", rule, f"one of {', '.join(RULES)}")
-    if rule != "fpr":
-        if max_fpr is not None:
-            raise ConfigError(f"{prefix}max_fpr", max_fpr, f"none with the rule {rule}")
-    elif not _is_number(max_fpr) or not 0 <= max_fpr <= 1:
-        raise ConfigError(f"{prefix}max_fpr", max_fpr, "a rate from 0 to 1 with the rule fpr")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _mapping(key: str, value: object) -> Mapping[str, Any]:

@@ -220,7 +220,9 @@ def _tested(kept: Mapping[str, Any]) -> Info:
         }
 
     types = kept.get("types", {}).items()
-    return figures(kept) | {
+    several = {k: _rounded(v["metrics"]) for k, v in kept.get("categories", {}).items()}
+    known = figures(kept) | ({"categories": several} if several else {})
+    return known | {
         "types": {kind: {"images": part.get("images"), **figures(part)} for kind, part in types},
         "images": kept.get("data", {}).get("images"),
         "level": kept.get("bootstrap", {}).get("level"),

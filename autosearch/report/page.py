@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
-import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +13,7 @@ import plotly.offline
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
 from autosearch.report.curves import read_curves
+from autosearch.report.html import json_text as _json, page
 from autosearch.report.info import ARTIFACTS, CURVES, Info, artifact_path, study_info, view_data
 from autosearch.report.view import ASSETS, SCRIPTS, STYLE
 from autosearch.storage import StudyFolder
@@ -60,9 +58,9 @@ def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
         ConfigError: A spec names an objective that is not installed here.
     """
     data = view_data([study_info(folder) for folder in folders])
-    page = _page(data, _artifacts(folders, data["studies"]))
+    text = _page(data, _artifacts(folders, data["studies"]))
     try:
-        write_atomic(out, page)
+        write_atomic(out, text)
     except OSError as error:
         raise StudyError(f"{out}: cannot be written ({error.strerror})") from None
     return out
@@ -70,33 +68,13 @@ def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
 
 def _page(data: Info, artifacts: dict[str, Any]) -> str:
     scripts = [plotly.offline.get_plotlyjs(), *((ASSETS / n).read_text("utf-8") for n in SCRIPTS)]
-    scripts = [_harmless(script) for script in [*scripts, _START]]
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    # Plotly sets styles of its own while it draws, which no hash can foresee.
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    title = html.escape("autosearch: " + ", ".join(s["name"] for s in data["studies"]))
-    blocks = {"data": data, "artifacts": artifacts}
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{title}</title>",
-            f"<style>body {{ margin: 0 }}\n{(ASSETS / STYLE).read_text('utf-8')}</style></head>",
-            '<body><main id="view"></main>',
-            "<noscript>This report is drawn by scripts in this file.</noscript>",
-            *(
-                f'<script type="application/json" id="{name}">{_json(block)}</script>'
-                for name, block in blocks.items()
-            ),
-            *(f"<script>{script}</script>" for script in scripts),
-            "</body></html>\n",
-        ]
+    return page(
+        "autosearch: " + ", ".join(s["name"] for s in data["studies"]),
+        (ASSETS / STYLE).read_text("utf-8"),
+        '<main id="view"></main>\n'
+        "<noscript>This report is drawn by scripts in this file.</noscript>",
+        {"data": data, "artifacts": artifacts},
+        [*scripts, _START],
     )
 
 
@@ -162,21 +140,3 @@ def _tracebacks(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iter
                 text = path.read_text(encoding="utf-8", errors="replace")
                 cut = "…" if len(text) > _TRACEBACK_END else ""
                 yield study["name"], number, path.name, cut + text[-_TRACEBACK_END:]
-
-
-def _json(content: object) -> str:
-    """JSON in which no sign can end the script element around it."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-def _harmless(script: str) -> str:
-    """A script without the two texts that end or change the element around it.
-
-    Both can only stand in strings there, in which the backslash means nothing.
-    """
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

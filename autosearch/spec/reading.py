@@ -173,8 +173,11 @@ def _pair(override: Override, within: str = "") -> tuple[str, object]:
     whole, said = within + key.removeprefix(within), f"--set {key}"
     check_encoding(text, said)
     kinds, stated = _kinds(whole), text.strip()
-    # 01 and no are names of categories, and no number and no truth value; quotes stay YAML's.
-    if not {str} <= set(kinds) <= {str, NoneType} or not stated or stated[0] in "'\"":
+    several = tuple[str, ...] in kinds
+    # 01 and no are names of categories, and no number and no truth value; quotes stay YAML's, and
+    # so do brackets where there may be several names.
+    texts = {str} <= set(kinds) <= {str, NoneType, tuple[str, ...]}
+    if not texts or not stated or stated[0] in ("'\"[" if several else "'\""):
         return whole, yaml_value(text, said)
     return whole, None if NoneType in kinds and stated in _NULLS else stated
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from autosearch.spec.categories import Category
 from autosearch.spec.constraint import Constraint
 from autosearch.spec.identity import fixed
 from autosearch.spec.sizes import EvaluationSize, ImageSize, MemorySize, Region
@@ -173,17 +174,19 @@ class TilingSpec(Section):
 class DatasetSpec(Section):
     """Which images to search on, how they are split and resized, and how figures weigh them.
 
-    ``layout`` says how they lie in folders or files; ``auto`` finds out.
+    ``category`` may be several, for one model. ``layout`` says how images lie in folders or
+    files; ``auto`` finds out.
     ``fit`` says how images of another shape than the input's come in: with padding that nothing
     counts, or out of proportion. Of ``region_of_interest`` a rectangle, ``[top, left, bottom,
     right]`` in pixels of the files, is cut out, and outside a mask file nothing is scored.
-    ``preprocess`` finds the object first. ``prevalence`` is the share of anomalous pixels that
+    ``preprocess`` finds the object first; ``background`` is the grey around it where ``mask`` and
+    ``centre`` show no photograph. ``prevalence`` is the share of anomalous pixels that
     calibrated figures stand for.
     """
 
     name: str = "demo"
     root: PathText | None = None
-    category: str = "brick"
+    category: Category = "brick"
     layout: Literal[
         "auto", "mvtec", "mvtec_ad_2", "mvtec_loco", "visa", "btad", "kolektor", "kolektor2",
         "good_bad", "flat", "csv", "coco", "labelme", "label_studio", "cvat",
@@ -197,12 +200,18 @@ class DatasetSpec(Section):
     tiling: TilingSpec | None = None
     region_of_interest: Region = None
     preprocess: Literal["none", "mask", "crop", "centre", "align"] = "none"
+    background: float = Field(0.0, ge=0, le=1)
     mask_rule: Literal["nearest", "any"] = "nearest"
     mask_reading: Literal["auto", "value", "index", "alpha", "inverted"] = "auto"
     orientation: Literal["upright", "stored"] = "upright"
     regions: Literal["source", "resized"] = "source"
     prevalence: float = Field(0.01, gt=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All categories that are asked for, as a rule one."""
+        return (self.category,) if isinstance(self.category, str) else self.category
 
 
 class ArchitectureSpec(Section):

@@ -7,6 +7,14 @@ from .database import (
     VARIABLE as VARIABLE,
     Database as Database,
 )
+from .estimate_files import (
+    FACTORY as FACTORY,
+    EstimateFiles as EstimateFiles,
+    PixelCounts as PixelCounts,
+    Pixels as Pixels,
+    Repeat as Repeat,
+    ScoredImages as ScoredImages,
+)
 from .folder import (
     StudyFolder as StudyFolder,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -114,9 +115,15 @@ class StoredTrials:
     def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage) -> None:
         self._study, self._storage = study, storage
         self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._seen = len(self.all())
 
     def __len__(self) -> int:
-        return len(self.all())
+        # None is ever taken away, and listing all of them takes long where there are many.
+        with suppress(KeyError):
+            while True:
+                self._id(self._seen)
+                self._seen += 1
+        return self._seen
 
     def all(self) -> list[FrozenTrial]:
         """As they stand, in order of number."""

@@ -107,6 +107,7 @@ class _Test(_Figures):
     trial: int | None = Field(None, ge=0)
     same_as: int | None = Field(None, ge=0)
     types: dict[str, _Figures] = {}
+    categories: dict[str, _Figures] = {}
     data: _Images = _Images()
     bootstrap: _Drawn = _Drawn()
     validation: _Compared = _Compared()

@@ -1,3 +1,4 @@
+from .background import measure_background as measure_background
 from .calibration import (
     SHARED as SHARED,
     Thresholds as Thresholds,
@@ -19,6 +20,16 @@ from .ensemble import (
     fitted_ensemble as fitted_ensemble,
     members_of as members_of,
 )
+from .estimate import (
+    DECIDED as DECIDED,
+    FIGURES as FIGURES,
+    PER as PER,
+    Estimate as Estimate,
+    RepeatFigures as RepeatFigures,
+    Terms as Terms,
+    labels_of as labels_of,
+    summarise as summarise,
+)
 from .evaluate import (
     evaluate_ensemble as evaluate_ensemble,
     evaluate_trials as evaluate_trials,
@@ -28,9 +39,15 @@ from .evaluation import (
     build as build,
     evaluate_safely as evaluate_safely,
 )
+from .factory import (
+    EstimateOptions as EstimateOptions,
+    only_configuration as only_configuration,
+    run_estimate as run_estimate,
+)
 from .final import (
     FinalEvaluator as FinalEvaluator,
 )
+from .findings import read_findings as read_findings
 from .fitted import (
     Fit as Fit,
     all_normal as all_normal,
@@ -47,6 +64,7 @@ from .inputs import (
     reopen as reopen,
     threads_of as threads_of,
 )
+from .invariance import measure_invariance as measure_invariance
 from .leases import (
     LEASE_SECONDS as LEASE_SECONDS,
 )
@@ -83,3 +101,4 @@ from .truth import (
     maps_of as maps_of,
     truth_of as truth_of,
 )
+from .work import Driver as Driver, Evaluator as Evaluator

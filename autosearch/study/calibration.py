@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.metrics import Rule, Threshold, Truth, choose_threshold, image_scores
+from autosearch.metrics import Criterion, Rule, Threshold, Truth, choose_threshold, image_scores
 from autosearch.study.truth import counted_pixels
 
 SHARED = "the threshold of images, since no pixel of the validation split is marked as anomalous"
@@ -40,7 +40,7 @@ class Thresholds:
 def thresholds_of(
     maps: NDArray[np.float32],
     truth: Truth,
-    rule: Rule = "f1",
+    rule: Rule | Criterion = "f1",
     max_fpr: float | None = None,
     top_share: float | None = None,
 ) -> Thresholds:
@@ -50,7 +50,7 @@ def thresholds_of(
         maps: ``(N, h, w)`` anomaly maps of the validation split.
         truth: What is known of it.
         rule: See `autosearch.metrics.choose_threshold`.
-        max_fpr: Of the rule ``fpr``.
+        max_fpr: Of the name ``fpr``.
         top_share: See `autosearch.metrics.image_scores`.
 
     Raises:

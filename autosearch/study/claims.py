@@ -52,7 +52,7 @@ class Claims:
     @property
     def exhausted(self) -> bool:
         """Whether the budget is met, and no trial is running anywhere."""
-        return not self._again and not self._running() and len(self._trials) >= self._budget
+        return not self._again and len(self._trials) >= self._budget and not self._running()
 
     def next(self) -> optuna.Trial | None:
         """The next trial, new or to be evaluated again. Only while no other driver is at it."""

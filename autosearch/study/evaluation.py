@@ -38,6 +38,7 @@ from autosearch.study.distinct import ERROR
 from autosearch.study.repetition import repeated_steps
 from autosearch.study.room import Room
 from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
+from autosearch.study.work import Evaluator
 
 _MEASURING_BYTES = 16
 """For each pixel of validation."""
@@ -318,7 +319,7 @@ def placed(
 
 
 def evaluate_safely(
-    evaluator: TrialEvaluator, assignment: Assignment, timeout: float | None = None
+    evaluator: Evaluator, assignment: Assignment, timeout: float | None = None
 ) -> Iterator[Progress | Outcome]:
     """Evaluate, turning every error of the trial into a failed outcome with its traceback.
 

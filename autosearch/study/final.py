@@ -14,7 +14,8 @@ Nothing that selects reads any of this. The figures of a trial are one JSON obje
   image has a mask, and all but ``image_fpr_at_val`` where no image is anomalous;
 - ``intervals``: the same names to ``[low, high]``, None where there is none;
 - ``types``: anomaly type to ``images``, ``metrics`` and ``intervals``, of that type's images and
-  all normal ones;
+  all normal ones, or those of its category;
+- ``categories``, where there are several: each likewise, and its number of ``normal`` images;
 - ``prevalence``: of the calibrated metrics;
 - ``bootstrap``: ``resamples``, ``level``, ``seed``, what was drawn: ``unit``, and ``too_few``, the
   types with too few of them for an interval to be trusted;
@@ -47,7 +48,7 @@ from autosearch.contracts import (
     derived_seed,
     scales_of,
 )
-from autosearch.data import NORMAL, ImageSet
+from autosearch.data import ImageSet
 from autosearch.metrics import (
     Floats,
     Ranking,
@@ -65,6 +66,7 @@ from autosearch.study.ensemble import fitted_ensemble
 from autosearch.study.fitted import Fit, all_normal, fit_of
 from autosearch.study.inputs import Inputs, rebuild, threads_of
 from autosearch.study.reproduction import held_against
+from autosearch.study.subsets import Subset, Subsets, strata_of
 from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
 
 METRICS = {
@@ -87,26 +89,6 @@ METRICS = {
 """Figures of a split, all in [0, 1]; all but the last are better the higher they are."""
 
 Maps = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some images of the test split, their truth, and how often resamples hold them."""
-
-    indices: NDArray[np.intp]
-    types: tuple[str, ...]
-    truth: Truth
-    copies: Floats | None
-
-    @classmethod
-    def of(cls, images: ImageSet, copies: Floats, kept: frozenset[str] | None = None) -> _Part:
-        chosen = [i for i, kind in enumerate(images.types) if kept is None or kind in kept]
-        indices = np.array(chosen, dtype=np.intp)
-        types = tuple(images.types[i] for i in chosen)
-        groups = tuple(images.groups[i] for i in chosen)
-        varies = bootstrap.can_vary(types, groups, NORMAL)
-        truth = truth_of(images, indices)
-        return cls(indices, types, truth, copies[:, indices] if varies else None)
 
 
 class Evaluated(NamedTuple):
@@ -150,12 +132,10 @@ class FinalEvaluator:
         self._val_truth = truth_of(inputs.data.val)
         self._prevalence = inputs.spec.dataset.prevalence
         seed = derived_seed(inputs.spec.study.seed, "bootstrap")
-        copies = bootstrap.draw_copies(test.types, test.groups, resamples, seed)
-        self._whole = _Part.of(test, copies)
-        anomalies = sorted(set(test.types) - {NORMAL})
-        self._parts = {
-            kind: _Part.of(test, copies, frozenset({kind, NORMAL})) for kind in anomalies
-        }
+        several = len(inputs.spec.dataset.categories) > 1
+        strata = strata_of(test, several)
+        copies = bootstrap.draw_copies(strata, test.groups, resamples, seed)
+        self._subsets = Subsets.of(test, copies, several)
         grouped = len(set(test.groups)) < len(test)
         meta = inputs.meta()
         self._common = {
@@ -168,7 +148,7 @@ class FinalEvaluator:
                 "level": bootstrap.LEVEL,
                 "seed": seed,
                 "unit": "groups, within their types" if grouped else "images, within their types",
-                "too_few": bootstrap.too_few(test.types, test.groups),
+                "too_few": bootstrap.too_few(strata, test.groups),
             },
         }
 
@@ -213,14 +193,19 @@ class FinalEvaluator:
         clock.start("test")
         maps = maps_of(detector, self._test)
         clock.start("intervals")
-        figures, resamples = _figures(maps, self._whole, terms)
-        types = {
-            kind: {
-                "images": int(part.truth.labels.sum()),
-                **_figures(maps[part.indices], part, terms)[0],
+        figures, resamples = _figures(maps, self._subsets.whole, terms)
+        types, categories = (
+            {
+                name: {
+                    "images": int(part.truth.labels.sum()),
+                    **_figures(maps[part.indices], part, terms)[0],
+                }
+                for name, part in parts.items()
             }
-            for kind, part in self._parts.items()
-        }
+            for parts in (self._subsets.types, self._subsets.categories)
+        )
+        for name, part in self._subsets.categories.items():
+            categories[name]["normal"] = int((~part.truth.labels).sum())
         clock.stop()
         plain = {
             "trial": records[0].number if alone else None,
@@ -234,6 +219,7 @@ class FinalEvaluator:
             "thresholds": terms.thresholds.to_plain(),
             **figures,
             "types": types,
+            **({"categories": categories} if categories else {}),
             "validation": checked,
         }
         return Evaluated(plain, resamples)
@@ -345,7 +331,7 @@ class _Figures:
         }
 
 
-def _figures(maps: Maps, part: _Part, terms: _Terms) -> tuple[dict[str, Any], dict[str, Floats]]:
+def _figures(maps: Maps, part: Subset, terms: _Terms) -> tuple[dict[str, Any], dict[str, Floats]]:
     """``metrics`` and ``intervals`` of a part of the test split; its metrics in every resample."""
     figures = _Figures(maps, part.truth, terms)
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(METRICS)

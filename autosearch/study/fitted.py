@@ -38,11 +38,20 @@ def all_normal(data: SearchData) -> ImageSet:
     Splits share neither images nor groups, so nothing of the test split comes in. Nothing is
     copied where both lie in a row.
     """
-    normal, size = data.val.select(~data.val.labels), data.train.masks.shape[1:]
-    if normal.masks.shape[1:] != size:
-        # Measured at another size than they are trained on.
-        masks, valid = np.zeros((len(normal), *size), dtype=bool), normal.valid
-        if valid is not None:
-            valid = np.array([resize_mask(mask, (size[0], size[1])) for mask in valid])
-        normal = replace(normal, masks=masks, valid=valid, regions=None, place=None)
-    return join(data.train, normal)
+    size = data.train.masks.shape[1:]
+    return join(data.train, to_fit_on(data.val.select(~data.val.labels), (size[0], size[1])))
+
+
+def to_fit_on(normal: ImageSet, size: tuple[int, int]) -> ImageSet:
+    """Normal images with masks of the size that images to fit on have.
+
+    Args:
+        normal: They may be measured at another size than they are trained on.
+        size: Height and width of the masks.
+    """
+    if normal.masks.shape[1:] == size:
+        return normal
+    masks, valid = np.zeros((len(normal), *size), dtype=bool), normal.valid
+    if valid is not None:
+        valid = np.array([resize_mask(mask, size) for mask in valid])
+    return replace(normal, masks=masks, valid=valid, regions=None, place=None)

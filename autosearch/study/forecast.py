@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
 
-from autosearch.contracts import Runner, registry
+from autosearch.contracts import Detector, Runner, registry
 from autosearch.data import (
     LARGE,
     NORMAL,
@@ -25,6 +26,8 @@ from autosearch.study.evaluation import build, needed_memory
 _MEASURING_SECONDS = 3e-7
 """For each pixel of the maps that are measured: its place in the order of scores, and figures."""
 _FLOAT, _CHANNELS = 4, 3
+_DRAWN = 2
+"""Configurations beside the first one that stand for all trials of a study."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,53 @@ def forecast(
     if pictures < LARGE:
         return None
     pixels = asked * int(np.prod(validation.masks.shape[1:]))
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(spec.resources.cpu)))
     try:
-        detector = build(spec, runner, runner.canonical(_first(spec, runner)), 0, validation)
-        seconds = detector.seconds(train, asked)
+        detector, seconds = _timed(spec, runner, _first(spec, runner), validation, train, asked)
     except Infeasible:
         return Forecast(pictures)
-    finally:
-        torch.set_num_threads(before)
-    seconds = None if seconds is None else seconds + _MEASURING_SECONDS * pixels
     return Forecast(pictures, needed_memory(detector, train, pixels), seconds)
+
+
+def work(
+    spec: StudySpec,
+    runner: Runner,
+    validation: ImageSet,
+    train: int,
+    asked: int,
+    trials: int,
+    enough: float,
+) -> float | None:
+    """About how many seconds trials of a study take, one after the other.
+
+    It is scaled from its first configuration and two that are drawn from the space, as far as
+    they can be built.
+
+    Args:
+        spec: See `forecast`; so are the next four.
+        runner: See there.
+        validation: See there.
+        train: See there.
+        asked: See there.
+        trials: How many are wanted.
+        enough: Seconds beyond which it does not matter how many more there are.
+
+    Returns:
+        None where it is not known, as of what trains.
+    """
+    times, found = trials * spec.study.repeats, list[float]()
+    for params in (_first(spec, runner), *_drawn(spec)):
+        try:
+            _, seconds = _timed(spec, runner, params, validation, train, asked)
+        except Infeasible:
+            continue
+        except Exception:  # Trials may fail alike, and then say why.
+            return None
+        if seconds is None:
+            return None
+        found.append(seconds)
+        if len(found) > _DRAWN or times * sum(found) > enough * (_DRAWN + 1):
+            break
+    return times * sum(found) / len(found) if found else None
 
 
 def forecast_of_data(dataset: DatasetSpec, space: str) -> Forecast | None:
@@ -104,6 +143,28 @@ def forecast_of_data(dataset: DatasetSpec, space: str) -> Forecast | None:
         return forecast(spec, runner, blank, train, asked)
     except AutosearchError:
         return None
+
+
+def _timed(
+    spec: StudySpec, runner: Runner, params: Params, validation: ImageSet, train: int, asked: int
+) -> tuple[Detector, float | None]:
+    """The detector of a configuration, and how long its trial takes; raises `Infeasible`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(spec.resources.cpu)))
+    try:
+        detector = build(spec, runner, runner.canonical(params), 0, validation)
+        seconds = detector.seconds(train, asked)
+    finally:
+        torch.set_num_threads(before)
+    pixels = asked * int(np.prod(validation.masks.shape[1:]))
+    return detector, None if seconds is None else seconds + _MEASURING_SECONDS * pixels
+
+
+def _drawn(spec: StudySpec) -> list[Params]:
+    """Configurations of the space, the same every time; more than are wanted."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [spec.parsed_space.suggest(draws.ask()) for _ in range(4 * _DRAWN)]
 
 
 def _first(spec: StudySpec, runner: Runner) -> Params:

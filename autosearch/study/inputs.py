@@ -34,7 +34,7 @@ from autosearch.files import user_path
 from autosearch.spec import ArchitectureSpec, Override, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import build
-from autosearch.study.forecast import forecast
+from autosearch.study.forecast import forecast, work
 from autosearch.study.same_data import check_data
 from autosearch.study.scorable import check_scorable, named_figures
 from autosearch.synthesis import FolderTextures, add_synthetic
@@ -110,6 +110,11 @@ class Inputs:
         train, val = self.data.train, self.data.val
         found = forecast(self.spec, self.runner, val, len(train), len(val))
         return None if found is None else found.to_plain()
+
+    def work(self, trials: int, enough: float) -> float | None:
+        """Seconds that so many trials take one after the other; see `forecast.work`."""
+        train, val = self.data.train, self.data.val
+        return work(self.spec, self.runner, val, len(train), len(val), trials, enough)
 
 
 def machine() -> dict[str, Any]:

@@ -28,6 +28,9 @@ class Ledger:
         self._records: dict[int, TrialRecord] = {}
         self._by_key: dict[str, FrozenTrial] = {}
         self._settled = 0  # All trials of lower numbers are among the records.
+        self._counts = dict.fromkeys(Status, 0)
+        self._front: list[TrialRecord] = []
+        self._since: list[TrialRecord] = []  # Scored, and not yet compared with the front.
 
     def remember(self, trial: FrozenTrial) -> TrialRecord:
         """Take note of a trial that is told."""
@@ -37,6 +40,9 @@ class Ledger:
         if record.status == Status.COMPLETE and record.canonical:
             self._by_key.setdefault(canonical_key(record.canonical), trial)
         if new:
+            self._counts[record.status] += 1
+            if record.status in SCORED:
+                self._since.append(record)
             self.listener(record)
         return record
 
@@ -72,15 +78,14 @@ class Ledger:
 
     def counts(self) -> dict[Status, int]:
         """Number of records of every status."""
-        counts = dict.fromkeys(Status, 0)
-        for record in self._records.values():
-            counts[record.status] += 1
-        return counts
+        return dict(self._counts)
 
     def front(self) -> dict[int, Mapping[str, float]]:
         """Objective values of the non-dominated trials, by number."""
-        scored = self.with_status(*SCORED)
-        if not scored:
-            return {}
-        table = [[record.values[name] for name in self.objectives] for record in scored]
-        return {scored[i].number: scored[i].values for i in pareto.front(table, self._directions)}
+        if self._since:
+            # What was dominated once can never be on the front again.
+            scored = [*self._front, *self._since]
+            table = [[record.values[name] for name in self.objectives] for record in scored]
+            self._front = [scored[i] for i in pareto.front(table, self._directions)]
+            self._since = []
+        return {record.number: record.values for record in self._front}

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autosearch.contracts import derived_seed
 from autosearch.spec import Parameter, SamplerSpec, Space, Value
+from autosearch.study.subset import Subset
 
 _Numbers = dict[tuple[str, ...], dict[int, NDArray[Any]]]
 """By names of parameters drawn together, then by trial: their values as TPE sees them."""
@@ -50,9 +51,9 @@ class ReproducibleSampler(BaseSampler):
         seed: int,
         start: Sequence[Mapping[str, Value]] = (),
     ) -> None:
-        # Outlives the samplers, of which every trial has its own.
+        # These outlive the samplers, of which every trial has its own.
         numbers: _Numbers = {}
-        self._maker = _makers(sampler, space, numbers)[sampler.name]
+        self._maker = _makers(sampler, space, numbers, Subset(seed))[sampler.name]
         self._seed, self._start = seed, start
         self._known = None if space.conditional else _distributions(space)
         self._current: tuple[int, BaseSampler] | None = None
@@ -112,15 +113,32 @@ class _TPE(optuna.samplers.TPESampler):
     """Optuna's, which makes numbers of a finished trial's parameters once.
 
     Optuna itself does so for every later trial, which is half of its work after 2,000 of them.
+    Beyond these it learns from a part of them; see `Subset`.
 
     Args:
         numbers: Of the study's trials so far; more are added.
+        subset: Which of them it learns from.
         options: See Optuna.
     """
 
-    def __init__(self, numbers: _Numbers, **options: Any) -> None:
+    def __init__(self, numbers: _Numbers, subset: Subset, **options: Any) -> None:
         super().__init__(**options)
-        self._numbers = numbers
+        self._numbers, self._subset = numbers, subset
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return super().infer_relative_search_space(self._subset.of(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return super().sample_relative(self._subset.of(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:
+        return super().sample_independent(self._subset.of(study), trial, name, distribution)
 
     def _get_internal_repr(
         self,
@@ -142,13 +160,14 @@ class _TPE(optuna.samplers.TPESampler):
 
 
 def _makers(
-    spec: SamplerSpec, space: Space, numbers: _Numbers
+    spec: SamplerSpec, space: Space, numbers: _Numbers, subset: Subset
 ) -> dict[str, Callable[[int], BaseSampler]]:
     grouped = space.conditional if spec.group is None else spec.group
 
     def tpe(seed: int) -> BaseSampler:
         return _TPE(
             numbers,
+            subset,
             seed=seed,
             multivariate=spec.multivariate,
             constant_liar=spec.constant_liar,

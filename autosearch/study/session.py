@@ -19,12 +19,13 @@ from autosearch.study.room import Room
 from autosearch.study.same_data import check_data
 from autosearch.study.summary import front, front_csv
 from autosearch.study.windows import first_windows
+from autosearch.study.work import Driver, Evaluator
 
 
 class Executor(Protocol):
     """Carries configurations from a driver to workers and outcomes back."""
 
-    def run(self, driver: StudyDriver, evaluator: TrialEvaluator) -> None:
+    def run(self, driver: Driver, evaluator: Evaluator) -> None:
         """Evaluate until the driver has no more to hand out or is stopped.
 
         SIGINT and SIGTERM stop it at once; trials then out stay with the driver, to be given back

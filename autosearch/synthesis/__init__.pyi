@@ -14,6 +14,10 @@ from .cutpaste import (
     paste as paste,
     transform as transform,
 )
+from .operations import (
+    OPERATIONS as OPERATIONS,
+    Operation as Operation,
+)
 from .perlin import (
     AnomalyMask as AnomalyMask,
     draw_mask as draw_mask,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -55,9 +55,18 @@ OPERATIONS: dict[str, Operation] = {
 """Each takes an 8-bit RGB picture and keeps its size."""
 
 
-def vary(picture: Image.Image, count: int, rng: np.random.Generator) -> Image.Image:
-    """Apply ``count`` different operations, drawn without preference, in random order."""
-    names = list(OPERATIONS)
+def vary(
+    picture: Image.Image,
+    count: int,
+    rng: np.random.Generator,
+    known: Mapping[str, Operation] | None = None,
+) -> Image.Image:
+    """Apply ``count`` different operations, drawn without preference, in random order.
+
+    They are those of ``known``, or of `OPERATIONS`.
+    """
+    known = OPERATIONS if known is None else known
+    names = list(known)
     for index in rng.choice(len(names), count, replace=False):
-        picture = OPERATIONS[names[index]](picture, rng)
+        picture = known[names[index]](picture, rng)
     return picture

@@ -33,6 +33,7 @@ def draw_mask(
     threshold: float,
     cell: int,
     rng: np.random.Generator,
+    mixed: bool = True,
 ) -> AnomalyMask:
     """Draw Perlin masks within the foreground until one has a positive cell.
 
@@ -45,18 +46,23 @@ def draw_mask(
         threshold: Noise above it is anomalous.
         cell: Pixels per side of a cell: the downsampling of the first feature layer.
         rng: Source of every draw.
+        mixed: See `perlin_mask`.
     """
     empty = not foreground.any()
     allowed = np.ones_like(foreground) if empty else foreground
     for _ in range(MAX_TRIES):
-        mask = perlin_mask(foreground.shape, max_exp, threshold, rng) & allowed
+        mask = perlin_mask(foreground.shape, max_exp, threshold, rng, mixed) & allowed
         if mask.any():
             return AnomalyMask(mask, pool_mask(mask, cell), empty)
     return AnomalyMask(allowed.copy(), pool_mask(allowed, cell), True)
 
 
 def perlin_mask(
-    shape: tuple[int, ...], max_exp: int, threshold: float, rng: np.random.Generator
+    shape: tuple[int, ...],
+    max_exp: int,
+    threshold: float,
+    rng: np.random.Generator,
+    mixed: bool = True,
 ) -> NDArray[np.bool_]:
     """One draw: the intersection or the union of two thresholded noises, or the first alone.
 
@@ -69,10 +75,13 @@ def perlin_mask(
             noise is zero at whole periods.
         threshold: As in `draw_mask`.
         rng: Source of every draw.
+        mixed: Whether there are two noises, as in GLASS; else one, as in DRAEM.
 
     Returns:
         ``(H, W)`` bool.
     """
+    if not mixed:
+        return _blobs(shape, max_exp, threshold, rng)
     first, second = (_blobs(shape, max_exp, threshold, rng) for _ in range(2))
     match rng.integers(3):
         case 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from autosearch.data import (
     ImageSet,
     SearchData,
+    categories_of,
     foreground_masks,
     join,
     makes_beside,
+    prefixed,
     resize_regions,
 )
 from autosearch.errors import ConfigError
@@ -38,10 +41,10 @@ _BESIDE, _BESIDE_BYTES = 32, 64 << 20
 def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | None) -> SearchData:
     """Add anomalous images made of the normal validation images.
 
-    They are of one type of their own, ``synthetic_perlin`` or ``synthetic_cutpaste``, which rwAP
-    weighs like any other, and stay in the group of the image they were made from. ``cutpaste``
-    pastes the real anomalies of validation where there are any, else pieces of the same image.
-    Pixels that do not count stay as they are.
+    They are of one type of their own, ``synthetic_perlin`` or ``synthetic_cutpaste``, in each
+    category if there are several, which rwAP weighs like any other, and stay in the group of the
+    image they were made from. ``cutpaste`` pastes the real anomalies of validation where there are
+    any, else pieces of the same image. Pixels that do not count stay as they are.
 
     With ``auto`` they stand beside validation, in `SearchData.made`, where
     `autosearch.data.makes_beside` says so: one each of at most 32 normal images, spread evenly,
@@ -60,13 +63,13 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | No
         return data
     if wanted == "auto":
         return _with_beside(data) if makes_beside(data.val.types) else data
-    kind = _unused(f"synthetic_{wanted.kind}", data.val.types)
-    made, settings = _made(data.val, data.train, wanted, kind), wanted.model_dump()
+    kind = _kind(data, wanted)
+    made, settings = _made(data, data.val, data.train, wanted, kind), wanted.model_dump()
     digest = hashlib.sha256(json.dumps([data.info["sha256"], settings]).encode())
     digest.update(np.ascontiguousarray(made.pixels).data)
     digest.update(np.ascontiguousarray(made.masks).data)
     counts = dict(data.info["counts"])  # type: ignore[call-overload]
-    counts["val"] = {**counts["val"], kind: len(made)}
+    counts["val"] = {**counts["val"], **Counter(made.types)}
     info = {
         **data.info,
         "counts": counts,
@@ -82,9 +85,9 @@ def _with_beside(data: SearchData) -> SearchData:
     most, wanted = min(_BESIDE, room), SyntheticSpec()
     normal = data.val.select(_spread(~data.val.labels, most))
     train = data.train.select(_spread(~data.train.labels, most))
-    kind = _unused(f"synthetic_{wanted.kind}", data.val.types)
+    kind = _kind(data, wanted)
     try:
-        made = _made(normal, train, wanted, kind).locked()
+        made = _made(data, normal, train, wanted, kind).locked()
     except ConfigError as error:
         reason = f"no synthetic anomaly could be made beside validation: {error.allowed}"
         notes: list[str] = [*data.info.get("notes", ()), reason]  # type: ignore[misc]
@@ -106,14 +109,17 @@ def _spread(wanted: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _made(val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: str) -> ImageSet:
+def _made(
+    data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: str
+) -> ImageSet:
     """Anomalous images of a type, made of the normal ones of a split.
 
     Args:
+        data: What the split is from.
         val: The split.
         train: Images that textures are made of.
         wanted: What to make.
-        kind: The type.
+        kind: The type; each category has its own, where there are several.
     """
     known, counted = at_input(val)
     some = np.ones(len(val), dtype=bool) if counted is None else counted.any(axis=(1, 2))
@@ -136,19 +142,31 @@ def _made(val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: str) -> I
     )
     sources = np.repeat(normal, wanted.per_image)
     names = [f"{val.paths[s]}#{kind}{i % wanted.per_image}" for i, s in enumerate(sources)]
+    groups = tuple(val.groups[s] for s in sources)
+    types = (kind,) * len(sources)
+    if "categories" in data.info:
+        types = tuple(prefixed(category, kind) for category in categories_of(groups))
     measured = val.masks.shape[1:]
     regions = [resize_regions(mask, measured).labels for mask in masks]
     labelled = np.array(regions, dtype=np.int32).reshape(len(masks), *measured)
     return ImageSet(
         pixels=images,
         masks=labelled > 0,
-        types=(kind,) * len(sources),
+        types=types,
         paths=tuple(names),
-        groups=tuple(val.groups[s] for s in sources),
+        groups=groups,
         made=(True,) * len(sources),
         regions=None if val.regions is None else labelled,
         valid=None if val.valid is None else val.valid[sources],
     )
+
+
+def _kind(data: SearchData, wanted: SyntheticSpec) -> str:
+    """What anomalies are called that are made, in each category if there are several."""
+    taken = set(data.val.types)
+    if "categories" in data.info:
+        taken = {kind.partition("/")[2] for kind in taken}
+    return _unused(f"synthetic_{wanted.kind}", taken)
 
 
 def _unused(name: str, taken: Collection[str]) -> str:

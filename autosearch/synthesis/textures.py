@@ -6,6 +6,7 @@ Textures are 8-bit inside, as the files are, so that Pillow's operations apply t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from PIL import Image
 from autosearch.data import Size, is_image, read_image
 from autosearch.errors import ConfigError, DataError
 from autosearch.files import sha256
-from autosearch.synthesis.operations import vary
+from autosearch.synthesis.operations import Operation, vary
 from autosearch.synthesis.procedural import ProceduralTextures
 
 _CACHE_BYTES = 2**29
@@ -53,20 +54,26 @@ def open_textures(
 
 
 def draw_texture(
-    source: TextureSource, size: Size, operations: int, rng: np.random.Generator
+    source: TextureSource,
+    size: Size,
+    operations: int,
+    rng: np.random.Generator,
+    known: Mapping[str, Operation] | None = None,
 ) -> NDArray[np.float32]:
     """A texture from a source, varied by random operations, then cropped in the middle.
 
     Args:
         source: Where the picture comes from.
         size: Height and width in pixels.
-        operations: How many different ones of `operations.OPERATIONS` are applied.
+        operations: How many different ones are applied.
         rng: Source of every draw.
+        known: Operations to draw from; those of GLASS if absent.
 
     Returns:
         ``(3, H, W)`` float32 RGB in [0, 1], in steps of 1/255.
     """
-    picture, (height, width) = vary(source.picture(size, rng), operations, rng), size
+    height, width = size
+    picture = vary(source.picture(size, rng), operations, rng, known)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     values = np.asarray(picture.crop((left, top, left + width, top + height)), dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(255)

@@ -389,7 +389,8 @@ class RunnerSuite:
             if info.text:
                 params[name] = rng.choice(self.texts)
             elif info.choices is not None:
-                params[name] = rng.choice([c for c in info.choices if c not in self.never])
+                if allowed := [c for c in info.choices if c not in self.never]:
+                    params[name] = rng.choice(allowed)
             elif isinstance(info.default, int):
                 params[name] = rng.randint(math.ceil(info.low), math.floor(info.high))
             else:

@@ -109,6 +109,24 @@ PARAMETERS = {
         low=1e-5,
         high=0.5,
     ),
+    "image_score": ParameterInfo(
+        "pixels",
+        "reweighted: each map times PatchCore's weight of its image",
+        choices=("pixels", "reweighted"),
+    ),
+    "reweighting_neighbours": ParameterInfo(
+        9,
+        "with `image_score: reweighted`, rows of the bank that weigh",
+        low=2,
+        high=50,
+    ),
+    "train_images": ParameterInfo(
+        None,
+        "most training images that a bank is made from, drawn at random; null: all",
+        low=1,
+        high=10_000_000,
+        whole=True,
+    ),
 }
 """Parameters of the bank, the same for all runners that have one."""
 
@@ -163,6 +181,8 @@ class BankSettings:
         root: Whether distances are no longer squared.
         smoothing: Standard deviation in pixels.
         top_share: Of an image's pixels, None for the highest.
+        reweighting: Rows of the bank that weigh the score of an image, None for no weight.
+        train_images: Most images that the bank is made from, None for all.
     """
 
     backend: str
@@ -186,6 +206,8 @@ class BankSettings:
     root: bool = False
     smoothing: float = 0.0
     top_share: float | None = None
+    reweighting: int | None = None
+    train_images: int | None = None
 
     @classmethod
     def of(cls, canonical: Params, backend: str, extracted: Sequence[str] = ()) -> BankSettings:
@@ -228,6 +250,8 @@ class BankSettings:
             full["distance"] == "root",
             float(full["smoothing"] or 0),
             share("top_share"),
+            count("reweighting_neighbours") if full["image_score"] == "reweighted" else None,
+            count("train_images"),
         )
 
 
@@ -252,7 +276,7 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
         extracted: Groups of parameters, such as ``stage1``, of the extracted maps in order.
 
     Raises:
-        Infeasible: All weights are 0.
+        Infeasible: All weights are 0, or images are to be weighed by more than one bank.
     """
     full = with_defaults(params, PARAMETERS)
     window, images = full["window"], full["neighbour_images"]
@@ -288,7 +312,15 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
             raise Infeasible("weight is 0 for all that is extracted: nothing is scored")
         kept |= {"fusion": "levels"} if levels else {"level_scale": "unit"}
         kept |= weights
-    return kept
+    if full["image_score"] == "reweighted":
+        if levels or window is not None or images is not None:
+            raise Infeasible(
+                "image_score reweighted needs one bank that all patches are compared with: "
+                "no window, no neighbour_images, fusion concat"
+            )
+        kept["image_score"] = "reweighted"
+        kept["reweighting_neighbours"] = full["reweighting_neighbours"]
+    return kept | ({} if full["train_images"] is None else {"train_images": full["train_images"]})
 
 
 def _weight(params: Params, group: str) -> Value:

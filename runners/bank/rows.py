@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autosearch.contracts import shared_tensor
+from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
 from autosearch.memory import coreset, coreset_at_places, draw, draw_at_places, kept_count
 
@@ -35,6 +36,16 @@ def cells_within(valid: NDArray[np.bool_], grid: tuple[int, int]) -> Tensor:
         shared_tensor(valid)[:, None].float(), grid, mode="bilinear", antialias=True
     )
     return shares[:, 0] >= 0.5
+
+
+def drawn_images(settings: BankSettings, train: ImageSet, seed: int) -> ImageSet:
+    """The images that a bank is made from, in their order: all, or as many drawn at random."""
+    most = settings.train_images
+    if most is None or most >= len(train):
+        return train
+    wanted = np.zeros(len(train), dtype=bool)
+    wanted[draw(len(train), most, seed).numpy()] = True
+    return train.select(wanted)
 
 
 def drawn_rows(settings: BankSettings, there: Tensor, seed: int) -> Tensor:

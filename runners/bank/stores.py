@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from autosearch.contracts import passes
+from autosearch.errors import Infeasible
 from autosearch.memory import ImageBank, MemoryBank, WindowedBank, make_memory_bank
 
 from .parameters import BankSettings
+from .reweighting import ReweightedRows
 from .scores import NearestRows
 
 
@@ -117,6 +119,66 @@ class WholeStore(Store):
         return len(self._bank)
 
 
+class ReweightedStore(WholeStore):
+    """One bank for all patches, whose scores are weighed image by image.
+
+    Args:
+        settings: See `Store`.
+        grid: See `Store`.
+        dimension: See `Store`.
+        device: See `Store`.
+        counted: ``(p,)`` cells that count in some training image.
+    """
+
+    _weighing: ReweightedRows
+
+    def __init__(
+        self,
+        settings: BankSettings,
+        grid: tuple[int, int],
+        dimension: int,
+        device: str,
+        counted: Tensor,
+    ) -> None:
+        super().__init__(settings, grid, dimension, device)
+        self._counted = counted
+
+    def fill(self, vectors: Tensor, images: Tensor, places: Tensor, total: int) -> None:
+        """See `Store.fill`.
+
+        Raises:
+            Infeasible: There are fewer vectors than weigh.
+        """
+        around = self._settings.reweighting or 0
+        if len(vectors) < around:
+            reason = f"reweighting_neighbours {around} of a bank of {len(vectors)} patches"
+            raise Infeasible(reason)
+        super().fill(vectors, images, places, total)
+        self._weighing = self.module()
+
+    def answers(self, queries: Tensor, alike: Tensor | None) -> Tensor:
+        """See `Store.answers`."""
+        scores = super().answers(queries, alike)
+        weighed = [
+            part * self._weighing.factors(patches, part)
+            for patches, part in zip(
+                passes(queries, self._device), passes(scores, self._device), strict=True
+            )
+        ]
+        return torch.cat([scores[:0], *weighed])
+
+    def module(self) -> ReweightedRows:
+        """See `Store.module`."""
+        settings, around = self._settings, self._settings.reweighting or 0
+        return ReweightedRows(
+            self.patches(), settings.num_neighbors, around, self._counted, settings.root
+        )
+
+    def compared(self) -> int:
+        """See `Store.compared`; of every image one more patch, and one of the bank."""
+        return super().compared() + 2 * len(self)
+
+
 class ModuleStore(Store):
     """A bank that is plain operations itself."""
 
@@ -201,9 +263,11 @@ class ImageStore(ModuleStore):
 
 
 def make_store(
-    settings: BankSettings, grid: tuple[int, int], dimension: int, device: str
+    settings: BankSettings, grid: tuple[int, int], dimension: int, device: str, counted: Tensor
 ) -> Store:
-    """The kind of bank that the settings ask for, empty."""
+    """The kind of bank that the settings ask for, empty; ``counted`` as of `ReweightedStore`."""
+    if settings.reweighting is not None:
+        return ReweightedStore(settings, grid, dimension, device, counted)
     if settings.neighbour_images is not None:
         return ImageStore(settings, grid, dimension, device)
     kind = WholeStore if settings.window is None else PlacedStore

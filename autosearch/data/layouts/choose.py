@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autosearch.data.categories import joined
 from autosearch.data.demo import demo_root
 from autosearch.data.index import Index, masks_among_images
 from autosearch.data.layouts.btad import BTAD
@@ -40,7 +41,7 @@ LAYOUTS = {layout.name: layout for group in _GROUPS for layout in group}
 """All layouts by name, in the order in which they are tried."""
 
 _FILES = (".csv", ".json", ".xml")
-_DEFAULT = DatasetSpec().category
+_DEFAULT = DatasetSpec().categories[0]
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,31 @@ def open_index(dataset: DatasetSpec) -> Index:
 
     Args:
         dataset: ``root`` None means the demo; else it is a file that tells of images, the folder
-            of a category, or the folder above the categories. ``~`` is expanded.
+            of a category, or the folder above the categories. ``~`` is expanded. Several
+            categories are indexed one by one and joined; see `autosearch.data.categories`.
 
     Raises:
         ConfigError: The category is not there, or a named dataset has no root.
         DataError: The root or its normal images are not there, no layout fits, or a file that
             tells of images is wrong. What else forbids to use it stands in ``faults``.
     """
+    if len(dataset.categories) == 1:
+        return _open_one(dataset, dataset.categories[0])
+    return joined([_open_one(dataset, name) for name in dataset.categories])
+
+
+def _open_one(dataset: DatasetSpec, category: str) -> Index:
+    """The index of one category."""
     if dataset.root is None:
         if dataset.name != "demo":
             raise ConfigError("dataset.root", None, f"the folder or .csv of {dataset.name!r}")
         root = demo_root(dataset.seed)
     else:
         root = _existing(dataset.root)
-    found = _choose(root, dataset)
+    found = _choose(root, dataset, category)
     name = found.place.stem if found.place.is_file() else found.place.name
     if found.layout.categories is not None:
-        name = dataset.category
+        name = category
     index = replace(found.layout.index(found.place, name), layout=found.layout.name)
     forget()
     return replace(index, faults=(*masks_among_images(index.samples), *index.faults))
@@ -141,9 +150,9 @@ def _places(root: Path, layout: Layout, asked: bool) -> Iterator[tuple[str, _Fou
                 yield nfc(folder.name), _Found(layout, folder, named=True)
 
 
-def _choose(root: Path, dataset: DatasetSpec) -> _Found:
+def _choose(root: Path, dataset: DatasetSpec, category: str) -> _Found:
     """The place that holds the category, and the layout that fits it best."""
-    wanted = nfc(dataset.category)
+    wanted = nfc(category)
     tried = [_categories(root, group, dataset.layout) for group in _groups(dataset.layout, root)]
     for found in tried:
         one = found.get(wanted) or next((f for f in found.values() if not f.named), None)
@@ -159,11 +168,11 @@ def _choose(root: Path, dataset: DatasetSpec) -> _Found:
         for folder in folders(root):
             if nfc(folder.name) == wanted and (problem := nearly(folder)):
                 raise problem
-        raise ConfigError("dataset.category", dataset.category, f"one of {', '.join(names)}")
-    raise _unreadable(root, dataset)
+        raise ConfigError("dataset.category", category, f"one of {', '.join(names)}")
+    raise _unreadable(root, dataset, category)
 
 
-def _unreadable(root: Path, dataset: DatasetSpec) -> DataError:
+def _unreadable(root: Path, dataset: DatasetSpec, category: str) -> DataError:
     """Why nothing fits, and what would make something of what is there."""
     others = [name for name in LAYOUTS if name != dataset.layout]
     asked = dataset.layout != "auto"
@@ -177,7 +186,7 @@ def _unreadable(root: Path, dataset: DatasetSpec) -> DataError:
     if root.is_file():
         problem = "is neither a CSV file, nor one of COCO, Label Studio or CVAT for images 1.1"
         return DataError(root, problem, "export it anew as one of these")
-    if (nearest := near_miss(root, dataset.category)) is not None:
+    if (nearest := near_miss(root, category)) is not None:
         return nearest
     return DataError(
         root,

@@ -181,6 +181,20 @@
       "the test split's."
     : "Fitted on the train split alone, as in the search.";
 
+  // One row for each category, where a model is for several. Long names may break.
+  function categories(kept) {
+    const shown = { image_auroc: "image AUROC", ap: "AP", rwap: "rwAP", aupro: "AUPRO" };
+    const cells = (values) => Object.keys(shown).map((name) => element("td", {},
+      values[name] === null || values[name] === undefined ? "–" : of().format(values[name])));
+    const row = ([name, values]) => element("tr", {},
+      element("th", { scope: "row" }, name.replace(/[_.-]/g, "$&\u200b")), ...cells(values));
+    const each = Object.entries(kept.categories || {});
+    return each.length ? [element("table", { class: "plain categories" },
+      element("thead", {}, element("tr", {}, ["category", ...Object.values(shown)].map((head) =>
+        element("th", { scope: "col" }, head)))),
+      element("tbody", {}, each.map(row)))] : [];
+  }
+
   function testPart(study, number) {
     const kept = study.tests[number];
     if (!kept) return [];
@@ -199,7 +213,7 @@
         "for reporting, not for choosing. " + fitted(kept)),
       kept.reproduced ? null : element("p", { class: "warning", role: "note" },
         "Evaluated again, the validation figures differ from those of the search."),
-      table(kept),
+      table(kept), ...categories(kept),
       ...Object.entries(kept.types).map(([kind, one]) => element("details", {},
         element("summary", {}, `${kind}, ${one.images} images` +
           ((kept.too_few || []).includes(kind) ? ": too few for its intervals" : "")), table(one))));

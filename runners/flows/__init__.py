@@ -1,0 +1,1 @@
+"""What detectors share that learn the likelihood of a backbone's maps with normalizing flows."""
