@@ -70,7 +70,7 @@ class BaselinesRunner(Runner):
 
     def weights(self) -> list[dict[str, str]]:
         """See `Runner.weights`; what several methods start from is named once."""
-        found = {}
+        found: dict[tuple[str, str], dict[str, str]] = {}
         for runner in self._runners.values():
             found |= {(one["name"], one["sha256"]): one for one in runner.weights()}
         return list(found.values())

@@ -87,9 +87,7 @@ def export(
     from autosearch.api import open_study
     from autosearch.export import read_manifest
 
-    criterion = criterion_of(
-        threshold, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp
-    )
+    criterion = criterion_of(threshold, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp)
     chosen = tuple(dict.fromkeys(name.value for name in formats or (Format.ONNX, Format.TORCH)))
     study = open_study(directory)
     with reading_bar() as bar:

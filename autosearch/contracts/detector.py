@@ -289,7 +289,8 @@ def left_on(space: Space, known: Mapping[str, ParameterInfo]) -> dict[str, Value
     found: dict[str, Value] = {}
     for name, info in known.items():
         off = [value for value in info.choices or () if value is None or value is False]
-        if "." in name and "/" not in name and name not in named and off and info.default not in off:
+        group = "." in name and "/" not in name
+        if group and name not in named and off and info.default not in off:
             found[name] = off[0]
     return found
 
