@@ -104,7 +104,7 @@ class CsFlowDetector(FlowDetector):
 
 _PARAMETERS = {
     "preset": preset(PRESETS),
-    **frozen("3", choices=("1", "2", "3", "4"), help="level whose map is used"),
+    **frozen("2", choices=("1", "2", "3", "4"), help="level whose map is used"),
     "drop_stage": switch(
         False, "leave out the level's last stage, which EfficientNet's levels 3 and 4 have"
     ),
@@ -121,7 +121,7 @@ _PARAMETERS = {
         "of an image's map: mean, or highest pixel",
         choices=("mean", "max"),
     ),
-    **schedule_parameters(Schedule(epochs=40, batch=8, lr=1e-3)),
+    **schedule_parameters(Schedule(epochs=60, batch=8, lr=5e-3)),
     "weight_decay": WEIGHT_DECAY,
 }
 

@@ -99,7 +99,7 @@ _PARAMETERS = {
     ),
     "clamp": ParameterInfo(2.0, "bound of the logarithm of a coupling's scale", low=0.5, high=5),
     "conv3x3_only": switch(False, "3 x 3 kernels in every step; else 1 x 1 in every second"),
-    **schedule_parameters(Schedule(epochs=40, batch=8, lr=1e-3)),
+    **schedule_parameters(Schedule(epochs=60, batch=8, lr=1e-3)),
     "weight_decay": WEIGHT_DECAY,
 }
 
