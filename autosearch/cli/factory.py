@@ -254,7 +254,9 @@ def _terms(
 
 
 def _short(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ PRESETS: dict[str, Params] = {
     "miad": ORIGINAL | {"texture_ops": "miad", "rotation_degrees": 45.0},
 }
 
-_DEFAULT = Schedule(epochs=20, batch=4, images_per_epoch=60, lr=3e-3)
+_DEFAULT = Schedule(epochs=40, batch=4, images_per_epoch=60, lr=3e-3)
 
 
 _PARAMETERS = {
