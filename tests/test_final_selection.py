@@ -13,9 +13,9 @@ from autosearch.study.inputs import load_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "study/evaluate.py"}
+MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "study/evaluate.py", "study/invariance.py"}
 SELECT = ("contracts", "executors", "memory", "metrics", "study", "spec", "synthesis")
-_AFTER = ("correlation", "evaluate", "final", "paired")
+_AFTER = ("correlation", "evaluate", "final", "invariance", "paired")
 AFTER_THE_CHOICE = {f"study/{name}.py" for name in _AFTER}
 READ = {"load_tests", "write_test", "TEST", "test.json"}
 READ |= {"load_resamples", "write_resamples", "RESAMPLES", "resamples.npz"}

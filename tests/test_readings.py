@@ -81,6 +81,8 @@ def paintings(draw: st.DrawFn) -> Painting:
             alpha = grid(opacity)
     turn = draw(st.sampled_from([None, None, *range(1, 9)]))
     kind = draw(st.sampled_from(FORMATS.get(mode, ["PNG", "TIFF"])))
+    if kind == "WEBP" and alpha is not None and {v for row in alpha for v in row} == {255}:
+        kind = "PNG"  # Such files keep no alpha channel of which nothing is transparent.
     return Painting(mode, numbers, values, alpha, turn, kind)
 
 

@@ -88,11 +88,11 @@ def test_first_configurations_of_fixed_backbones_leave_nothing_to_chance() -> No
     spec = load_spec(find_space("backbones_plus"))
     runner = registry.load_runner("patchcore")(spec)
     seen = set()
-    for one in spec.start:
+    for one in spec.configurations:
         named = {p.name for p in spec.parsed_space.parameters if p.active(one)}
         assert one.keys() == named
         seen.add(canonical_key(runner.canonical(one)))
-    assert len(seen) == len(spec.start) == 5
+    assert len(seen) == len(spec.configurations) == 5
 
 
 def test_what_a_narrower_space_does_not_hold_is_left_out() -> None:
