@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
 	$(BIN)/autosearch run searchspaces/autopatch.yaml --resume
 
-test: $(VENV)/.dev  ## The quick tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## The quick tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev  ## The slow ones too, at full length
 	AUTOSEARCH_TEST_FULL=1 $(BIN)/python -m pytest -m ""

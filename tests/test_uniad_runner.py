@@ -180,7 +180,7 @@ def test_images_of_which_nothing_counts_are_refused() -> None:
 @pytest.mark.parametrize(
     ("params", "size", "reason"),
     [
-        ({}, (60, 64), "images of 60 x 64 pixels do not divide into cells of 8 pixels"),
+        ({"stride": 16}, (8, 64), "images of 8 x 64 pixels are too small"),
         ({"stride": 16, "neighbour_mask": 5}, (64, 64), "covers the grid of 4 x 4"),
     ],
 )

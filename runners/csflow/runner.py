@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from autosearch.backbones import FeatureExtractor, TimmBackbone, timm_feature_info
-from autosearch.contracts import ParameterInfo, TrialContext
+from autosearch.contracts import Detector, ParameterInfo, TrialContext
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec, number
 
@@ -16,6 +16,7 @@ from ..flows.detector import Flow, FlowDetector, FlowTraining
 from ..flows.parameters import ALL_IMAGES, WEIGHT_DECAY, schedule_of, schedule_parameters
 from ..frozen import FrozenBackboneRunner, frozen
 from ..frozen_maps import FrozenMaps
+from ..padded import at_stride
 from ..parameters import settings, switch
 from ..presets import preset, with_preset
 from ..training import Schedule
@@ -159,7 +160,7 @@ class CsFlowRunner(FrozenBackboneRunner):
             return without_last_stage(found)
         return found
 
-    def build(self, params: Params, context: TrialContext) -> CsFlowDetector:
+    def build(self, params: Params, context: TrialContext) -> Detector:
         """See `Runner.build`."""
         full = with_preset(params, self.parameters, PRESETS)
         training = FlowTraining(
@@ -167,7 +168,11 @@ class CsFlowRunner(FrozenBackboneRunner):
         )
         network = settings(CsFlowSettings, full)
         extractor = self.extractor(full)
-        return CsFlowDetector(extractor, network, training, context, self.recalibrated)
+        return at_stride(
+            lambda own: CsFlowDetector(extractor, network, training, own, self.recalibrated),
+            context,
+            max(Pyramid(extractor).reductions),
+        )
 
     def _drops(self, full: Params) -> bool:
         return bool(full["drop_stage"]) and "drop_stage" not in self.without_effect

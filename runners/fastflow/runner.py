@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from autosearch.backbones import FeatureExtractor
-from autosearch.contracts import ParameterInfo, TrialContext
+from autosearch.contracts import Detector, ParameterInfo, TrialContext
 from autosearch.spec import Params, integer, number
 
 from ..flows.detector import Flow, FlowDetector, FlowTraining
 from ..flows.parameters import ALL_IMAGES, WEIGHT_DECAY, schedule_of, schedule_parameters
 from ..frozen import FrozenBackboneRunner, frozen
 from ..frozen_maps import FrozenMaps
+from ..padded import at_stride
 from ..parameters import settings, switch
 from ..presets import preset, with_preset
 from ..training import Schedule
@@ -120,13 +121,13 @@ class FastFlowRunner(FrozenBackboneRunner):
             dropped.add("conv3x3_only")
         return {key: value for key, value in full.items() if key not in dropped}
 
-    def build(self, params: Params, context: TrialContext) -> FastFlowDetector:
+    def build(self, params: Params, context: TrialContext) -> Detector:
         """See `Runner.build`."""
         full = with_preset(params, self.parameters, PRESETS)
-        return FastFlowDetector(
-            self.extractor(full),
-            settings(FastFlowSettings, full),
-            FlowTraining(schedule_of(full), number(full, "weight_decay")),
+        extractor, network = self.extractor(full), settings(FastFlowSettings, full)
+        training = FlowTraining(schedule_of(full), number(full, "weight_decay"))
+        return at_stride(
+            lambda own: FastFlowDetector(extractor, network, training, own, self.recalibrated),
             context,
-            self.recalibrated,
+            max(info.reduction for info in extractor.feature_info),
         )

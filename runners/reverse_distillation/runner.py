@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from autosearch.contracts import ParameterInfo, TrialContext
+from autosearch.contracts import Detector, ParameterInfo, TrialContext
 from autosearch.spec import Params, choice
 
 from ..frozen import FrozenBackboneRunner, frozen
+from ..padded import at_stride
 from ..parameters import settings
 from ..presets import PRESET, preset, with_preset
 from ..training import Schedule, schedule_parameters
@@ -68,7 +69,7 @@ class ReverseDistillationRunner(FrozenBackboneRunner):
             gone.add("map_mode")
         return {key: value for key, value in full.items() if key not in gone}
 
-    def build(self, params: Params, context: TrialContext) -> ReverseDistillationDetector:
+    def build(self, params: Params, context: TrialContext) -> Detector:
         """See `Runner.build`."""
         full = with_preset(params, self.parameters, PRESETS)
         made = settings(
@@ -77,7 +78,12 @@ class ReverseDistillationRunner(FrozenBackboneRunner):
             schedule=settings(Schedule, full, patience=full["patience"]),
             recalibrated=self.recalibrated,
         )
-        return ReverseDistillationDetector(self.extractor(full), made, context)
+        extractor = self.extractor(full)
+        return at_stride(
+            lambda own: ReverseDistillationDetector(extractor, made, own),
+            context,
+            extractor.feature_info[-1].reduction,
+        )
 
     def _level_count(self, full: Params) -> int:
         if self._subnet is not None:

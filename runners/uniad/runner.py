@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from autosearch.contracts import ParameterInfo, TrialContext
+from autosearch.contracts import Detector, ParameterInfo, TrialContext
 from autosearch.spec import Params, number
 
 from ..frozen import LAYERS, FrozenBackboneRunner, frozen
+from ..padded import at_stride
 from ..parameters import settings
 from ..presets import PRESET, preset, with_preset
 from ..training import Schedule, schedule_parameters
@@ -98,11 +99,11 @@ class UniADRunner(FrozenBackboneRunner):
             left_out.add(_JITTER)
         return {key: value for key, value in full.items() if key not in left_out}
 
-    def build(self, params: Params, context: TrialContext) -> UniADDetector:
+    def build(self, params: Params, context: TrialContext) -> Detector:
         """See `Runner.build`.
 
         Raises:
-            Infeasible: The images do not divide into cells, or the neighbour mask covers the grid.
+            Infeasible: The images are too small, or the neighbour mask covers the grid.
         """
         full = with_preset(params, self.parameters, PRESETS)
         chosen = settings(
@@ -112,4 +113,9 @@ class UniADRunner(FrozenBackboneRunner):
             schedule=settings(Schedule, full, patience=full["patience"]),
             bn_recalibration=self.recalibrated,
         )
-        return UniADDetector(self.extractor(full), chosen, context)
+        extractor = self.extractor(full)
+        return at_stride(
+            lambda own: UniADDetector(extractor, chosen, own),
+            context,
+            max(chosen.stride, *(info.reduction for info in extractor.feature_info)),
+        )
