@@ -7,8 +7,13 @@ from typing import Annotated
 
 import typer
 
-from autosearch.cli.screen import console
+from autosearch.cli.screen import console, print_unbroken
 from autosearch.errors import ConfigError, did_you_mean
+
+_WIDE = 120
+"""Columns of a terminal from which on files are shown beside names."""
+_LONG = 20
+"""Digits and commas from which on a number is written as a power of ten."""
 
 
 def spaces() -> None:
@@ -19,17 +24,33 @@ def spaces() -> None:
     from autosearch.spec import load_spec
 
     table = Table(box=None)
-    for title in ("name", "runner", "parameters", "configurations", "objectives"):
-        table.add_column(title, justify="right" if title[0] in "pc" else "left", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    for name, path in api.spaces().items():
+    known = api.spaces()
+    table.add_column("name", no_wrap=True)
+    table.add_column("runner", overflow="fold", min_width=11)
+    for title in ("params", "configurations"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("objectives", overflow="fold")
+    wide = console.width >= _WIDE
+    if wide:
+        table.add_column("file", overflow="fold")
+    for name, path in known.items():
         spec = load_spec(path)
         space = spec.parsed_space
         size = space.size()
         shown = "many" if size is None else f"{size:,.0f}".replace("inf", "continuous")
-        table.add_row(name, spec.study.runner, str(len(space.parameters)), shown,
-                      ", ".join(spec.objectives), str(path))  # fmt: skip
+        shown = shown if len(shown) < _LONG else f"{size:.1e}"
+        cells = [
+            name,
+            spec.study.runner,
+            str(len(space.parameters)),
+            shown,
+            ", ".join(spec.objectives),
+        ]
+        table.add_row(*cells, *([str(path)] if wide else []))
     console.print(table)
+    if not wide:
+        folders = dict.fromkeys(str(path.parent) for path in known.values())
+        print_unbroken(f"files in {folder}" for folder in folders)
 
 
 def runners(
