@@ -216,7 +216,7 @@ def trial_table(record: TrialRecord, prevalence: float | None = None) -> Rendera
         box=None, show_header=False, title=f"Trial {record.number}", title_justify="left"
     )
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("trial", str(record.number))
     table.add_row("status", str(record.status))
     if record.reason:
