@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,20 +24,20 @@ from .coupling import negative_log_likelihood
 LOSS = "negative log-likelihood"
 
 
-class Flow(nn.Module):
+class Flow(nn.Module, ABC):
     """Maps to as many numbers that are to be standard normal, and can be turned back."""
 
+    @abstractmethod
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Every ``(N, C, h, w)`` to the same shape, and ``(N, h, w)`` of its log-determinant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, latent: list[Tensor]) -> list[Tensor]:
         """Undo `forward`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kept_numbers(self, grids: list[Size]) -> int:
         """About how many numbers of one image a step of training keeps for its gradients."""
-        raise NotImplementedError
 
 
 class LikelihoodMaps(nn.Module):
