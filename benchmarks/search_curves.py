@@ -74,7 +74,11 @@ def _searched(given: argparse.Namespace, way: str, trials: int, draw: int) -> St
     if way == "fixed":
         content["start"] = fixed
     elif way == "portfolio":
-        content["start"] = yaml.safe_load(given.start.read_text())
+        known = content["space"]
+        content["start"] = [
+            {name: value for name, value in one.items() if name in known}
+            for one in yaml.safe_load(given.start.read_text())
+        ]
     elif way == "random":
         content["sampler"] = {"name": "random"}
     dataset = data_section(given.data)

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 import autosearch
 from autosearch.cli.factory_checks import background, invariance
+from autosearch.cli.show import recommend
 from autosearch.contracts import Cost, Detector
 from autosearch.data import ImageSet
 from autosearch.errors import ConfigError, StudyError
-from autosearch.metrics import choose_threshold
+from autosearch.metrics import Criterion, choose_threshold
 from autosearch.report.factory_figures import invariance_bars
 from autosearch.storage import StudyFolder
 from autosearch.study import read_findings
@@ -230,6 +231,7 @@ def command(*arguments: object) -> str:
     app = typer.Typer()
     app.command()(invariance)
     app.command()(background)
+    app.command()(recommend)
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(done.exception, Exception):
         raise done.exception
@@ -255,6 +257,37 @@ class TestStudy:
             "found": "image_tpr_at_val", "false_alarms": "image_fpr_at_val",
         }.items():  # fmt: skip
             assert unchanged[name] == pytest.approx(tested[other]), name
+
+    def test_several_trials_are_checked_as_one(self, made: StudyFolder) -> None:
+        shown = command("invariance", made.path, "--ensemble", "0,1", "--images", 2)
+        assert "Trials 0, 1 together under changes" in shown
+        report = read_findings(made, "invariance")["ensemble-0+1"]
+        assert report["trial"] is None and report["ensemble"] == [0, 1]
+        study = autosearch.open_study(made.path)
+        figures = study.evaluate((), ensemble=[0, 1], resamples=20)["0+1"]
+        again = study.invariance(ensemble=[1, 0])
+        assert again["threshold_from"] == "evaluate"
+        assert again["threshold"] == report["threshold"] == figures["thresholds"]["image"]
+        assert again["unchanged"]["rwap"] == pytest.approx(figures["metrics"]["rwap"])
+        assert study.background(ensemble=[0, 1])["picture"] == "ensemble-0+1.png"
+        with pytest.raises(ConfigError, match="none beside an ensemble"):
+            study.invariance(0, ensemble=[0, 1])
+
+    def test_thresholds_are_those_of_evaluation_and_by_any_rule(self, made: StudyFolder) -> None:
+        study = autosearch.open_study(made.path)
+        figures = study.evaluate([0], resamples=20)[0]
+        assert study.thresholds(0).to_plain() == figures["thresholds"]
+        most = study.thresholds(0, threshold=Criterion("sensitivity", min_sensitivity=1.0)).image
+        assert most.tpr == 1 and most.rule == "sensitivity"
+
+    def test_a_recommended_trial_comes_with_its_thresholds(self, made: StudyFolder) -> None:
+        rule = ("--threshold-rule", "fpr", "--max-fpr", 0.25)
+        shown = command("recommend", made.path, *rule)
+        number = autosearch.open_study(made.path).recommend().trial.number
+        assert "threshold image" in shown and "(fpr; validation TPR" in shown
+        assert f"--trial {number} --threshold-rule fpr --max-fpr 0.25" in shown
+        with pytest.raises(ConfigError, match="--threshold-rule"):
+            command("recommend", made.path, "--max-fpr", 0.25)
 
     def test_scores_of_a_texture_have_no_outside(self, made: StudyFolder) -> None:
         shown = command("background", made.path, "--trial", 0)

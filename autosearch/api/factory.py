@@ -75,15 +75,13 @@ class EstimatedStudy(CheckedStudy):
         self, trial: int | None, ensemble: Iterable[int] | None, progress: Progress
     ) -> tuple[list[TrialRecord], str, str]:
         """Trials as their first runs left them, what they are called, and a name of files."""
-        from autosearch.study import members_of, of_first_run
+        from autosearch.study import of_first_run
 
-        if ensemble is not None:
-            if trial is not None:
-                raise ConfigError("--trial", trial, "none beside an ensemble")
-            members = members_of(self._folder, list(ensemble))
-            joined = ensemble_name(record.number for record in members)
-            return members, called(joined), f"ensemble-{joined}"
-        record = self._asked(trial, progress)
+        records = self._asked(trial, progress, ensemble)
+        if len(records) > 1:
+            joined = ensemble_name(record.number for record in records)
+            return records, called(joined), f"ensemble-{joined}"
+        (record,) = records
         single = of_first_run(record, self._folder.files.load_runs(record.origin))
         return [single], called(record.number), f"trial-{record.number}"
 

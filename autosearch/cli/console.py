@@ -366,13 +366,6 @@ def next_commands(
     yield f"autosearch resume {folder} --trials N   # more trials"
 
 
-def commands_for(path: Path, number: int) -> Iterable[str]:
-    """What to type next about one trial."""
-    folder = escape(str(path))
-    yield f"autosearch evaluate {folder} --trial {number}   # figures on the test split"
-    yield f"autosearch export {folder} --trial {number}"
-
-
 def _thinned(front: Sequence[TrialRecord], limit: int) -> Sequence[TrialRecord]:
     if len(front) <= limit:
         return front

@@ -16,8 +16,11 @@ from autosearch.cli.screen import console, reading_bar
 from autosearch.cli.threshold_options import (
     CostFnOption,
     CostFpOption,
+    FactorOption,
     MaxFprOption,
     MinSensitivityOption,
+    PercentileOption,
+    PrevalenceOption,
     RuleOption,
     ThresholdRule,
     criterion_of,
@@ -61,12 +64,11 @@ def export(
     threshold: RuleOption = ThresholdRule.F1,
     max_fpr: MaxFprOption = None,
     min_sensitivity: MinSensitivityOption = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option("--prevalence", help="Rule cost: share of anomalous ones on the line."),
-    ] = None,
+    prevalence: PrevalenceOption = None,
     cost_fn: CostFnOption = None,
     cost_fp: CostFpOption = None,
+    percentile: PercentileOption = None,
+    factor: FactorOption = None,
     opset: Annotated[
         int, typer.Option("--opset", help="Of the ONNX graph, 15 to 18; older runtimes want less.")
     ] = 18,
@@ -87,7 +89,9 @@ def export(
     from autosearch.api import open_study
     from autosearch.export import read_manifest
 
-    criterion = criterion_of(threshold, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp)
+    criterion = criterion_of(
+        threshold, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp, percentile, factor
+    )
     chosen = tuple(dict.fromkeys(name.value for name in formats or (Format.ONNX, Format.TORCH)))
     study = open_study(directory)
     with reading_bar() as bar:

@@ -11,7 +11,13 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from autosearch.cli.options import CategoryOption, DataOption, Directory
+from autosearch.cli.options import (
+    CategoryOption,
+    DataOption,
+    Directory,
+    EnsembleOption,
+    ensemble_of,
+)
 from autosearch.cli.screen import console, print_all, print_unbroken
 from autosearch.cli.tables import plain_table
 
@@ -43,6 +49,7 @@ def invariance(
     ] = 100,
     data: DataOption = None,
     category: CategoryOption = None,
+    ensemble: EnsembleOption = None,
 ) -> None:
     """Change the images of the test split, and see what becomes of a trial's scores.
 
@@ -50,15 +57,21 @@ def invariance(
     says. The detector is fitted as `evaluate` does; the threshold stays the one from validation.
     """
     from autosearch.api import open_study
+    from autosearch.study import finding_name
 
     study = open_study(directory)
     with _bar() as show:
         report = study.invariance(
-            trial, images=images, data=data, category=category, progress=show
+            trial,
+            images=images,
+            data=data,
+            category=category,
+            progress=show,
+            ensemble=ensemble_of(ensemble),
         )
     print_all([invariance_table(report)])
     print_unbroken(_notes(report))
-    place = study.path / "factory" / "invariance" / f"trial-{report['trial']}.json"
+    place = study.path / "factory" / "invariance" / f"{finding_name(report)}.json"
     print_unbroken([f"kept in {escape(str(place))}"])
 
 
@@ -67,6 +80,7 @@ def background(
     trial: TrialOption = None,
     data: DataOption = None,
     category: CategoryOption = None,
+    ensemble: EnsembleOption = None,
 ) -> None:
     """See where a trial's scores of normal images lie: on the object, or around it.
 
@@ -77,7 +91,13 @@ def background(
 
     study = open_study(directory)
     with _bar() as show:
-        report = study.background(trial, data=data, category=category, progress=show)
+        report = study.background(
+            trial,
+            data=data,
+            category=category,
+            progress=show,
+            ensemble=ensemble_of(ensemble),
+        )
     print_unbroken(background_lines(report))
     place = study.path / "factory" / "background" / report["picture"]
     print_unbroken([f"picture of the mean image and the mean map: {escape(str(place))}"])
@@ -86,7 +106,7 @@ def background(
 def invariance_table(report: Mapping[str, Any]) -> Table:
     """An invariance report: one row a change, the unchanged images first."""
     table = plain_table("change", *_FIGURES.values())
-    table.title, table.title_justify = f"Trial {report['trial']} under changes", "left"
+    table.title, table.title_justify = f"{_titled(report)} under changes", "left"
     for row in ({"name": "none", **report["unchanged"]}, *report["changes"]):
         table.add_row(escape(row["name"]), *(_cell(name, row[name]) for name in _FIGURES))
     table.caption_justify = "left"
@@ -95,6 +115,12 @@ def invariance_table(report: Mapping[str, Any]) -> Table:
         "alarms and found: shares of normal and anomalous images at the threshold; AUROC of images"
     )
     return table
+
+
+def _titled(report: Mapping[str, Any]) -> str:
+    if report["trial"] is not None:
+        return f"Trial {report['trial']}"
+    return f"Trials {', '.join(map(str, report['ensemble']))} together"
 
 
 def background_lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from autosearch.cli.note import note_lines
 from autosearch.cli.options import Directory
 from autosearch.cli.repeat import runs_of
-from autosearch.cli.screen import console, print_all, print_unbroken
-from autosearch.errors import one_line
+from autosearch.cli.screen import console, print_all, print_unbroken, reading_bar
+from autosearch.cli.threshold_options import (
+    CostFnOption,
+    CostFpOption,
+    MaxFprOption,
+    MinSensitivityOption,
+    PrevalenceOption,
+    ThresholdRule,
+    criterion_of,
+)
+from autosearch.errors import ConfigError, one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
 
     from autosearch.api import Study
     from autosearch.contracts import TrialRecord
+    from autosearch.metrics import Criterion, Threshold
 
 
 def show(
@@ -98,6 +110,19 @@ def recommend(
     floor: Annotated[
         bool, typer.Option("--floor", help="AP no lower than that of trial 0, the fixed choice.")
     ] = False,
+    threshold: Annotated[
+        ThresholdRule | None,
+        typer.Option(
+            "--threshold-rule",
+            "--threshold",
+            help="Fit the trial again, and say its thresholds by this rule as export would.",
+        ),
+    ] = None,
+    max_fpr: MaxFprOption = None,
+    min_sensitivity: MinSensitivityOption = None,
+    prevalence: PrevalenceOption = None,
+    cost_fn: CostFnOption = None,
+    cost_fp: CostFpOption = None,
 ) -> None:
     """Name the trial to take: of those within a budget the best by validation.
 
@@ -109,6 +134,12 @@ def recommend(
     from autosearch.api import open_study
     from autosearch.cli import console as view
 
+    given = (max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp)
+    criterion = None
+    if threshold is not None:
+        criterion = criterion_of(threshold, *given)
+    elif any(number is not None for number in given):
+        raise ConfigError("--threshold-rule", None, "the rule that the given numbers are of")
     study = open_study(directory)
     found = study.recommend(budget or (), prefer, rule, floor)
     listed = [found.trial, *found.runners_up]
@@ -122,8 +153,10 @@ def recommend(
     console.print(_front(study, listed, title))
     if found.together:
         console.print(f"steadier: {found.together_text}", highlight=False, soft_wrap=True)
+    if criterion is not None:
+        _print_thresholds(study, found.trial.number, criterion)
     console.print("Next:")
-    for command in view.commands_for(study.path, found.trial.number):
+    for command in _commands(study.path, found.trial.number, criterion):
         console.print(f"  {command}", highlight=False)
     if found.together:
         numbers = ",".join(map(str, found.together))
@@ -133,6 +166,37 @@ def recommend(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _print_thresholds(study: Study, number: int, criterion: Criterion) -> None:
+    """What `export` would choose for a trial, and what it reaches on validation."""
+    with reading_bar() as bar:
+        found = study.thresholds(number, threshold=criterion, progress=bar)
+    print_all(map(threshold_line, ("image", "pixel"), (found.image, found.pixel)))
+    if not found.marked:
+        console.print("no pixel of validation is marked: that of pixels is that of images")
+
+
+def threshold_line(kind: str, chosen: Threshold) -> str:
+    """A threshold, its rule, and the rates that it reaches on validation."""
+    rates = f"TPR {chosen.tpr:.3f}, FPR {chosen.fpr:.3f}, F1 {chosen.f1:.3f}"
+    return f"threshold  {kind} {chosen.value:.6g} ({chosen.rule}; validation {rates})"
+
+
+def _commands(path: Path, number: int, criterion: Criterion | None = None) -> Iterable[str]:
+    """What to type next about one trial; thresholds of an export by a criterion, if any."""
+    folder = escape(str(path))
+    yield f"autosearch evaluate {folder} --trial {number}   # figures on the test split"
+    yield f"autosearch export {folder} --trial {number}{_rule_options(criterion)}"
+
+
+def _rule_options(criterion: Criterion | None) -> str:
+    if criterion is None:
+        return ""
+    numbers = {name: value for name, value in asdict(criterion).items() if value is not None}
+    rule = numbers.pop("rule")
+    given = (f" --{name.replace('_', '-')} {value:g}" for name, value in numbers.items())
+    return f" --threshold-rule {rule}{''.join(given)}"
 
 
 def correlate(
@@ -189,6 +253,8 @@ def _show_trial(study: Study, record: TrialRecord) -> None:
     console.print(trial_table(record, study.spec.dataset.prevalence))
     if (figures := study.tests.get(record.number)) is not None:
         print_all(final_tables(figures), final_warnings({record.number: figures}))
+    if (kept := study.notes.get(record.number)) is not None:
+        print_all(["note"], (f"  {line}" for line in note_lines(kept)))
     for path in study.files(record.number):
         console.print(f"file {escape(one_line(str(path)))}")
         if path.suffix == ".txt":

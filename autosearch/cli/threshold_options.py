@@ -20,6 +20,7 @@ class ThresholdRule(StrEnum):
     BALANCED_ACCURACY = "balanced_accuracy"
     SENSITIVITY = "sensitivity"
     COST = "cost"
+    NORMAL_PERCENTILE = "normal_percentile"
 
 
 RuleOption = Annotated[
@@ -27,7 +28,8 @@ RuleOption = Annotated[
     typer.Option(
         "--threshold-rule",
         "--threshold",
-        help="Best F1, Youden, or balanced accuracy; bounded FPR or sensitivity; least cost.",
+        help="Best F1, Youden, or balanced accuracy; bounded FPR or sensitivity; least cost; a "
+        "percentile of normal scores times a factor.",
     ),
 ]
 MaxFprOption = Annotated[
@@ -37,11 +39,22 @@ MinSensitivityOption = Annotated[
     float | None,
     typer.Option("--min-sensitivity", help="Rule sensitivity: least true-positive rate."),
 ]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option("--prevalence", help="Rule cost: share of anomalous ones on the line."),
+]
 CostFnOption = Annotated[
     float | None, typer.Option("--cost-fn", help="Rule cost: what one missed costs.")
 ]
 CostFpOption = Annotated[
     float | None, typer.Option("--cost-fp", help="Rule cost: what one false alarm costs.")
+]
+PercentileOption = Annotated[
+    float | None,
+    typer.Option("--percentile", help="Rule normal_percentile: which of the normal scores."),
+]
+FactorOption = Annotated[
+    float | None, typer.Option("--factor", help="Rule normal_percentile: what it is times.")
 ]
 
 
@@ -52,6 +65,8 @@ def criterion_of(
     prevalence: float | None,
     cost_fn: float | None,
     cost_fp: float | None,
+    percentile: float | None = None,
+    factor: float | None = None,
 ) -> Criterion:
     """What the options say.
 
@@ -60,4 +75,6 @@ def criterion_of(
     """
     from autosearch.metrics import Criterion
 
-    return Criterion(rule.value, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp)
+    return Criterion(
+        rule.value, max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp, percentile, factor
+    )

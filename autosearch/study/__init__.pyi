@@ -2,6 +2,7 @@ from .background import measure_background as measure_background
 from .calibration import (
     SHARED as SHARED,
     Thresholds as Thresholds,
+    choose_thresholds as choose_thresholds,
     thresholds_of as thresholds_of,
 )
 from .correlation import (
@@ -37,7 +38,6 @@ from .evaluate import (
 from .evaluation import (
     TrialEvaluator as TrialEvaluator,
     build as build,
-    evaluate_safely as evaluate_safely,
 )
 from .factory import (
     EstimateOptions as EstimateOptions,
@@ -47,7 +47,7 @@ from .factory import (
 from .final import (
     FinalEvaluator as FinalEvaluator,
 )
-from .findings import read_findings as read_findings
+from .findings import finding_name as finding_name, read_findings as read_findings
 from .fitted import (
     Fit as Fit,
     all_normal as all_normal,
@@ -68,6 +68,7 @@ from .invariance import measure_invariance as measure_invariance
 from .leases import (
     LEASE_SECONDS as LEASE_SECONDS,
 )
+from .pace import Pace as Pace, measure_pace as measure_pace
 from .paired import Comparison as Comparison, compare_trials as compare_trials
 from .recommendation import Recommendation as Recommendation, recommend as recommend
 from .repetition import (
@@ -76,11 +77,13 @@ from .repetition import (
     over_runs as over_runs,
     repeat_trials as repeat_trials,
 )
+from .room import available as available
 from .rules import (
     RULES as RULES,
     Candidate as Candidate,
     wins as wins,
 )
+from .safely import evaluate_safely as evaluate_safely
 from .sampling import (
     ReproducibleSampler as ReproducibleSampler,
 )

@@ -4,7 +4,8 @@ A detector whose normal images get their scores from the surroundings looks at t
 may tell dirt on the table from none, and a defect from none only by chance. What is measured is
 one JSON object:
 
-- ``trial``, ``written`` (time), ``autosearch``, ``data``: ``sha256`` of train and validation;
+- ``trial``, or None and ``ensemble``, their numbers; ``written`` (time), ``autosearch``, ``data``:
+  ``sha256`` of train and validation;
 - ``images``: normal validation images that were asked about; the detector is fitted on the train
   split, so that it has seen none of them;
 - ``foreground``: how many of them show an object that stands out from its surroundings;
@@ -22,7 +23,7 @@ Figures are None where no object stands out. Padding and what is not looked at c
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,8 +35,9 @@ from autosearch import __version__
 from autosearch.contracts import TrialRecord
 from autosearch.data import ImageSet, foreground_masks, heat, resize_mask
 from autosearch.storage import StudyFolder
-from autosearch.study.findings import write_finding
-from autosearch.study.inputs import Inputs, rebuild, threads_of
+from autosearch.study.ensemble import fitted
+from autosearch.study.findings import about_trials, finding_name, write_finding
+from autosearch.study.inputs import Inputs
 from autosearch.study.repetition import of_first_run
 from autosearch.study.truth import maps_of
 
@@ -48,7 +50,7 @@ _SIDE, _GAP = 320, 8
 
 def measure_background(
     folder: StudyFolder,
-    record: TrialRecord,
+    records: Sequence[TrialRecord],
     reopened: Callable[[], Inputs],
     told: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def measure_background(
 
     Args:
         folder: The study's.
-        record: A trial with values.
+        records: A trial with values, or those of an ensemble.
         reopened: Loads what the study was made from.
         told: Told what is being done.
 
@@ -67,17 +69,16 @@ def measure_background(
     """
     inputs = reopened()
     data = inputs.data
-    single = of_first_run(record, folder.files.load_runs(record.origin))
+    records = [of_first_run(one, folder.files.load_runs(one.origin)) for one in records]
     told(f"fitting on {len(data.train)} train images")
-    detector = rebuild(inputs, single)
-    with threads_of(single):
-        detector.fit(data.train)
+    detector = fitted(inputs, records, data.train)
     normal = data.val.select(~data.val.labels)
     told(f"looking at {len(normal)} normal validation images")
     maps = maps_of(detector, normal)
-    name = f"trial-{record.number}"
+    about = about_trials(records)
+    name = finding_name(about)
     report = {
-        "trial": record.number,
+        **about,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "autosearch": __version__,
         "data": {"sha256": data.info["sha256"]},

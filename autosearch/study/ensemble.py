@@ -17,14 +17,13 @@ from autosearch.contracts import (
     TrialRecord,
     canonical_key,
     give_scales,
-    trial_seed,
 )
 from autosearch.data import ImageSet
 from autosearch.errors import ConfigError, StudyError
 from autosearch.spec import Params
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import placed
-from autosearch.study.inputs import Inputs
+from autosearch.study.inputs import Inputs, rebuild, threads_of
 from autosearch.study.repetition import of_first_run
 
 MOST = 16
@@ -94,11 +93,33 @@ def fitted_ensemble(
     return detector
 
 
+def fitted(
+    inputs: Inputs,
+    records: Sequence[TrialRecord],
+    images: ImageSet,
+    scales: Sequence[Scales] = (),
+) -> Detector:
+    """Make the detector of a trial, or that of several, and fit it as the search did.
+
+    Args:
+        inputs: What the study was made from.
+        records: One, or as `members_of` gives them.
+        images: What to fit on.
+        scales: See `fitted_ensemble`; of a single trial none.
+    """
+    if len(records) > 1:
+        return fitted_ensemble(inputs, records, images, scales)
+    detector = rebuild(inputs, records[0])
+    with threads_of(records[0]):
+        detector.fit(images)
+    return detector
+
+
 def _rebuilt(
     inputs: Inputs, records: Sequence[TrialRecord], configurations: Sequence[Params] | None
 ) -> Detector:
     canonical = configurations or [record.canonical for record in records]
-    seeds = [trial_seed(inputs.spec.study.seed, record.canonical) for record in records]
+    seeds = [inputs.seed_of(record.canonical) for record in records]
 
     def make(context: TrialContext) -> Detector:
         members = []

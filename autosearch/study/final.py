@@ -42,7 +42,6 @@ from numpy.typing import NDArray
 from autosearch.contracts import (
     HALF,
     Detector,
-    Scales,
     Scored,
     TrialRecord,
     derived_seed,
@@ -62,9 +61,9 @@ from autosearch.metrics import (
 )
 from autosearch.study.calibration import Thresholds, thresholds_of
 from autosearch.study.clock import Clock
-from autosearch.study.ensemble import fitted_ensemble
+from autosearch.study.ensemble import fitted
 from autosearch.study.fitted import Fit, all_normal, fit_of
-from autosearch.study.inputs import Inputs, rebuild, threads_of
+from autosearch.study.inputs import Inputs
 from autosearch.study.reproduction import held_against
 from autosearch.study.subsets import Subset, Subsets, strata_of
 from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
@@ -172,7 +171,7 @@ class FinalEvaluator:
         data = self._inputs.data
         records = [trials] if isinstance(trials, TrialRecord) else list(trials)
         alone = len(records) == 1
-        detector = self._fitted(records, data.train)
+        detector = fitted(self._inputs, records, data.train)
         clock.start("validation")
         val_maps = maps_of(detector, data.val)
         terms = _Terms(
@@ -189,7 +188,7 @@ class FinalEvaluator:
             clock.start("refit")
             scales = scales_of(detector)
             del detector  # Two banks need not be in memory at once.
-            detector = self._fitted(records, self._images, scales)
+            detector = fitted(self._inputs, records, self._images, scales)
         clock.start("test")
         maps = maps_of(detector, self._test)
         clock.start("intervals")
@@ -223,17 +222,6 @@ class FinalEvaluator:
             "validation": checked,
         }
         return Evaluated(plain, resamples)
-
-    def _fitted(
-        self, records: Sequence[TrialRecord], images: ImageSet, scales: Sequence[Scales] = ()
-    ) -> Detector:
-        """Fit a trial's detector, or that of several; ``scales`` are not measured again."""
-        if len(records) > 1:
-            return fitted_ensemble(self._inputs, records, images, scales)
-        detector = rebuild(self._inputs, records[0])
-        with threads_of(records[0]):
-            detector.fit(images)
-        return detector
 
     def _checked(
         self,

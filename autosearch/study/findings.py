@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autosearch.contracts import TrialRecord, ensemble_name
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
 from autosearch.storage import StudyFolder
 
 FACTORY = "factory"
+
+
+def about_trials(records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Of what a finding is: ``trial``, which is None where ``ensemble`` has the numbers."""
+    if len(records) == 1:
+        return {"trial": records[0].number}
+    return {"trial": None, "ensemble": [record.number for record in records]}
+
+
+def finding_name(report: Mapping[str, Any]) -> str:
+    """Name of a finding's file, without its ending: ``trial-3`` or ``ensemble-3+7+12``."""
+    if report["trial"] is not None:
+        return f"trial-{report['trial']}"
+    return f"ensemble-{ensemble_name(report['ensemble'])}"
 
 
 def finding_path(folder: StudyFolder, check: str, name: str) -> Path:

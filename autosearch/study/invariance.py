@@ -2,7 +2,8 @@
 
 What is measured of a trial is one JSON object (the invariance report):
 
-- ``trial``, ``written`` (time), ``autosearch``, ``data``: ``sha256`` of the test split;
+- ``trial``, or None and ``ensemble``, their numbers; ``written`` (time), ``autosearch``, ``data``:
+  ``sha256`` of the test split;
 - ``fit`` and ``fitted_on``, as in `autosearch.study.final`; ``size``, height and width of the
   input; ``preprocess``, the stage that came before the changes;
 - ``images``: ``normal`` and ``anomalous``, how many were changed, and ``of``, how many there are;
@@ -30,16 +31,17 @@ import torch
 from numpy.typing import NDArray
 
 from autosearch import __version__
-from autosearch.contracts import Detector, TrialRecord, derived_seed
+from autosearch.contracts import Detector, TrialRecord, derived_seed, ensemble_name, scales_of
 from autosearch.data import ImageSet, load_test_set
 from autosearch.metrics import Ranking, Scores, Threshold, Truth, auroc, decide, image_scores
 from autosearch.spec import Override
 from autosearch.storage import StudyFolder
 from autosearch.study.calibration import thresholds_of
 from autosearch.study.changes import Change, changes_of
-from autosearch.study.findings import write_finding
+from autosearch.study.ensemble import fitted
+from autosearch.study.findings import about_trials, finding_name, write_finding
 from autosearch.study.fitted import all_normal, fit_of
-from autosearch.study.inputs import Inputs, rebuild, threads_of
+from autosearch.study.inputs import Inputs
 from autosearch.study.repetition import of_first_run
 from autosearch.study.truth import maps_of, truth_of
 
@@ -55,7 +57,7 @@ Told = Callable[[str, int, int], None]
 
 def measure_invariance(
     folder: StudyFolder,
-    record: TrialRecord,
+    records: Sequence[TrialRecord],
     reopened: Callable[[], Inputs],
     most: int = 100,
     progress: Callable[[int, int], None] | None = None,
@@ -64,12 +66,12 @@ def measure_invariance(
 ) -> dict[str, Any]:
     """Fit a trial as `evaluate` does, change the images of the test split, measure, and store.
 
-    The threshold of images is the trial's own: the one that `evaluate` stored, or else chosen on
+    The threshold of images is their own: the one that `evaluate` stored, or else chosen on
     validation by the usual rule with a detector that was fitted as in the search.
 
     Args:
         folder: The study's.
-        record: A trial with values.
+        records: A trial with values, or those of an ensemble.
         reopened: Loads what the study was made from.
         most: Normal and anomalous images of each kind that are changed; of more, that many are
             drawn with the study's seed.
@@ -85,25 +87,27 @@ def measure_invariance(
     data, seed = inputs.data, inputs.spec.study.seed
     fit = fit_of("all", inputs.runner.supervised)
     images = data.train if fit == "train" else all_normal(data)
-    single = of_first_run(record, folder.files.load_runs(record.origin))
-    known = folder.files.load_tests().get(record.number, {}).get("thresholds")
-    if known is not None:
-        threshold, source = Threshold.from_plain(known["image"]), "evaluate"
+    records = [of_first_run(one, folder.files.load_runs(one.origin)) for one in records]
+    known = _evaluated(folder, records)
+    if known is not None and len(records) == 1:
+        threshold, source = known, "evaluate"
         told(f"fitting on {len(images)} images", 0, 1)
-        detector = _fitted(inputs, single, images)
+        detector = fitted(inputs, records, images)
     else:
         told(f"fitting on {len(data.train)} train images, for the threshold", 0, 1)
-        detector, source = _fitted(inputs, single, data.train), "validation"
+        detector = fitted(inputs, records, data.train)
+        scales = scales_of(detector)  # An ensemble needs this first fit for them, too.
         maps, truth = maps_of(detector, data.val), truth_of(data.val)
-        threshold = thresholds_of(maps, truth, top_share=detector.top_share).image
+        threshold = known or thresholds_of(maps, truth, top_share=detector.top_share).image
+        source = "validation" if known is None else "evaluate"
         if fit == "all":
             del detector  # Two banks need not be in memory at once.
             told(f"fitting on all {len(images)} normal images", 0, 1)
-            detector = _fitted(inputs, single, images)
+            detector = fitted(inputs, records, images, scales)
     chosen = drawn(test, most, derived_seed(seed, INVARIANCE))
     found = invariance_of(detector, chosen, threshold, derived_seed(seed, "noise"), told)
     report = {
-        "trial": record.number,
+        **about_trials(records),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "autosearch": __version__,
         "data": {"sha256": info["sha256"]},
@@ -120,7 +124,7 @@ def measure_invariance(
         "threshold_from": source,
         **found,
     }
-    write_finding(folder, INVARIANCE, f"trial-{record.number}.json", report)
+    write_finding(folder, INVARIANCE, f"{finding_name(report)}.json", report)
     return report
 
 
@@ -184,11 +188,15 @@ def drawn(images: ImageSet, most: int, seed: int) -> ImageSet:
     return images.select(wanted)
 
 
-def _fitted(inputs: Inputs, record: TrialRecord, images: ImageSet) -> Detector:
-    detector = rebuild(inputs, record)
-    with threads_of(record):
-        detector.fit(images)
-    return detector
+def _evaluated(folder: StudyFolder, records: Sequence[TrialRecord]) -> Threshold | None:
+    """The threshold of images that `evaluate` stored of them."""
+    if len(records) == 1:
+        found = folder.files.load_tests().get(records[0].number, {})
+    else:
+        name = ensemble_name(record.number for record in records)
+        found = folder.files.load_ensembles().get(name, {})
+    known = found.get("thresholds")
+    return None if known is None else Threshold.from_plain(known["image"])
 
 
 def _measured(
