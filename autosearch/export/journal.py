@@ -1,0 +1,176 @@
+"""What a watch has looked at: a line of JSON an image, result and memory in one. Free of torch.
+
+Being one, they cannot disagree: an image is done when its line is on the disk, and not before. A
+line that a crash cut off is taken back when the journal is opened again, and its image looked at
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from autosearch.errors import ConfigError, DataError
+from autosearch.export.folder import ExportedModel
+from autosearch.export.predict import Prediction, Skipped, make_folders, unique_name
+
+RESULTS = "results.jsonl"
+"""In the folder of the results, beside heatmaps and masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as it was when it was looked at.
+
+    Attributes:
+        size: In bytes.
+        modified_ns: Time of its last change, in nanoseconds since 1970.
+        sha256: Of its bytes; None where they could not be read, and for frames of a video.
+    """
+
+    size: int
+    modified_ns: int
+    sha256: str | None = None
+
+    def same_file(self, other: Seen | None) -> bool:
+        """Whether size and time are those of another."""
+        mine = (self.size, self.modified_ns)
+        return other is not None and mine == (other.size, other.modified_ns)
+
+
+class Journal:
+    """The results of a watch, for one process at a time; a context manager.
+
+    Args:
+        out: Folder of the results, made if it is missing.
+        model: What answers.
+        window: How many of the last scores are held.
+
+    Attributes:
+        out: The folder.
+        seen: What has been looked at, by path as `key` gives it.
+        scores: The last of this very model, oldest first.
+
+    Raises:
+        ConfigError: The folder cannot be written to, or another process watches into it.
+        DataError: A line of the journal is none of a journal.
+    """
+
+    def __init__(self, out: Path, model: ExportedModel, window: int = 200) -> None:
+        make_folders(out)
+        self.out, self._model = out, model
+        self._path = out / RESULTS
+        self.seen: dict[str, Seen | None] = {}
+        self.scores: deque[float] = deque(maxlen=window)
+        self._names: set[str] = set()
+        self._file = _locked(self._path)
+        try:
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def name(self, wanted: str) -> str:
+        """A name that no picture has yet: new pictures never replace those of an older line."""
+        return unique_name(wanted, self._names)
+
+    def add(
+        self,
+        answer: Prediction | Skipped,
+        seen: Seen | None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a line and wait until it is on the disk. Pictures must be there already.
+
+        Args:
+            answer: What is said of the image.
+            seen: The file as it was; None for what no file is.
+            more: Other entries of the line.
+
+        Raises:
+            OSError: It cannot be written, with the journal's name; nothing of it is left.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = {"time": now, **asdict(answer), **(more or {})}
+        if row.get("object_found", ...) is None:
+            del row["object_found"]
+        if seen is not None:
+            row |= asdict(seen)
+        line = json.dumps({**row, "model": self._model.sha256}, ensure_ascii=False) + "\n"
+        place = self._file.fileno()
+        whole, rest = os.fstat(place).st_size, memoryview(line.encode())
+        try:
+            while rest:
+                rest = rest[os.write(place, rest) :]
+            os.fsync(place)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(whole)
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self._remember(answer.path, seen, getattr(answer, "score", None))
+
+    def _remember(self, path: str, seen: Seen | None, score: float | None) -> None:
+        self.seen[path] = seen
+        if score is not None:
+            self.scores.append(score)
+
+    def _read(self) -> None:
+        """Take in what is there, and take back a last line that has no end."""
+        whole = 0
+        with self._path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    self._file.truncate(whole)
+                    return
+                whole += len(line)
+                self._take_in(line, number)
+
+    def _take_in(self, line: bytes, number: int) -> None:
+        try:
+            row = json.loads(line)
+            path, stamp, mask = row["path"], row.get("modified_ns"), row.get("mask")
+            seen = None if stamp is None else Seen(row["size"], stamp, row["sha256"])
+            mine = row["model"] == self._model.sha256
+            if mask is not None:
+                self._names.add(Path(mask).stem.lower())
+            self._remember(str(path), seen, row.get("score") if mine else None)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            remedy = "mend it, or write to another folder"
+            problem = f"line {number} is none of a watch's results"
+            raise DataError(self._path, problem, remedy) from None
+
+
+def _locked(path: Path) -> FileIO:
+    """The file, held by this process alone as long as it is open."""
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        allowed = f"a folder that can be written to ({error.strerror})"
+        raise ConfigError("--out", str(path.parent), allowed) from None
+    try:
+        # Some network drives know no locks, and are used all the same.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                allowed = "a folder into which no other process writes what it sees"
+                raise ConfigError("--out", str(path.parent), allowed) from None
+    except BaseException:
+        file.close()
+        raise
+    return file
