@@ -7,6 +7,7 @@
   let chosen = [];
   let drawn = null;
   let mounted = false;
+  let followed = false;
 
   const at = (id) => document.getElementById(id);
 
@@ -20,8 +21,33 @@
   function choose(name, wanted) {
     const others = chosen.filter((one) => one !== name && rows.has(one));
     // Kept here too, for a second click that comes before the server's answer to the first.
-    chosen = wanted ? [...others, name] : others;
-    window.dash_clientside.set_props("chosen", { data: chosen });
+    setChosen(wanted ? [...others, name] : others);
+    window.autosearch.links.write({ study: chosen.length ? chosen : [""] }, true);
+  }
+
+  function setChosen(names) {
+    chosen = names;
+    window.dash_clientside.set_props("chosen", { data: names });
+  }
+
+  // Studies that the address names; null where it names none, not even that there are none.
+  function asked() {
+    const named = window.autosearch.links.read().getAll("study");
+    return named.length ? [...new Set(named.filter(Boolean))] : null;
+  }
+
+  const alike = (a, b) => a.join("\n") === b.join("\n");
+
+  async function note(study, number, text) {
+    const answer = await fetch("/note", { method: "POST", body: JSON.stringify({ study, number,
+      text }), headers: { "Content-Type": "application/json",
+      "X-Autosearch-Token": at("view").dataset.token } }).catch(() => null);
+    if (!answer) throw new Error("Not kept: the server does not answer.");
+    if (!answer.ok) {
+      const why = (await answer.text()).trim().replace(/^\d+ [^:]*: /, "");
+      throw new Error(`Not kept: ${why}`);
+    }
+    return answer.json();
   }
 
   function newRow(name) {
@@ -71,7 +97,7 @@
     } else {
       const root = element("div");
       place.append(root);
-      window.autosearch.mount(root, data, { artifact });
+      window.autosearch.mount(root, data, { artifact, note });
     }
     mounted = true;
   }
@@ -90,6 +116,19 @@
       heard(clock, listing, selected, data) {
         if (!listing) return;
         heardAt = Date.now();
+        if (!followed) {
+          followed = true;
+          const wanted = asked();
+          window.autosearch.links.follow(() => {
+            const others = asked();
+            if (others && !alike(others, chosen)) setChosen(others);
+          });
+          if (wanted && !alike(wanted, selected || [])) {
+            setChosen(wanted);
+            return;
+          }
+          window.autosearch.links.write({ study: selected || [""] }, false);
+        }
         chosen = selected || [];
         at("time").textContent = clock;
         list(listing.studies);

@@ -3,10 +3,10 @@
   "use strict";
 
   const of = () => window.autosearch.data;
-  // Okabe and Ito's colours, told apart with every kind of colour vision; the pale ones only
-  // where the page is dark.
+  // Okabe and Ito's colours, told apart with every kind of colour vision; where the page is light,
+  // two of them darker, so that each has 3:1 against the page (WCAG 1.4.11).
   const COLOURS = {
-    light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"],
+    light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A87300", "#2C8FC9"],
     dark: ["#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"],
   };
   const SHADES = {
@@ -38,7 +38,7 @@
     return {
       text: read("--text"), muted: read("--muted"), line: read("--line"),
       surface: read("--surface"), font: read("--font"), colours,
-      shades: SHADES[dark ? "dark" : "light"], chosen: colours[2],
+      shades: SHADES[dark ? "dark" : "light"], chosen: colours[2], kept: colours[1],
       kinds: { complete: read("--muted"), cached: read("--muted"), infeasible: colours[4],
         pruned: colours[3], failed: dark ? "#ff8a5c" : "#D55E00" },
     };
@@ -117,7 +117,9 @@
         name: several ? plain(study.name) : "Pareto front", showlegend: true,
         line: { shape: "hv", width: 2, color: colour, dash: dashOf(s, look.colours.length) },
         marker: { symbol: "circle", size: 9, color: colour } },
-      ...window.autosearch.ensembles.points(study, state.x, state.y, colour));
+      ...window.autosearch.ensembles.points(study, state.x, state.y, colour),
+      ...window.autosearch.recommended.points(study, state.x, state.y,
+        several ? colour : look.chosen, look, several));
     });
     const type = (log) => (log ? "log" : "linear");
     const layout = base(look, {
@@ -148,28 +150,6 @@
       line("median", { line: { shape: "hv", width: 3, color: `${colour}90`, dash: "dot" },
         name: `median and range of ${group.studies.length} studies`, showlegend: true }),
     ];
-  }
-
-  // A budget as a line, and rings around the trial that is recommended and the selected one.
-  function marks(state, budget, rings, look) {
-    const shapes = budget === null ? [] : [{ type: "line", yref: "paper", x0: budget, x1: budget,
-      y0: 0, y1: 1, line: { color: look.chosen, width: 1.5, dash: "dash" } }];
-    for (const ring of rings) {
-      shapes.push({ type: "path", path: circle(ring.size), xsizemode: "pixel",
-        ysizemode: "pixel", xanchor: ring.x, yanchor: ring.y,
-        line: { color: ring.colour, width: 2.5 } });
-    }
-    return shapes;
-  }
-
-  // A path of four curves, since plotly.js cuts its own circles in half on logarithmic axes.
-  function circle(radius) {
-    const pull = 0.5523 * radius;
-    const curve = (a, b, c, d, e, f) => `C ${a},${b} ${c},${d} ${e},${f}`;
-    return [`M ${radius},0`, curve(radius, pull, pull, radius, 0, radius),
-      curve(-pull, radius, -radius, pull, -radius, 0),
-      curve(-radius, -pull, -pull, -radius, 0, -radius),
-      curve(pull, -radius, radius, -pull, radius, 0), "Z"].join(" ");
   }
 
   // Trials that reached no objective values, in order of number; null if there are none.
@@ -392,7 +372,7 @@
   }
 
   window.autosearch = Object.assign(window.autosearch || {}, {
-    charts: { KINDS, theme, scatter, marks, lost, hypervolume, importance, parallel, curve,
+    charts: { KINDS, theme, scatter, lost, hypervolume, importance, parallel, curve,
       colourOf },
   });
 })();

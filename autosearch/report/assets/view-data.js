@@ -224,8 +224,8 @@
 
   function haystack(study, i) {
     const number = study.trials.number[i];
-    return `${number} ${status(study, i)} ${study.name} ${study.reasons[number] || ""}`
-      .toLowerCase();
+    const told = [study.reasons[number], (study.notes || {})[number]?.text].filter(Boolean);
+    return `${number} ${status(study, i)} ${study.name} ${told.join(" ")}`.toLowerCase();
   }
 
   // A word as a POSIX shell reads it.

@@ -4,7 +4,6 @@
   "use strict";
 
   const of = () => window.autosearch.data;
-  const [PAGE, PRINTED] = [25, 500];
   const CURVES = "curves.json";
 
   // element("p", {class: "note", onclick: f}, "text", otherElement, null)
@@ -71,6 +70,7 @@
       element("strong", {}, several ? `${study.name}, trial ${number}` : `Trial ${number}`),
       element("span", { class: `status ${of().status(study, i)}` }, of().status(study, i)),
       study.reasons[number] ? element("p", {}, study.reasons[number]) : null,
+      window.autosearch.notes.short(study, number),
       pairs(rows),
       pairs(settings(of().parameters(study, i))),
     ].filter(Boolean);
@@ -90,7 +90,8 @@
     const cell = (row, head) => row.has(head) ? setting(row.get(head)) : "–";
     const unused = (row) => ![...row.values()].some(({ value }) => of().isOn(value));
     return element("div", {},
-      found.rows.length ? element("div", { class: "scroll" }, element("table", { class: "plain" },
+      found.rows.length ? element("div", { class: "scroll", tabindex: "0", role: "region",
+        "aria-label": "Configuration by stage" }, element("table", { class: "plain" },
         element("thead", {}, element("tr", {}, element("th", { scope: "col" }, ""),
           found.heads.map((head) => element("th", { scope: "col" }, head)))),
         element("tbody", {}, found.rows.map(([name, row]) =>
@@ -219,14 +220,10 @@
           ((kept.too_few || []).includes(kind) ? ": too few for its intervals" : "")), table(one))));
   }
 
-  // A mark of the trial to take, with the reasons where it is pointed at.
-  const advised = (study, number, text) => study.recommended &&
-    study.recommended.number === number ? element("span", { class: "advised",
-      title: `Recommended: ${study.recommended.reasons.join("; ")}` }, ` ${text}`) : null;
-
   // Everything about one trial. `select` is called with the number of another, `plot` as
-  // `training` does.
-  function details(study, i, several, options, select, plot) {
+  // `training` does; `note` is what stands there of a person's note.
+  function details(study, i, several, options, select, plot, note) {
+    const { mark, runner, why } = window.autosearch.recommended;
     const number = study.trials.number[i];
     const status = of().status(study, i);
     const source = study.cached_from[number];
@@ -243,13 +240,16 @@
       element("h3", {}, several ? `Trial ${number} of ${study.name} ` : `Trial ${number} `,
         element("span", { class: `status ${status}` }, status),
         study.front.includes(number) ? element("span", { class: "status front" },
-          "Pareto front") : null, advised(study, number, "★ recommended")),
+          "Pareto front") : null, mark(study, number, "★ recommended"),
+        runner(study, number, " next best")),
       source === undefined ? null : element("p", { class: "muted" }, "Behaves as ",
         element("button", { type: "button", class: "link", onclick: () => select(source) },
           `trial ${source}`), ", whose values it took over."),
       study.reasons[number] ? element("p", { class: "reason" }, study.reasons[number]) : null,
+      ...part("Why this trial", why(study, number)),
       ...part("Objectives", figures.some((name) => study.compared.includes(name))
         ? pairs(study.compared.filter((name) => figures.includes(name)).map(valued)) : null),
+      ...part("Note", note),
       ...part("Export this trial", of().scored(study, i)
         ? copyable(`autosearch export ${folder} --trial ${number}`) : null,
       ),
@@ -287,7 +287,7 @@
       .map(({ glyph, label }) => `${glyph} ${label}`).join(", ");
     const shaded = comparison.some((group) => group.attainment)
       ? " Shaded: from the worst to the best of repeated studies; dotted: their median." : "";
-    return `● front, ${kinds}.${shaded}`;
+    return `● front, ${kinds}, ★ recommended.${shaded}`;
   }
 
   // Shows a tooltip beside a pointer, where there is room in the window.
@@ -301,91 +301,8 @@
     tooltip.style.top = `${Math.max(8, top)}px`;
   }
 
-  function columnsOf(studies, state) {
-    const figures = of().axes(studies).map((name) => ({ name, numeric: true }));
-    const params = state.withParameters
-      ? [...new Set(studies.flatMap((study) => Object.keys(study.trials.params)))]
-        .map((name) => ({ name, numeric: false })) : [];
-    return [{ name: "trial", numeric: true }, { name: "status", numeric: false }, ...figures,
-      ...params];
-  }
-
-  // Rows of the table that pass the filter, in order; missing values always come last.
-  function tableRows(studies, state) {
-    const rows = [];
-    for (const study of studies) {
-      const wanted = of().matcher(study, state.filter);
-      for (let i = 0; i < study.trials.number.length; i++) if (wanted(i)) rows.push({ study, i });
-    }
-    const { column, down } = state.sort;
-    const value = new Map(rows.map((row) => [row, of().named(row.study, column, row.i)]));
-    const missing = (v) => v === null || v === undefined;
-    return rows.sort((a, b) => {
-      const [p, q] = [value.get(a), value.get(b)];
-      if (missing(p) || missing(q)) return missing(p) - missing(q);
-      const order = typeof p === typeof q ? (p > q) - (p < q)
-        : String(p).localeCompare(String(q));
-      return down ? -order : order;
-    });
-  }
-
-  // One page of the table. `change` is called with what is to become of the state.
-  function table(studies, state, change, select) {
-    const several = studies.length > 1;
-    const columns = columnsOf(studies, state);
-    const rows = tableRows(studies, state);
-    const size = state.printing ? PRINTED : PAGE;
-    const pages = Math.max(1, Math.ceil(rows.length / size));
-    const page = Math.min(state.page, pages - 1);
-    const head = (column) => {
-      const sorted = state.sort.column === column.name;
-      const about = of().described(studies, column.name);
-      const arrow = sorted ? (state.sort.down ? " ▼" : " ▲") : "";
-      const title = column.name + (about.unit ? ` (${about.unit})` : "") + arrow;
-      return element("th", { scope: "col", class: column.numeric ? "number" : null, title:
-        about.help || null, "aria-sort": sorted ? (state.sort.down ? "descending" : "ascending")
-        : "none" }, state.printing ? title : element("button", { type: "button",
-        "data-column": column.name, onclick: () =>
-          change({ sort: { column: column.name, down: sorted ? !state.sort.down
-            : about.direction === "maximize" }, page: 0 }) }, title));
-    };
-    const row = ({ study, i }) => {
-      const number = study.trials.number[i];
-      const chosen = state.selected && state.selected.study === study.name &&
-        state.selected.number === number;
-      const shown = (column) => {
-        const value = of().named(study, column.name, i);
-        if (column.name === "trial") {
-          return element("button", { type: "button", class: "link", "aria-label":
-            `Show trial ${number}` }, String(value));
-        }
-        if (column.name !== "status") return of().format(value);
-        const kind = study.front.includes(number) ? "front" : value;
-        return [element("span", { class: `status ${kind}` }, kind),
-          advised(study, number, "★")];
-      };
-      return element("tr", { class: chosen ? "chosen" : null, onclick: () => select(study, i) },
-        several ? element("td", {}, study.name) : null,
-        columns.map((column) => element("td", { class: column.numeric ? "number" : null },
-          shown(column))));
-    };
-    const turn = (to, label) => element("button", { type: "button", disabled: to < 0 ||
-      to >= pages, onclick: () => change({ page: to }) }, label);
-    return [
-      element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Trials" },
-        element("table", { class: "trials" },
-          element("thead", {}, element("tr", {},
-            several ? element("th", { scope: "col" }, "study") : null, columns.map(head))),
-          element("tbody", {}, rows.slice(page * size, (page + 1) * size).map(row)),
-          element("tfoot", {}, window.autosearch.ensembles.rows(studies, columns, several)))),
-      element("div", { class: "pages" }, turn(page - 1, "Previous"),
-        element("span", { role: "status" }, `${rows.length} ` +
-          `${rows.length === 1 ? "trial" : "trials"}, page ${page + 1} of ${pages}`),
-        turn(page + 1, "Next")),
-    ];
-  }
-
   window.autosearch = Object.assign(window.autosearch || {}, {
-    parts: { advice, element, fill, warnings, header, hoverText, details, showAt, signs, table },
+    parts: { advice, details, element, fill, header, hoverText, pairs, picture, setting, showAt,
+      signs, warnings },
   });
 })();

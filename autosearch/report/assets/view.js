@@ -4,37 +4,50 @@
 //   autosearch.update(data)                draws newer data; zoom, axes, slider, selection and the
 //                                          table's order and filter stay as they are
 //
+// What is looked at stands in the address, too; see view-links.js.
+//
 // data: what `autosearch.report.info.view_data` returns. Without `comparison` studies are drawn
 // beside each other only.
 // options.artifact(study, number, file): `study` is the name in the data, `file` one of
 //   "maps.jpg", "locations.jpg"  returns an address for <img>, null where it cannot be shown
 //   "curves.json"                what `autosearch.report.curves` made of it, null, or a promise
 //   "traceback.txt"              the text itself, null, or a promise of either
-// It is asked only for files that the data lists. Needs window.Plotly and the other view-*.js.
+// It is asked only for files that the data lists.
+// options.note, where there is one: see view-notes.js.
+// Needs window.Plotly and the other view-*.js.
 (() => {
   "use strict";
 
   const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
   const ZOOMABLE = { ...CONFIG, displayModeBar: true,
     modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
-  const SLIDER_STEPS = 1000;
-  const AXIS_PIXELS = 58;
   const NARROW = 600;
   const FILTER_DELAY = 150;
+  const USUAL = { sort: { column: "trial", down: false } };
+  // Changes that are a step to go back from.
+  const STEPS = ["x", "y", "logX", "logY", "sort", "page", "withParameters"];
 
   class View {
     constructor(root, data, options) {
       this.root = root;
       this.options = options;
-      this.state = { x: null, y: null, logX: false, logY: false, budget: SLIDER_STEPS,
-        selected: null, chosen: false, sort: { column: "trial", down: false }, filter: "", page: 0,
-        withParameters: false, printing: false };
-      this.chosen = { x: null, y: null };
+      const { STEPS: full } = window.autosearch.budget;
+      this.usual = { ...USUAL, budget: full };
+      this.state = { x: null, y: null, logX: false, printing: false };
+      this.config = CONFIG;
       this.curves = [];
       this.dirty = new Set();
-      this.at = window.autosearch.frame(root, this, SLIDER_STEPS);
+      this.at = window.autosearch.frame(root, this, full);
+      this.showKeys = window.autosearch.keys.prepare(root, this.state, this.acts(),
+        () => this.link(false));
       this.watch();
+      this.restore();
       this.update(data);
+      window.autosearch.links.follow(() => {
+        this.restore();
+        this.settleAxes();
+        this.draw();
+      });
       window.autosearch.print.prepare(root, this);
     }
 
@@ -42,8 +55,9 @@
     // hold up the first one.
     watch() {
       const draw = { lost: () => this.drawLost(), progress: () => this.drawProgress(),
-        importance: () => this.drawImportance(), parallel: () => this.drawParallel(),
-        table: () => this.drawTable() };
+        importance: () => window.autosearch.space.importance(this),
+        parallel: () => window.autosearch.space.parallel(this),
+        table: () => window.autosearch.table(this) };
       this.drawn = (name) => {
         this.dirty.delete(name);
         draw[name]();
@@ -60,6 +74,34 @@
       for (const name of Object.keys(draw)) observer.observe(this.at[name]);
       window.matchMedia("(prefers-color-scheme: dark)")
         .addEventListener("change", () => this.draw());
+    }
+
+    // What the address says is looked at.
+    restore() {
+      window.autosearch.links.apply(this, this.usual);
+      this.at.filter.value = this.state.filter;
+      this.at.logY.checked = this.state.logY;
+      this.at.withParameters.checked = this.state.withParameters;
+    }
+
+    link(step) {
+      const { of, write } = window.autosearch.links;
+      write(of(this, this.usual), step);
+    }
+
+    acts() {
+      return {
+        r: () => {
+          const found = window.autosearch.recommended.first(this.studies) || this.advised;
+          if (found) this.select(found.study, found.i);
+        },
+        c: () => (this.state.compared ? this.compare(null) : this.keep()),
+        n: () => {
+          const field = this.at.details.querySelector("textarea");
+          if (field) field.focus();
+        },
+        "/": () => this.at.filter.focus(),
+      };
     }
 
     // What is out of sight, too.
@@ -99,8 +141,9 @@
       for (const one of ["x", "y", "logX"]) if (one in changes) this.chosen[one] = changes[one];
       if ("x" in changes) this.settleAxes();
       const table = ["sort", "page", "withParameters", "filter"];
-      if (Object.keys(changes).every((key) => table.includes(key))) this.drawTable();
+      if (Object.keys(changes).every((key) => table.includes(key))) window.autosearch.table(this);
       else this.draw();
+      this.link(Object.keys(changes).some((key) => STEPS.includes(key)));
     }
 
     get directions() {
@@ -113,43 +156,33 @@
       return this.studies.find((study) => study.name === name);
     }
 
-    // The selected trial as a study and an index, if it is there.
-    get selected() {
-      const { selected } = this.state;
-      const study = selected && this.find(selected.study);
-      const i = study ? window.autosearch.data.indexOf(study, selected.number) : -1;
+    // A trial as a study and an index, if it is there; one without a name is of the first study.
+    lookUp(trial) {
+      const study = trial && (trial.study === null ? this.studies[0] : this.find(trial.study));
+      const i = study ? window.autosearch.data.indexOf(study, trial.number) : -1;
       return i < 0 ? null : { study, i };
     }
 
+    get selected() {
+      return this.lookUp(this.state.selected);
+    }
+
+    get compared() {
+      return this.lookUp(this.state.compared);
+    }
+
     draw() {
-      const { fill, header, signs, warnings, element } = window.autosearch.parts;
-      const { axes, described } = window.autosearch.data;
-      const several = this.studies.length > 1;
       this.look = window.autosearch.charts.theme(this.root);
-      const open = [...this.at.headers.querySelectorAll("details[open]")]
-        .map((one) => one.dataset.study);
-      fill(this.at.headers, several ? element("h2", {}, `${this.studies.length} studies`) : null,
-        warnings(this.studies), element("div", { class: "heads" }, this.studies.length
-          ? this.studies.map((study) => header(study, several, open.includes(study.name)))
-          : "No study is chosen."));
-      for (const axis of ["x", "y"]) {
-        const names = axes(this.studies);
-        const input = this.at[`${axis}Axis`];
-        if (names.join() !== [...input.options].map((one) => one.value).join()) {
-          fill(input, names.map((name) => element("option", { value: name }, name)));
-        }
-        input.value = this.state[axis];
-      }
-      this.at.title.textContent = `${this.state.y} against ${this.state.x}`;
-      this.at.meaning.textContent = [this.state.y, this.state.x]
-        .map((name) => [name, described(this.studies, name).help]).filter(([, help]) => help)
-        .map((both) => both.join(": ")).join("; ");
-      this.at.signs.textContent = several ? signs(this.comparison) : "";
-      this.at.footer.textContent = `Put together ${this.generated} by autosearch.`;
-      this.advise();
+      window.autosearch.caption(this);
+      window.autosearch.budget.advise(this);
+      const { parts, recommended } = window.autosearch;
+      parts.fill(this.at.recommended, recommended.lines(this.studies, (study, i) =>
+        this.select(study, i)));
       // Until somebody chooses, the recommended trial is shown, also as better ones arrive.
-      if (!this.state.chosen && this.advised) {
-        const { study, i } = this.advised;
+      const first = this.state.budget === this.usual.budget && recommended.first(this.studies) ||
+        this.advised;
+      if (!this.state.chosen && first) {
+        const { study, i } = first;
         this.state.selected = { study: study.name, number: study.trials.number[i] };
       }
       this.drawScatter();
@@ -157,6 +190,7 @@
         counts.failed + counts.infeasible + counts.pruned);
       this.drawDetails();
       this.drawCurves();
+      this.drawComparison();
       this.later("lost", "progress", "importance", "parallel", "table");
     }
 
@@ -185,7 +219,7 @@
       chart.on("plotly_click", (event) => {
         const found = hit(event);
         this.at.tooltip.hidden = true;
-        if (found) this.select(found.study, found.i);
+        if (found) this.pick(found.study, found.i, event.event);
       });
       chart.on("plotly_hover", (event) => this.hint(hit(event), event.event));
       chart.on("plotly_unhover", () => { this.at.tooltip.hidden = true; });
@@ -194,7 +228,7 @@
     drawScatter() {
       const chart = window.autosearch.charts.scatter(this.studies, this.comparison, this.state,
         this.look);
-      chart.layout.shapes = this.marks();
+      chart.layout.shapes = window.autosearch.marks(this);
       this.plot("scatter", chart, this.root.clientWidth < NARROW ? CONFIG : ZOOMABLE);
     }
 
@@ -212,65 +246,25 @@
       return this.selected ? this.selected.study : this.studies[0];
     }
 
-    whose() {
-      return this.studies.length > 1 ? ` Shown: ${this.current.name}.` : "";
-    }
-
-    drawImportance() {
-      const study = this.current;
-      const chart = study && window.autosearch.charts.importance(study, this.look);
-      this.at.importance.hidden = !chart;
-      this.at.importanceCaption.textContent = chart
-        ? "How much each parameter tells the best tenth of the trials from the rest, by " +
-          `objective (PED-ANOVA).${this.whose()}`
-        : "Known once there are ten complete trials that differ.";
-      if (chart) this.plot("importance", chart);
-    }
-
-    drawParallel() {
-      const study = this.current;
-      this.at.parallel.hidden = !study;
-      if (!study) return;
-      const mine = this.selected ? this.selected.i : null;
-      const chart = window.autosearch.charts.parallel(study, this.state, mine, this.look);
-      this.at.parallelCaption.textContent = "A line is a trial, an axis a parameter or a figure. " +
-        `The front stands out; of the others up to 300, the stronger the blue, the better their ` +
-        `${this.state.y}. –: the trial does not have the parameter.${this.whose()}`;
-      const width = this.at.parallel.parentElement.clientWidth;
-      chart.layout.width = Math.max(width, AXIS_PIXELS * chart.count);
-      // Paper cannot be scrolled.
-      this.at.parallel.style.zoom = this.state.printing ? width / chart.layout.width : "";
-      this.plot("parallel", chart, { ...CONFIG, responsive: false });
-    }
-
-    drawTable() {
-      const { fill, table } = window.autosearch.parts;
-      const focused = document.activeElement && document.activeElement.dataset.column;
-      const scrolled = this.at.table.querySelector(".scroll");
-      const left = scrolled ? scrolled.scrollLeft : 0;
-      fill(this.at.table, table(this.studies, this.state, (changes) => this.change(changes),
-        (study, i) => this.select(study, i)));
-      this.at.table.querySelector(".scroll").scrollLeft = left;
-      const again = [...this.at.table.querySelectorAll("[data-column]")]
-        .find((one) => one.dataset.column === focused);
-      if (again) again.focus();
-    }
-
     drawDetails() {
       const { fill, details, element } = window.autosearch.parts;
       const { selected } = this;
       if (!selected) {
         this.shown = null;
         this.forgetCurves();
-        fill(this.at.details, element("p", { class: "muted" }, "Click a point or a row of the " +
-          "table to see a trial."));
+        const asked = this.state.chosen && this.state.selected;
+        fill(this.at.details, element("p", { class: "muted" }, asked && this.studies.length
+          ? `There is no trial ${asked.number}${asked.study ? ` of ${asked.study}` : ""} here.`
+          : "Click a point or a row of the table to see a trial."));
         return;
       }
       const { study, i } = selected;
       const about = study.trials.number[i];
       // Newer data seldom changes the trial that is looked at, and it keeps its place if not.
-      const shown = JSON.stringify([study.name, about, study.trials.status[i],
-        study.front.includes(about), study.tests[about], this.studies.length > 1]);
+      const stand = () => JSON.stringify([study.name, about, study.trials.status[i],
+        study.front.includes(about), study.tests[about], study.notes?.[about], study.recommended,
+        this.studies.length > 1]);
+      const shown = stand();
       if (shown === this.shown) return;
       this.shown = shown;
       this.at.details.scrollTop = 0;
@@ -280,7 +274,10 @@
         (curves) => {
           this.curves = curves;
           this.drawCurves();
-        }));
+        }, window.autosearch.notes.block(study, about, this.options, () => {
+          this.shown = this.shown === shown ? stand() : this.shown;
+          this.later("table");
+        })));
     }
 
     drawCurves() {
@@ -297,10 +294,53 @@
       this.curves = [];
     }
 
-    select(study, i) {
+    // A click on a point or a row; with Shift it is the second trial of a comparison.
+    pick(study, i, event) {
+      if (!event || !event.shiftKey) {
+        this.select(study, i);
+        return;
+      }
+      this.compare({ study: study.name, number: study.trials.number[i] });
+      this.at.comparisonCard.scrollIntoView({ block: "nearest" });
+    }
+
+    // Sets a trial aside to compare the selected one with, or none.
+    compare(trial) {
+      this.state.compared = trial;
+      this.state.chosen ||= Boolean(trial && this.state.selected);
+      this.drawComparison();
+      this.mark();
+      this.later("table");
+      this.link(true);
+    }
+
+    keep() {
+      const { selected } = this;
+      if (selected) {
+        this.compare({ study: selected.study.name,
+          number: selected.study.trials.number[selected.i] });
+      }
+    }
+
+    // The trial of a number to compare with, and whether there is one.
+    compareWith(name, number) {
+      const trial = { study: name, number };
+      if (!this.lookUp(trial)) return false;
+      this.compare(trial);
+      return true;
+    }
+
+    drawComparison() {
+      this.at.second.offer(this.studies.map((study) => study.name));
+      window.autosearch.compare.draw(this);
+    }
+
+    select(study, i, step = true) {
       this.state.chosen = true;
       this.state.selected = { study: study.name, number: study.trials.number[i] };
+      this.link(step);
       this.drawDetails();
+      this.drawComparison();
       this.mark();
       this.later("parallel", "importance");
       for (const row of this.at.table.querySelectorAll("tr.chosen")) row.classList.remove("chosen");
@@ -309,7 +349,7 @@
     }
 
     step(event) {
-      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const by = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
       const study = this.current;
       if (!by || !study) return;
       event.preventDefault();
@@ -317,62 +357,18 @@
         this.directions);
       const at = this.selected ? front.indexOf(this.selected.i) : -1;
       const next = front[Math.min(front.length - 1, Math.max(0, at + by))];
-      if (next !== undefined) this.select(study, next);
-    }
-
-    // What the slider's place is worth in the unit of the x axis.
-    limit() {
-      const range = window.autosearch.data.range(this.studies, this.state.x);
-      if (!range) return null;
-      const share = this.state.budget / SLIDER_STEPS;
-      const [from, to] = this.directions.x === "maximize" ? [range[1], range[0]] : range;
-      if (share === 1) return to;
-      return this.state.logX && range[0] > 0 ? from * (to / from) ** share
-        : from + share * (to - from);
+      if (next !== undefined) this.select(study, next, false);
     }
 
     spend(place) {
       this.state.budget = place;
-      this.advise();
+      window.autosearch.budget.advise(this);
       this.mark();
-    }
-
-    advise() {
-      const { data, parts } = window.autosearch;
-      const { x, y } = this.state;
-      const { directions } = this;
-      const bound = this.limit();
-      const test = [x, y].some((name) => name.startsWith(data.TEST));
-      const possible = !test && directions.x && directions.y && bound !== null;
-      this.advised = possible ? data.recommend(this.studies, x, y, directions, bound) : null;
-      this.bound = possible ? bound : null;
-      this.at.slider.disabled = !possible;
-      this.at.slider.value = this.state.budget;
-      if (!this.advised) {
-        parts.fill(this.at.advice, test ? "A trial is chosen by its validation figures; test " +
-          "figures are for reporting it." : "No trial to recommend yet.");
-        return;
-      }
-      const limit = data.withUnit(this.bound, data.described(this.studies, x).unit);
-      this.at.slider.setAttribute("aria-valuetext", limit);
-      parts.fill(this.at.advice, parts.advice(this.studies, this.state, this.advised,
-        `${directions.x === "minimize" ? "up to" : "from"} ${limit}`,
-        ({ study, i }) => this.select(study, i)));
-    }
-
-    marks() {
-      const { figure } = window.autosearch.data;
-      const ring = ({ study, i }, size, colour) => ({ size, colour,
-        x: figure(study, this.state.x, i), y: figure(study, this.state.y, i) });
-      const rings = [];
-      if (this.advised) rings.push(ring(this.advised, 11, this.look.chosen));
-      if (this.selected) rings.push(ring(this.selected, 8, this.look.text));
-      const placed = rings.filter((one) => one.x !== null && one.y !== null);
-      return window.autosearch.charts.marks(this.state, this.bound, placed, this.look);
+      this.link(false);
     }
 
     mark() {
-      window.Plotly.relayout(this.at.scatter, { shapes: this.marks() });
+      window.Plotly.relayout(this.at.scatter, { shapes: window.autosearch.marks(this) });
     }
 
     sift(text) {
