@@ -24,6 +24,7 @@ from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
 from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
+from .bank.post import names_after, post_of
 from .memory_bank import MemoryBankDetector
 from .parameters import PATCH_SIZE, drawn, switch
 from .pretrained import PretrainedRunner
@@ -58,6 +59,7 @@ class AutoPatchRunner(PretrainedRunner):
 
     description = "Once-for-All MobileNetV3 subnets, extraction blocks, patch sizes; memory bank"
     parameters = _parameters()
+    post_parameters = names_after(parameters)
 
     def __init__(self, spec: StudySpec) -> None:
         """Load one supernet for every width that the space may draw."""
@@ -107,6 +109,10 @@ class AutoPatchRunner(PretrainedRunner):
             extra_flops=kernel_transform_flops(architecture) if counted else 0,
             bn_recalibration=bool(params["bn_recalibration"]),
         )
+
+    def post_of(self, canonical: Params) -> frozenset[str]:
+        """See `Runner.post_of`."""
+        return post_of(canonical)
 
 
 def architecture_of(canonical: Params) -> OFAArchitecture:

@@ -50,6 +50,9 @@ class BaselinesRunner(Runner):
     description = "one of several methods, each with its own parameters: which, at which cost?"
     reads = frozenset[str]().union(*(runner.reads for runner in METHODS.values()))
     parameters = _parameters()
+    post_parameters = frozenset(
+        f"{method}/{name}" for method, runner in METHODS.items() for name in runner.post_parameters
+    )
 
     def __init__(self, spec: StudySpec) -> None:
         """Load what the methods need that the space may draw."""
@@ -67,6 +70,12 @@ class BaselinesRunner(Runner):
         """See `Runner.build`."""
         method = self._method(params)
         return self._runners[method].build(_stripped(params, method), context)
+
+    def post_of(self, canonical: Params) -> frozenset[str]:
+        """See `Runner.post_of`: the method's own."""
+        method = self._method(canonical)
+        names = self._runners[method].post_of(_stripped(canonical, method))
+        return frozenset(f"{method}/{name}" for name in names)
 
     def weights(self) -> list[dict[str, str]]:
         """See `Runner.weights`; what several methods start from is named once."""

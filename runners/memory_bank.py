@@ -8,8 +8,7 @@ nearest neighbours there is its score, and scores are upsampled to the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,60 +27,29 @@ from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
 from autosearch.memory import AlikeImages
 
+from .bank.anytime import opened, staged
 from .bank.augmentation import all_valid, augmented, enlargement
+from .bank.foreground import Foreground
+from .bank.known import KnownRows, smaller_size as smaller_size, together
 from .bank.parameters import BankSettings
+from .bank.post import Afterwards, as_one, kept_stores
 from .bank.rows import (
     cells_within as cells_within,
     check_reached,
     chosen_rows,
     drawn_images,
     drawn_rows,
-    grid_cells,
-    row_bytes,
     sample_rows,
 )
 from .bank.scores import MixedScore, Mixture, NearestPatchScore, ScoreMaps
-from .bank.stores import Store, WholeStore, make_store
-from .bank.timing import seconds_of
-from .bank.transform import SAMPLE, needs_sample, transforms_of
-from .spreading import Spreading
+from .bank.stores import Store, WholeStore, filled_stores
+from .bank.timing import bytes_of, seconds_of
+from .bank.transform import needs_sample, transforms_of
 
-_COPIES, _WEIGHING = 5, 2
-"""Copies of the bank's rows for a moment, and more of them where images are weighed."""
-_QUERIES, _NETWORK_BYTES = 3 * 16, 2000
-"""Copies of an image's patches in a search, and what networks take for each pixel of an image."""
 _TIMED = 4
 """Images whose passes are timed."""
-_SAME = 0.03
-"""Share by which a size may fall short of the images' and be theirs: sides come in steps."""
-_ROOT_FLOOR = 1e-3
-"""Share of the bank's total variance that is added to a squared distance before its root."""
 _HELD_OUT = 10
 """Of so many training images one asks the others how large distances of normal patches are."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Patches of a bank, and where they are from.
-
-    Attributes:
-        vectors: ``(M, d)`` for every bank.
-        rows: ``(M,)`` which of the ``(I * P)`` patches, image by image, they are.
-        pooled: ``(I, d)`` means of every image's last map; None where nobody asks.
-    """
-
-    vectors: tuple[Tensor, ...]
-    rows: Tensor
-    pooled: Tensor | None
-
-    def of_images(self, wanted: Tensor, places: int) -> _Rows:
-        """Those of some images, ``(I,)`` bool, numbered anew."""
-        images, numbers = self.rows // places, wanted.cumsum(0) - 1
-        kept = wanted[images]
-        rows = numbers[images[kept]] * places + self.rows[kept] % places
-        vectors = tuple(part[kept.to(part.device)] for part in self.vectors)
-        pooled = None if self.pooled is None else self.pooled[wanted.to(self.pooled.device)]
-        return _Rows(vectors, rows, pooled)
 
 
 class MemoryBankDetector(Detector):
@@ -115,16 +83,21 @@ class MemoryBankDetector(Detector):
         self._grid = (0, 0)
         self._mixture, self._maps = self._mixed(), ScoreMaps()
         self._stores: tuple[Store | None, ...] = ()
+        self._after: Afterwards | None = None
+        self._foreground: Foreground | None = None
+        if bank.class_token and extractor.class_token is None:
+            raise Infeasible("likeness class_token: the backbone has no class token")
 
     def fit(self, train: ImageSet) -> None:
         """Fill the memory bank with patches of all training images.
 
         Which ones depends on their number alone, so no others are kept: memory does not grow with
-        the number of images. ``kcenter`` chooses among more than it keeps.
+        the number of images. ``kcenter`` and ``thinning`` choose among more than they keep. Where
+        only the object counts, all images are looked at once more, before any patch is drawn.
 
         Raises:
             Infeasible: The bank holds fewer patches than neighbours are to be found, at all or
-                within the window of a place that counts.
+                within the window of a place that counts; or no image shows an object.
         """
         settings, seed = self._settings, self._context.seed
         train = drawn_images(settings, train, seed)
@@ -135,31 +108,55 @@ class MemoryBankDetector(Detector):
         there = torch.ones(copies * len(images), math.prod(self._grid), dtype=torch.bool)
         if train.valid is not None:
             there = cells_within(all_valid(train.valid, settings.augment), self._grid).flatten(1)
-        rows, cells = drawn_rows(settings, there, seed), there.shape[1]
         places = there.any(0).nonzero()[:, 0]
         self._mixture = self._mixed(places=places)
+        there &= self._object_of(features, images)
+        rows, cells = drawn_rows(settings, there, seed), there.shape[1]
         wanted = torch.cat([rows, sample_rows(there, seed)]) if needs_sample(settings) else rows
         patches, pooled = self._drawn(features, images, wanted)
         patches, sample = patches[: len(rows)], patches[len(rows) :]
         self._mixture = self._mixed(sample=sample, places=places)
         vectors = self._mixture.vectors(patches, rows % cells)
         del patches
-        kept = chosen_rows(settings, _together(vectors), rows, there, seed)
+        kept = chosen_rows(settings, together(vectors), rows, there, seed)
         if kept is not None:
             vectors = tuple(part[kept.to(part.device)] for part in vectors)
             rows = rows[kept]
-        known = _Rows(vectors, rows, pooled)
+        known = KnownRows(vectors, rows, pooled)
         stores = self._filled(known, len(there))
         for store in filter(None, stores):
             check_reached(settings, store.reached(), train.valid, there)
-        factors = self._factors(features, images, there, known) if settings.weights else ()
-        self._mixture = self._mixed(factors, pooled, places, sample)
-        spreading = None
-        if settings.smoothing:
-            spreading = Spreading(self._grid, self._context.image_size, settings.smoothing)
-        root = _root(known.vectors, factors or (1.0,)) if settings.root else None
-        self._maps = ScoreMaps(root, spreading).to(self._context.device)
+        usual = self._usual(features, images, there, known) if settings.weights else ()
+        after = Afterwards.of(known.vectors, usual)
+        self._mixture = self._mixed(
+            after.factors(settings), pooled, places, sample, after.floors(settings)
+        )
         self._features, self._stores = features, stores
+        self._set(after)
+
+    def follow(self, fitted: Detector) -> None:
+        """See `Detector.follow`; what counts nowhere there cannot count here."""
+        if not isinstance(fitted, MemoryBankDetector) or fitted._after is None:
+            raise TypeError(f"no fitted memory bank: {fitted}")
+        self._stores = kept_stores(self._settings, fitted._stores)
+        self._features, self._grid = fitted._features, fitted._grid
+        after, self._foreground = fitted._after, fitted._foreground
+        self._mixture = fitted._mixture.weighed(
+            after.factors(self._settings), after.floors(self._settings)
+        )
+        self._mixture.to(self._context.device)
+        self._set(after)
+
+    def _set(self, after: Afterwards) -> None:
+        """Settle what comes after the distances."""
+        maps = after.maps(self._settings, self._grid, self._context.image_size)
+        self._after, self._maps = after, maps.to(self._context.device)
+
+    def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
+        """See `Detector.fit_in_steps`; with pauses if the context asks for banks in parts."""
+        self.fit(train)
+        self._stores = staged(self._stores, self._context.staged_rows, self._context.seed)
+        yield from opened(self._stores)
 
     def anomaly_maps(self, images: Tensor) -> Tensor:
         """See `Detector.anomaly_maps`; the unit is that of squared feature distances.
@@ -167,15 +164,40 @@ class MemoryBankDetector(Detector):
         It is that of distances where the settings say so. With a bank for each map they are
         divided by what they are for normal patches.
         """
-        features, stores = self._fitted()
         with torch.inference_mode():
-            queries = self._patches(features, images).view(
-                len(images), math.prod(self._grid), features.channels
-            )
-            answers = [None if store is None else store.answers for store in stores]
-            scores = self._mixture.scores(queries, answers)
-            maps: Tensor = self._maps(scores.view(len(images), 1, *self._grid), images)
-            return maps.cpu()
+            return self._maps_of(self._answers(images), images)
+
+    def answers(self, images: Tensor) -> Tensor:
+        """See `Detector.answers`: ``(N, B, P)``, what each of B banks answers to P patches.
+
+        Where only the object counts, the last of them is no answer, but 1 for its patches.
+        """
+        with torch.inference_mode():
+            return as_one(self._answers(images))
+
+    def maps_of_answers(self, answers: Tensor, images: Tensor) -> Tensor:
+        """See `Detector.maps_of_answers`."""
+        each = answers.to(self._context.device).unbind(1)
+        with torch.inference_mode():
+            pairs = zip(each, self._stores, strict=self._foreground is None)
+            known = [None if store is None else answer for answer, store in pairs]
+            return self._maps_of([*known, *each[len(known) :]], images)
+
+    def _answers(self, images: Tensor) -> list[Tensor | None]:
+        """What every bank answers to patches, ``(N, P)``; and behind it which show the object."""
+        features, stores = self._fitted()
+        queries = self._patches(features, images).view(len(images), math.prod(self._grid), -1)
+        banks = [None if store is None else store.answers for store in stores]
+        answers = self._mixture.answers(queries, banks)
+        if self._foreground is not None:
+            answers.append(self._foreground(self._mixture.last(queries)))
+        return answers
+
+    def _maps_of(self, answers: Sequence[Tensor | None], images: Tensor) -> Tensor:
+        kept = None if self._foreground is None else answers[-1]
+        scores = self._mixture.mixed(answers[: len(self._stores)])
+        maps: Tensor = self._maps(scores.view(len(images), 1, *self._grid), images, kept)
+        return maps.cpu()
 
     def cost(self) -> Cost:
         """See `Detector.cost`."""
@@ -185,6 +207,8 @@ class MemoryBankDetector(Detector):
         pairs = zip(self._mixture.transforms, self._mixture.lengths, strict=True)
         changed = sum(transform.flops(length) for transform, length in pairs)  # type: ignore[operator]
         search += math.prod(self._grid) * changed + self._maps.flops()
+        if self._foreground is not None:
+            search += self._foreground.flops(self._channels[-1])
         if (alike := self._mixture.alike) is not None:
             search += nearest_neighbour_flops(1, *alike.known.shape)
             stored += alike.known.nbytes
@@ -208,16 +232,10 @@ class MemoryBankDetector(Detector):
     def memory(self, images: int) -> int:
         """See `Detector.memory`: what rows, queries and feature maps were seen to take."""
         features = PatchFeatures(self._extractor, self._patch_sizes, self._settings.grid)
-        height, width = self._input or self._context.image_size
-        cells = grid_cells((height, width), features.reduction)
+        size = self._context.image_size
         images = min(images, self._settings.train_images or images)
-        images *= enlargement(self._settings.augment, self._context.image_size)
-        count, chosen = row_bytes(self._settings, images, cells, features.channels)
-        count += SAMPLE if needs_sample(self._settings) else 0
-        copies = _COPIES + (_WEIGHING if self._settings.reweighting else 0)
-        rows = 4 * features.channels * count * copies
-        queries = 4 * features.channels * cells * _QUERIES
-        return chosen + rows + queries + _NETWORK_BYTES * height * width
+        images *= enlargement(self._settings.augment, size)
+        return bytes_of(self._settings, features, self._input or size, images)
 
     def seconds(self, fitted: int, asked: int) -> float | None:
         """See `Detector.seconds`."""
@@ -234,10 +252,11 @@ class MemoryBankDetector(Detector):
         (store, *others), settings = stores, self._settings
         plain = not (others or settings.weights or settings.cosine or needs_sample(settings))
         plain = plain and not (settings.root or settings.smoothing or settings.reweighting)
+        plain = plain and not settings.euclidean and self._foreground is None
         if isinstance(store, WholeStore) and plain:
             return NearestPatchScore(features, store.patches(), settings.num_neighbors)
         banks = [None if store is None else store.module() for store in stores]
-        return MixedScore(features, self._mixture, banks, self._maps)
+        return MixedScore(features, self._mixture, banks, self._maps, self._foreground)
 
     def _mixed(
         self,
@@ -245,41 +264,34 @@ class MemoryBankDetector(Detector):
         pooled: Tensor | None = None,
         places: Tensor | None = None,
         sample: Tensor | None = None,
+        floors: Sequence[float] = (),
     ) -> Mixture:
         settings = self._settings
-        alike = None
+        alike, token = None, (self._extractor.class_token or 0) if settings.class_token else 0
         if pooled is not None and settings.neighbour_images is not None:
-            alike = AlikeImages(pooled, settings.neighbour_images)
+            alike = AlikeImages(pooled, settings.neighbour_images, settings.class_token)
         sample = None if sample is None or not len(sample) else sample
         transforms = transforms_of(settings, self._channels, sample, self._grid)
-        mixture = Mixture(self._channels, transforms, factors, alike, places)
+        mixture = Mixture(self._channels, transforms, factors, alike, places, token, floors)
         return mixture.to(self._context.device)
 
-    def _filled(self, known: _Rows, images: int) -> tuple[Store | None, ...]:
-        """A bank for every vector of a patch; None where its weight is 0."""
-        stores: list[Store | None] = []
-        cells, settings = math.prod(self._grid), self._settings
-        counted = self._mixture.places
-        for vectors, weight in zip(known.vectors, settings.weights or (1.0,), strict=True):
-            store = None
-            if weight:
-                store = make_store(
-                    settings, self._grid, vectors.shape[1], self._context.device, counted
-                )
-                store.fill(vectors, known.rows // cells, known.rows % cells, images)
-            stores.append(store)
-        return tuple(stores)
+    def _filled(self, known: KnownRows, images: int) -> tuple[Store | None, ...]:
+        device, counted = self._context.device, self._mixture.places
+        return filled_stores(self._settings, self._grid, device, counted, known, images)
 
-    def _factors(
-        self, features: PatchFeatures, images: Tensor, there: Tensor, known: _Rows
+    def _usual(
+        self, features: PatchFeatures, images: Tensor, there: Tensor, known: KnownRows
     ) -> list[float]:
-        """What answers of each bank are multiplied with: its weight by its usual distance.
+        """Usual distance of normal patches to each bank; 1 where it does not count.
 
-        That is the median distance of patches of every tenth training image to the others.
+        That is the median distance of patches of every tenth training image to the others, or 1
+        where distances are averaged as they are.
 
         Raises:
             Infeasible: There are not enough images or patches for that.
         """
+        if not self._settings.scaled:
+            return [1.0 for _ in self._settings.weights]
         # What is made of an image is held out with it.
         held = torch.arange(len(there)) % len(images) % _HELD_OUT == 0
         others = known.of_images(~held, there.shape[1])
@@ -296,21 +308,22 @@ class MemoryBankDetector(Detector):
                 if store is not None:
                     distances = store.distances(vectors, alike)[0].cpu()[there[number]]
                     answers.append(distances[distances.isfinite()])
-        total, factors = sum(self._settings.weights), []
-        for answers, weight in zip(found, self._settings.weights, strict=True):
-            usual = torch.cat(answers) if answers else torch.ones(1)
-            if not len(usual):
+        usual = []
+        for answers in found:
+            every = torch.cat(answers) if answers else torch.ones(1)
+            if not len(every):
                 raise Infeasible(f"fusion levels: {len(images)} training images are too few")
             # Images that are all the same have no distance to go by.
-            factors.append(weight / total / (float(usual.median()) or 1.0))
-        return factors
+            usual.append(float(every.median()) or 1.0)
+        return usual
 
     def _prepare(self, images: Tensor) -> PatchFeatures:
         extractor = self._extractor
         if self._bn_recalibration:
             extractor = recalibrate(extractor, images, image_size=self._input)
         fast = optimise_for_inference(extractor)
-        features = PatchFeatures(fast, self._patch_sizes, self._settings.grid, self._input)
+        grid, token = self._settings.grid, self._settings.class_token
+        features = PatchFeatures(fast, self._patch_sizes, grid, self._input, token)
         return features.to(self._context.device).eval()
 
     def _fitted(self) -> tuple[PatchFeatures, tuple[Store | None, ...]]:
@@ -330,7 +343,7 @@ class MemoryBankDetector(Detector):
                 wanted.
 
         Returns:
-            The patches, and where images are chosen by them, the ``(I, d)`` means of the last map.
+            The patches, and where images are chosen, what they are likened by, ``(I, d)``.
         """
         order = rows.argsort()
         rising = rows[order]
@@ -342,12 +355,32 @@ class MemoryBankDetector(Detector):
                 patches = to_patches(features(part))
                 first, last = torch.searchsorted(rising, torch.tensor([row, row + len(patches)]))
                 wanted = (rising[first:last] - row).to(patches.device)
-                kept[order[first:last].to(patches.device)] = patches[wanted]
+                found = patches[wanted, : features.channels]
+                kept[order[first:last].to(patches.device)] = found
                 row += len(patches)
                 if self._settings.neighbour_images is not None:
-                    whole = patches.view(len(part), -1, features.channels)
+                    whole = patches.view(len(part), -1, patches.shape[1])
                     pooled.append(self._mixture.pooled(whole))
         return kept, torch.cat(pooled) if pooled else None
+
+    def _object_of(self, features: PatchFeatures, images: Tensor) -> Tensor:
+        """Which patches of images and what is made of them count: ``(I, P)`` bool, or one row.
+
+        Raises:
+            Infeasible: None does.
+        """
+        if (threshold := self._settings.foreground) is None:
+            return torch.ones(1, math.prod(self._grid), dtype=torch.bool)
+        self._foreground = Foreground(self._grid, threshold).to(self._context.device)
+        found = []
+        for part in augmented(images, self._settings.augment, self._context.device):
+            patches = self._patches(features, part).view(len(part), math.prod(self._grid), -1)
+            found.append(self._foreground(self._mixture.last(patches)).cpu() > 0)
+        there = torch.cat(found)
+        if not there.any():
+            reason = f"foreground_threshold {threshold:g}: no patch of any training image is above"
+            raise Infeasible(reason)
+        return there
 
     def _patches(self, features: PatchFeatures, images: Tensor) -> Tensor:
         patches = []
@@ -357,38 +390,3 @@ class MemoryBankDetector(Detector):
                 self._grid = (grid.shape[-2], grid.shape[-1])
                 patches.append(to_patches(grid))
             return torch.cat(patches)
-
-
-def _root(vectors: Sequence[Tensor], factors: Sequence[float]) -> float:
-    """What is added to scores before a root: little beside those of patches that differ at all."""
-    spreads = [float(part.var(0, correction=0).sum()) for part in vectors]
-    return _ROOT_FLOOR * sum(f * s for f, s in zip(factors, spreads, strict=True))
-
-
-def _together(vectors: tuple[Tensor, ...]) -> Tensor:
-    """Vectors of all banks as one, ``(M, D)``, in which each bank counts alike."""
-    if len(vectors) == 1:
-        return vectors[0]
-    spreads = [(part - part.mean(0)).square().sum(1).mean().sqrt() for part in vectors]
-    scaled = [part / (spread or 1) for part, spread in zip(vectors, spreads, strict=True)]
-    return torch.cat(scaled, dim=1)
-
-
-def smaller_size(size: tuple[int, int], side: int | None) -> tuple[int, int] | None:
-    """Height and width of what the network is given, where images are to be smaller for it.
-
-    Args:
-        size: Of the images.
-        side: Of the square that has as many pixels; None leaves images as they are.
-
-    Returns:
-        The images' own shape, in steps of 8 pixels where it is no square; None where it is theirs
-        or would be larger.
-    """
-    height, width = size
-    scale = (side or math.inf) / math.sqrt(height * width)
-    if side is None or scale > 1 - _SAME:
-        return None
-    if height == width:
-        return side, side
-    return max(8, 8 * round(scale * height / 8)), max(8, 8 * round(scale * width / 8))

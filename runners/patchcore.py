@@ -6,13 +6,17 @@ compares itself with the levels of 1/8 and 1/16 resolution and neighbourhoods of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from autosearch.backbones import TimmBackbone, timm_feature_info
 from autosearch.contracts import ParameterInfo, TrialContext, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.spec import Params, StudySpec
 
 from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
-from .memory_bank import MemoryBankDetector
+from .bank.post import names_after, post_of
+from .memory_bank import MemoryBankDetector, smaller_size
 from .parameters import BACKBONE, PATCH_SIZE, drawn, switch
 from .presets import PRESET
 from .pretrained import PretrainedRunner
@@ -63,6 +67,10 @@ class PatchCoreRunner(PretrainedRunner):
 
     description = "fixed timm backbones: levels, patch sizes, coreset; memory bank"
     parameters = _parameters()
+    post_parameters = names_after(parameters)
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "level*.*": "Deeper blocks of transformers: the runner foundation, by block1.depth"
+    }
 
     def __init__(self, spec: StudySpec) -> None:
         """Load every backbone that the space may draw."""
@@ -101,9 +109,16 @@ class PatchCoreRunner(PretrainedRunner):
         name = str(params["backbone"])
         sizes = {level: params.get(f"level{level}.patch_size") for level in range(_LEVELS)}
         used = {level: int(size) for level, size in sizes.items() if size is not None}
+        groups = [f"level{level}" for level in used]
+        bank = BankSettings.of(params, self.spec.memory.backend, groups)
+        size = smaller_size(context.image_size, bank.image_size) or context.image_size
         return MemoryBankDetector(
-            TimmBackbone(name, tuple(used), self._weights[name].state),
+            TimmBackbone(name, tuple(used), self._weights[name].state, image_size=size),
             tuple(used.values()),
-            BankSettings.of(params, self.spec.memory.backend, [f"level{level}" for level in used]),
+            bank,
             context,
         )
+
+    def post_of(self, canonical: Params) -> frozenset[str]:
+        """See `Runner.post_of`."""
+        return post_of(canonical)

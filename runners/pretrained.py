@@ -23,8 +23,10 @@ class PretrainedRunner(Runner):
         Raises:
             WeightsError: They cannot be had.
         """
+        backbone, seed = self.spec.backbone, self.spec.study.seed
         for name in map(str, names):
-            self._weights[name] = resolve(name, self.spec.backbone.weights, self.spec.study.seed)
+            found = resolve(name, backbone.weights, seed, backbone.accept_licence)
+            self._weights[name] = found
 
     def weights(self) -> list[dict[str, str]]:
         """See `Runner.weights`."""

@@ -137,6 +137,55 @@ def test_full_bank_search_of_the_specification():
     assert flops == 118_013_952_000
 
 
+def transformer_by_hand(side: int, own: int) -> tuple[int, int]:
+    """Multiply-adds and FLOPs of ViT-S/16 with so many tokens beside those of patches."""
+    width, hidden, blocks = 384, 4 * 384, 12
+    patches = (side // 16) ** 2
+    tokens = patches + own
+    embedding = patches * width * 3 * 16 * 16
+    layers = tokens * (3 * width * width + width * width + 2 * width * hidden)
+    attention = 2 * tokens * tokens * width  # Queries with keys, weights with values.
+    biases = tokens * (3 * width + width + hidden + width)
+    macs = embedding + blocks * (layers + attention)
+    # A GELU for every hidden number.
+    return macs, 2 * macs + patches * width + blocks * (biases + tokens * hidden)
+
+
+@pytest.mark.parametrize("side", [224, 448])
+def test_attention_of_a_small_transformer_by_hand(side):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model("vit_small_patch16_224", img_size=side, num_classes=0)
+        cost = profile(model, (1, 3, side, side))
+    assert (cost.macs, cost.flops) == transformer_by_hand(side, 1)
+
+
+@pytest.mark.parametrize("name", ["Attention", "AttentionRope", "EvaAttention", "WindowAttention"])
+def test_every_attention_of_timm_and_every_kernel_is_seen(name):
+    eva = pytest.importorskip("timm.models.eva")
+    swin = pytest.importorskip("timm.models.swin_transformer")
+    layers = pytest.importorskip("timm.layers")
+    made = {
+        "Attention": lambda: layers.Attention(8, num_heads=2),
+        "AttentionRope": lambda: layers.AttentionRope(8, num_heads=2),
+        # Its weights of queries, keys and values are used without calling their layer.
+        "EvaAttention": lambda: eva.EvaAttention(8, num_heads=2, norm_layer=nn.LayerNorm),
+        "WindowAttention": lambda: swin.WindowAttention(8, num_heads=2, window_size=4),
+    }
+    tokens = 16
+    expected = tokens * 4 * 8 * 8 + 2 * tokens * tokens * 8
+    for fused in (True, False):
+        module = made[name]()
+        module.fused_attn = fused
+        assert profile(module, (1, tokens, 8)).macs == expected, fused
+
+
+def test_products_of_free_layers_are_not_counted_twice():
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    assert profile(module, (2, 4), free=(nn.Linear,)).flops == 2 * 3
+    assert profile(module, (2, 4)).macs == 2 * 4 * 3
+
+
 def test_latency_is_the_median_after_warm_up(monkeypatch):
     clock, durations = [0.0], iter([9.0, 9.0, 0.001, 0.005, 0.002])
 

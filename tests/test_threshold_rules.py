@@ -19,6 +19,7 @@ from autosearch.metrics import (
     choose_threshold,
     cost_of,
     decide,
+    normal_cut,
 )
 from autosearch.metrics.thresholds import Confusion, Threshold
 from autosearch.study import thresholds_of
@@ -110,7 +111,59 @@ def test_bound_is_not_lost_to_rounding() -> None:
     assert found.reached.tp == 29
 
 
-@pytest.mark.parametrize("criterion", [*CRITERIA, Criterion("fpr", 0.1), Criterion("youden")])
+NORMALS = Criterion("normal_percentile", percentile=50, factor=1.4)
+
+
+class TestNormalScoresAlone:
+    def test_a_percentile_times_a_factor(self) -> None:
+        found = choose_threshold(SCORES, LABELS, NORMALS)
+        # Between 0.2 and 0.3 lies half of the four normal ones.
+        assert found.value == pytest.approx(1.4 * 0.25)
+        assert found.reached == Confusion(tp=4, fp=1, fn=0, tn=3)
+        usual = Criterion("normal_percentile", percentile=95, factor=1.421)
+        # Rank 0.95 x 3 = 2.85 of 0.1, 0.2, 0.3, 0.6.
+        expected = 1.421 * (0.3 + 0.85 * 0.3)
+        assert choose_threshold(SCORES, LABELS, usual).value == pytest.approx(expected)
+
+    def test_no_anomaly_is_asked_for_and_none_moves_it(self) -> None:
+        alone = choose_threshold(SCORES[~LABELS], LABELS[~LABELS], NORMALS)
+        moved = choose_threshold(np.where(LABELS, 9, SCORES), LABELS, NORMALS)
+        assert alone.value == moved.value == choose_threshold(SCORES, LABELS, NORMALS).value
+        with pytest.raises(ConfigError, match="0 normal"):
+            choose_threshold(SCORES[LABELS], LABELS[LABELS], NORMALS)
+
+    def test_a_factor_of_what_is_below_zero_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"percentile: 50 .*: -0\.75 is not"):
+            choose_threshold(SCORES - 1, LABELS, NORMALS)
+        plain = Criterion("normal_percentile", percentile=50, factor=1)
+        assert choose_threshold(SCORES - 1, LABELS, plain).value == pytest.approx(-0.75)
+
+    def test_pixels_are_those_of_normal_images(self) -> None:
+        maps = np.random.default_rng(0).random((8, 6, 5)).astype(np.float32)
+        masks, valid = np.zeros(maps.shape, dtype=bool), np.ones(maps.shape, dtype=bool)
+        masks[4:, 1:3, 2:4], valid[:, 0] = True, False
+        maps[4:] += 1  # Also around the defects.
+        truth = Truth.from_masks(masks, ["good"] * 4 + ["bad"] * 4, None, "good", valid)
+        found = thresholds_of(maps, truth, NORMALS).pixel
+        assert found.value == pytest.approx(1.4 * np.percentile(maps[:4, 1:], 50))
+        assert found.reached.tp == masks.sum()
+        assert sum(vars(found.reached).values()) == valid.sum()
+
+    def test_of_counts_at_cuts_it_is_the_same_up_to_a_cut(self) -> None:
+        normal = np.random.default_rng(1).random(5000)
+        cuts = np.linspace(2, 0, 2001)
+        counts = (normal[None] >= cuts[:, None]).sum(1)
+        expected = 1.4 * np.percentile(normal, 50)
+        value, place = normal_cut(cuts, counts, 5000, NORMALS)
+        assert value == pytest.approx(expected, abs=0.002)
+        assert cuts[place] >= value > cuts[place + 1]
+        high = Criterion("normal_percentile", percentile=100, factor=9)
+        assert normal_cut(cuts, counts, 5000, high)[1] == -1
+
+
+@pytest.mark.parametrize(
+    "criterion", [*CRITERIA, Criterion("fpr", 0.1), Criterion("youden"), NORMALS]
+)
 def test_json_round_trip(criterion: Criterion) -> None:
     chosen = choose_threshold(SCORES, LABELS, criterion)
     assert Threshold.from_plain(chosen.to_plain()) == chosen
@@ -136,6 +189,9 @@ def test_every_rule_can_be_asked_for_by_name_or_needs_numbers() -> None:
         ({"rule": "cost", "prevalence": 0.1, "cost_fn": 0, "cost_fp": 1}, r"cost_fn: 0 "),
         ({"rule": "f1", "cost_fn": 1}, r"cost_fn: 1.*none with the rule f1"),
         ({"rule": "best"}, r"rule: 'best'.*sensitivity, cost"),
+        ({"rule": "normal_percentile", "percentile": 95}, r"factor: None.*above 0"),
+        ({"rule": "normal_percentile", "percentile": 101, "factor": 1}, r"percentile: 101 "),
+        ({"rule": "youden", "factor": 1}, r"factor: 1.*none with the rule youden"),
     ],
 )
 def test_wrong_numbers(given: dict, message: str) -> None:
@@ -165,6 +221,7 @@ def test_pixels_and_images_are_cut_by_the_same_rule(criterion: Criterion) -> Non
         (["--threshold-rule", "sensitivity"], "min_sensitivity: None"),
         (["--threshold", "fpr", "--max-fpr", "2"], "max_fpr: 2"),
         (["--threshold-rule", "cost", "--cost-fn", "5", "--cost-fp", "1"], "prevalence: None"),
+        (["--threshold-rule", "normal_percentile", "--percentile", "95"], "factor: None"),
     ],
 )
 def test_export_refuses_numbers_before_anything_is_opened(given: list[str], problem: str) -> None:

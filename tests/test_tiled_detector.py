@@ -3,6 +3,8 @@
 import pickle
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from autosearch.contracts.tiled import TiledDetector
 from autosearch.data.records import NORMAL, ImageSet
 from autosearch.data.tiles import TileGrid
 from autosearch.errors import Infeasible
+from autosearch.export.folder import ExportedModel
 from autosearch.spec.reading import parse_spec
 from autosearch.spec.space import Params
 
@@ -86,6 +89,22 @@ class TestMaps:
         found = detector.anomaly_maps(ASKED)
         assert found.shape == (2, *CANVAS) and found.device.type == "cpu"
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+    def test_middles_of_what_knows_no_place_are_those_of_the_whole_also_when_exported(
+        self,
+    ) -> None:
+        grid = TileGrid.over(CANVAS, SIDE, 0.25, "middle")
+        alone: Any = SimpleNamespace(
+            anomaly_maps=lambda images: images.square().sum(1), top_share=None
+        )
+        expected = alone.anomaly_maps(ASKED)
+        assert torch.equal(TiledDetector(grid, [alone]).anomaly_maps(ASKED), expected)
+        read = TileGrid.from_plain(grid.to_plain())
+        model: Any = SimpleNamespace(tiles=read, runs=(), top_share=None)
+        model.run = lambda tiles: (alone.anomaly_maps(torch.from_numpy(tiles)).numpy(), None)
+        maps, scores = ExportedModel.answers(model, list(ASKED.numpy()), 3)
+        np.testing.assert_array_equal(maps, expected.numpy())
+        np.testing.assert_array_equal(scores, maps.max((1, 2)))
 
     def test_of_detectors_that_know_their_place_are_those_of_the_whole(self) -> None:
         # A mean image of tiles at one place is part of the mean image of the whole.

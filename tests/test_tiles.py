@@ -73,6 +73,53 @@ class TestGrid:
         assert TileGrid.from_plain(json.loads(json.dumps(grid.to_plain()))) == grid
 
 
+@pytest.mark.parametrize(("canvas", "side", "overlap"), CASES)
+class TestMiddles:
+    def test_each_pixel_is_that_of_the_tile_in_whose_middle_it_lies(
+        self, canvas: tuple[int, int], side: int, overlap: float
+    ) -> None:
+        grid = TileGrid.over(canvas, side, overlap, "middle")
+        rng = np.random.default_rng(0)
+        maps = rng.random((len(grid), *grid.tile), dtype=np.float32)
+        found = grid.blended(maps)
+
+        def nearest(starts: tuple[int, ...], own: int, at: int) -> int:
+            # Farthest from its borders, the later one of two alike; ends of the canvas are none.
+            depth = [
+                min(
+                    at - start + 1 if i else 10**6,
+                    start + own - at if i + 1 < len(starts) else 10**6,
+                )
+                if start <= at < start + own
+                else -1
+                for i, start in enumerate(starts)
+            ]
+            return max(range(len(starts)), key=lambda i: (depth[i], i))
+
+        for y in range(0, canvas[0], 3):
+            for x in range(0, canvas[1], 3):
+                row, column = (
+                    nearest(grid.tops, grid.tile[0], y),
+                    nearest(grid.lefts, grid.tile[1], x),
+                )
+                own = maps[row * len(grid.lefts) + column]
+                assert found[y, x] == own[y - grid.tops[row], x - grid.lefts[column]], (y, x)
+
+    def test_what_does_not_depend_on_the_place_is_the_same_in_one_piece(
+        self, canvas: tuple[int, int], side: int, overlap: float
+    ) -> None:
+        grid = TileGrid.over(canvas, side, overlap, "middle")
+        whole = np.random.default_rng(1).random((3, *canvas), dtype=np.float32)
+        values = np.square(whole).sum(0)
+        np.testing.assert_array_equal(grid.blended(np.square(grid.cut(whole)).sum(1)), values)
+        plain = json.loads(json.dumps(grid.to_plain()))
+        assert plain["seams"] == "middle" and TileGrid.from_plain(plain) == grid
+        with pytest.raises(ValueError, match="seams that are 'sewn'"):
+            TileGrid.from_plain({**plain, "seams": "sewn"})
+        tiling = TilingSpec(size=side, overlap=overlap, seams="middle")
+        assert grid_of(tiling, canvas) == grid
+
+
 class TestBlending:
     @pytest.mark.parametrize("overlap", [0.25, 0.5])
     def test_where_tiles_disagree_one_goes_over_into_the_other(self, overlap: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 _PER_OUTPUT: dict[type[nn.Module], int] = {
     nn.modules.batchnorm._BatchNorm: 2,
@@ -32,7 +33,7 @@ class Complexity:
     """Cost of one forward pass. Lower is better for all of it.
 
     Attributes:
-        macs: Multiply-adds of convolutions and linear layers.
+        macs: Multiply-adds of convolutions, linear layers, and products of tensors.
         flops: Floating-point operations in the convention of `profile`.
         parameters: Learnt values, whether or not the pass uses them.
         uncounted: Names of layer types that ran and have no rule, so that ``flops`` lacks them.
@@ -53,9 +54,12 @@ def profile(
 
     Convolutions and linear layers cost 2 FLOPs per multiply-add, and 1 per output element for a
     bias; batch norms 2 per element; activations 1 per output element; pooling layers, adaptive
-    ones as well, 1 per *input* element. Only layers are seen: additions, products and means that
-    are plain tensor operations cost nothing, so squeeze-and-excitation pools for nothing where it
-    takes ``x.mean((2, 3))``, and for its input where it calls a pooling layer.
+    ones as well, 1 per *input* element. Products of matrices outside of layers cost 2 per
+    multiply-add as well: an attention of N tokens of C numbers is 4 N² C, half of it for
+    queries with keys, half for weights with values, whichever kernel computes it. Of what else are
+    plain tensor operations nothing is seen: additions, softmax and means cost nothing, so
+    squeeze-and-excitation pools for nothing where it takes ``x.mean((2, 3))``, and for its input
+    where it calls a pooling layer.
 
     DeepSpeed's figure depends on how a hard activation is written: OFA composes it of a ReLU6,
     which counts, while the native kernel that torchvision calls goes unseen. Here one rule holds,
@@ -71,9 +75,10 @@ def profile(
     modes = [(child, child.training) for child in module.modules()]
     handles = [child.register_forward_hook(counter) for child in module.modules()]
     example = next(module.parameters(), torch.empty(0))
+    products = FlopCounterMode(display=False, custom_mapping=_ATTENTION_ON_CPUS)
     try:
         module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), products:
             module(torch.zeros(input_shape, dtype=example.dtype, device=example.device))
     finally:
         for handle in handles:
@@ -81,7 +86,13 @@ def profile(
         for child, training in modes:
             child.training = training
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Complexity(counter.macs, counter.flops, parameters, tuple(sorted(counter.uncounted)))
+    others = _products(products) - counter.linear
+    return Complexity(
+        counter.macs + others,
+        counter.flops + 2 * others,
+        parameters,
+        tuple(sorted(counter.uncounted)),
+    )
 
 
 def nearest_neighbour_flops(queries: int, bank_size: int, dimension: int) -> int:
@@ -118,13 +129,19 @@ def measure_latency(
 
 
 class _Counter:
-    """A forward hook that adds up what the layers it sees cost."""
+    """A forward hook that adds up what the layers it sees cost.
+
+    Attributes:
+        linear: Multiply-adds of linear layers alone, free ones as well.
+    """
 
     def __init__(self, free: tuple[type[nn.Module], ...]) -> None:
-        self.free, self.macs, self.flops = free, 0, 0
+        self.free, self.macs, self.flops, self.linear = free, 0, 0, 0
         self.uncounted: set[str] = set()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, nn.Linear):
+            self.linear += _layer_macs(module, output) or 0
         if isinstance(module, self.free):
             return
         macs, others = _layer_macs(module, output), _layer_others(module, args, output)
@@ -136,6 +153,20 @@ class _Counter:
             return
         self.macs += macs or 0
         self.flops += 2 * (macs or 0) + (others or 0)
+
+
+def _products(counter: FlopCounterMode) -> int:
+    """Multiply-adds of all that torch saw but convolutions: layers, and products beside them."""
+    seen = counter.get_flop_counts().get("Global", {})
+    return sum(flops for kind, flops in seen.items() if "conv" not in str(kind)) // 2
+
+
+def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+_ATTENTION_ON_CPUS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+"""The one kernel of attention that torch's counter does not know."""
 
 
 def _layer_macs(module: nn.Module, output: Any) -> int | None:

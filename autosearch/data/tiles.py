@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from autosearch.data.boxes import Box, Size
 from autosearch.data.framing import size_text
 from autosearch.data.images import resize_mask
 from autosearch.data.records import NORMAL, ImageSet, made_once
-from autosearch.spec import TilingSpec
+from autosearch.spec import Seams, TilingSpec
 
 _Values = TypeVar("_Values", bound=np.generic)
 
@@ -32,25 +32,28 @@ class TileGrid:
         tops: First row of the tiles of each row of the grid, rising from 0; the last tiles end at
             the border.
         lefts: First column of the tiles of each column of the grid, likewise.
+        seams: How maps become one where tiles overlap; see `blended`.
     """
 
     canvas: Size
     tile: Size
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
+    seams: Seams = "blend"
 
     @classmethod
-    def over(cls, canvas: Size, side: int, overlap: float) -> TileGrid:
+    def over(cls, canvas: Size, side: int, overlap: float, seams: Seams = "blend") -> TileGrid:
         """As few tiles as cover a canvas, evenly spread.
 
         Args:
             canvas: Height and width.
             side: Of a tile; where the canvas is smaller than it, the tile is as well.
             overlap: Least share of a tile's side that it has in common with the next, up to 0.5.
+            seams: See `blended`.
         """
         height, width = (min(side, whole) for whole in canvas)
         tops = _starts(canvas[0], height, overlap)
-        return cls(canvas, (height, width), tops, _starts(canvas[1], width, overlap))
+        return cls(canvas, (height, width), tops, _starts(canvas[1], width, overlap), seams)
 
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
@@ -91,6 +94,10 @@ class TileGrid:
         a pixel add up to 1: what tiles agree on stays, and where they do not, there is no seam.
         Only tiles without overlap meet abruptly.
 
+        With the seams ``middle`` each pixel is that of one tile alone, in whose middle it lies:
+        neighbours halve what they share, so that no value is made from a border, where a network
+        sees but half of what is around.
+
         Args:
             maps: ``(T, h, w)``.
 
@@ -108,11 +115,16 @@ class TileGrid:
     def _weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """``(rows, h)`` and ``(columns, w)`` weights, whose products add up to 1."""
         (height, width), (rows, columns) = self.canvas, self.tile
+        if self.seams == "middle":
+            return _own(self.tops, rows), _own(self.lefts, columns)
         return _shares(self.tops, rows, height), _shares(self.lefts, columns, width)
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: list(getattr(self, name)) for name in ("canvas", "tile", "tops", "lefts")}
+        """As JSON; of seams nothing is said where they are blended."""
+        plain: dict[str, Any] = {
+            name: list(getattr(self, name)) for name in ("canvas", "tile", "tops", "lefts")
+        }
+        return plain if self.seams == "blend" else {**plain, "seams": self.seams}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> TileGrid:
@@ -126,18 +138,21 @@ class TileGrid:
                 tuple(map(int, plain[name])) for name in ("canvas", "tile", "tops", "lefts")
             )
             (height, width), (rows, columns) = canvas, tile
+            seams = next(one for one in get_args(Seams) if one == plain.get("seams", "blend"))
+        except StopIteration:
+            raise ValueError(f"seams that are {plain['seams']!r}") from None
         except (KeyError, TypeError) as error:
             raise ValueError(f"tiles: {error}") from None
         if not (_covers(tops, rows, height) and _covers(lefts, columns, width)):
             raise ValueError(f"tiles of {rows} x {columns} pixels that miss some of {canvas}")
-        return cls((height, width), (rows, columns), tops, lefts)
+        return cls((height, width), (rows, columns), tops, lefts, seams)
 
 
 def grid_of(tiling: TilingSpec | None, canvas: Size) -> TileGrid | None:
     """The tiles of a canvas; None where there are none, or one would be all of it."""
     if tiling is None:
         return None
-    grid = TileGrid.over(canvas, tiling.size, tiling.overlap)
+    grid = TileGrid.over(canvas, tiling.size, tiling.overlap, tiling.seams)
     return grid if len(grid) > 1 else None
 
 
@@ -206,7 +221,8 @@ def tiles_of(images: ImageSet, grid: TileGrid, positions: Sequence[int] | None =
             "unmarked": [not marked[owner] for owner, _ in places],
         }
 
-    return made_once([images], f"tiles {grid.to_plain()} {chosen}", shapes, fill)
+    same = replace(grid, seams="blend").to_plain()  # Tiles are the same, whatever becomes of maps.
+    return made_once([images], f"tiles {same} {chosen}", shapes, fill)
 
 
 def numbered(name: str, number: int, count: int) -> str:
@@ -241,6 +257,18 @@ def _shares(starts: Sequence[int], own: int, whole: int) -> NDArray[np.float32]:
         weight / total[start : start + own] for start, weight in zip(starts, weights, strict=True)
     ]
     return np.stack(shares).astype(np.float32)
+
+
+def _own(starts: Sequence[int], own: int) -> NDArray[np.float32]:
+    """``(n, own)`` weights of an axis: 1 up to the middle of what a tile shares, 0 beyond."""
+    weights = np.zeros((len(starts), own), dtype=np.float32)
+    # The first rows of tiles, and one behind the last.
+    ends = [(before + own + start) // 2 for before, start in pairwise(starts)]
+    for weight, start, first, last in zip(
+        weights, starts, [0, *ends], [*ends, starts[-1] + own], strict=True
+    ):
+        weight[first - start : last - start] = 1
+    return weights
 
 
 def _covers(starts: Sequence[int], own: int, whole: int) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autosearch.errors import ConfigError
+from autosearch.memory.thinning import thin
 
 _PROJECTED = 128
 _HELD = 1024
@@ -105,16 +106,18 @@ def coreset(
     ``kcenter`` is PatchCore's greedy k-centre: always take the patch farthest from those taken,
     starting with the one nearest to the mean, on a Gaussian random projection where patches are
     long. The AutoPatch reference chooses anew within every batch; this choice is made over all
-    patches at once. ``random`` draws without replacement.
+    patches at once. ``random`` draws without replacement. ``thinning`` is SuperADD's: patches of
+    dense places are dropped by chance; see `autosearch.memory.thinning`.
 
-    Indices stand in order of choice, so that the first ones are the coreset of a smaller count.
+    Indices stand in order of choice, so that the first ones are the coreset of a smaller count,
+    but for ``thinning``.
 
     Args:
         patches: ``(M, D)``, without NaN.
         ratio: Kept share, above 0 and at most 1; rounded to a count of at least 1.
         count: Kept number from 1 to ``M``, instead of the ratio.
-        method: ``kcenter`` or ``random``.
-        seed: Of the projection or of the draw.
+        method: ``kcenter``, ``random`` or ``thinning``.
+        seed: Of the projection or of the draws.
 
     Returns:
         int64 indices on the CPU, all different; 0 to ``M - 1`` if everything is kept.
@@ -130,14 +133,16 @@ def coreset(
         count = kept_count(total, ratio)
     if count is None or not 1 <= count <= total:
         raise ConfigError("coreset_count", count, f"an integer from 1 to {total}")
-    if method not in ("kcenter", "random"):
-        raise ConfigError("coreset_method", method, "'kcenter' or 'random'")
+    if method not in ("kcenter", "random", "thinning"):
+        raise ConfigError("coreset_method", method, "'kcenter', 'random' or 'thinning'")
     if not torch.isfinite(patches).all():
         raise ValueError("patches hold NaN or infinite values")
     if count == total:
         return torch.arange(total)
     if method == "random":
         return draw(total, count, seed)
+    if method == "thinning":
+        return thin(patches, count, _generator(seed))
     return _k_center(_project(patches.detach().float(), _generator(seed)), count).cpu()
 
 

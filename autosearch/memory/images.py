@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autosearch.memory.windows import (
@@ -22,36 +23,45 @@ from autosearch.memory.windows import (
 
 
 class AlikeImages(nn.Module):
-    """Which normal images resemble one: the nearest by standardised features of whole images.
+    """Which normal images resemble one: the nearest by features of whole images.
 
     Args:
-        pooled: ``(I, D)`` features of the normal images, each the mean over an image.
+        pooled: ``(I, D)`` features of the normal images, one vector for each.
         number: How many are chosen.
+        cosine: Whether the angle between features says how alike they are; otherwise it is the
+            distance between standardised ones.
 
     Attributes:
-        centre: ``(D,)`` mean of the features.
-        scale: ``(D,)`` their standard deviations, 1 where all are the same.
-        known: ``(I, D)`` the features, standardised.
+        centre: ``(D,)`` mean of the features; 0 for angles.
+        scale: ``(D,)`` their standard deviations, 1 where all are the same, and for angles.
+        known: ``(I, D)`` the features, standardised; for angles of length 1.
     """
 
     centre: Tensor
     scale: Tensor
     known: Tensor
 
-    def __init__(self, pooled: Tensor, number: int) -> None:
+    def __init__(self, pooled: Tensor, number: int, cosine: bool = False) -> None:
         super().__init__()
-        self.number = min(number, len(pooled))
-        deviation = pooled.std(0, correction=0)
-        self.register_buffer("centre", pooled.mean(0))
-        self.register_buffer("scale", torch.where(deviation > 0, deviation, 1.0))
-        self.register_buffer("known", (pooled - self.centre) / self.scale)
+        self.number, self._cosine = min(number, len(pooled)), cosine
+        deviation, centre = pooled.std(0, correction=0), pooled.mean(0)
+        scale = torch.where(deviation > 0, deviation, 1.0)
+        if cosine:
+            centre, scale = torch.zeros_like(centre), torch.ones_like(scale)
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
+        self.register_buffer("known", self._standardised(pooled))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """``(N, D)`` to the ``(N, number)`` int64 indices of the most alike, nearest first."""
-        asked = (pooled - self.centre) / self.scale
+        asked = self._standardised(pooled)
         # The squared distance less what is the same for all.
         distances = self.known.square().sum(1) - 2 * asked @ self.known.T
         return distances.topk(self.number, dim=1, largest=False).indices
+
+    def _standardised(self, pooled: Tensor) -> Tensor:
+        found = (pooled - self.centre) / self.scale
+        return F.normalize(found, dim=1) if self._cosine else found
 
 
 class ImageBank(PlacedRows):

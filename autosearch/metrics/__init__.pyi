@@ -43,6 +43,8 @@ from .threshold_rules import (
     Rule as Rule,
     best_cut as best_cut,
     cost_of as cost_of,
+    normal_cut as normal_cut,
+    normal_threshold as normal_threshold,
 )
 from .thresholds import (
     Confusion as Confusion,
@@ -50,6 +52,7 @@ from .thresholds import (
     choose_threshold as choose_threshold,
     confusion as confusion,
     decide as decide,
+    set_threshold as set_threshold,
 )
 from .truth import (
     Floats as Floats,

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from autosearch.errors import ConfigError
-from autosearch.metrics.threshold_rules import RULES, Criterion, Rule, best_cut, is_number
+from autosearch.metrics.threshold_rules import (
+    RULES,
+    Criterion,
+    Rule,
+    best_cut,
+    is_number,
+    normal_threshold,
+)
 
 __all__ = ["RULES", "Confusion", "Criterion", "Rule", "Threshold", "choose_threshold", "confusion",
-           "decide"]  # fmt: skip
+           "decide", "set_threshold"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,8 @@ def choose_threshold(
     It lies midway between the lowest score that it calls anomalous and the next lower one: as far
     as can be from both, so that another runtime's rounding moves neither to the other side. One
     that calls everything anomalous is the lowest score; one that calls nothing so, which only a
-    bound on the FPR can ask for, is the next number above the highest.
+    bound on the FPR can ask for, is the next number above the highest. A rule of normal scores
+    alone makes no cut: see `autosearch.metrics.normal_threshold`.
 
     Args:
         scores: ``(N,)`` numbers, higher is more anomalous.
@@ -138,13 +146,16 @@ def choose_threshold(
         max_fpr: Largest false-positive rate allowed, in [0, 1]; for the name ``fpr`` alone.
 
     Raises:
-        ConfigError: The rule is unknown, ``max_fpr`` does not fit it, or all labels are alike.
+        ConfigError: The rule is unknown, ``max_fpr`` does not fit it, or all labels are alike; of
+            a rule of normal scores alone, none is normal.
         ValueError: Shapes or types do not fit, or a score is NaN or infinite.
     """
     criterion = rule if isinstance(rule, Criterion) else Criterion(rule, max_fpr)
     flat, truth = _checked(scores, labels)
     positives = int(truth.sum())
     negatives = truth.size - positives
+    if criterion.of_normals and negatives:
+        return set_threshold(normal_threshold(flat[~truth], criterion), flat, truth, criterion)
     if not positives or not negatives:
         counted = f"{positives} anomalous and {negatives} normal"
         raise ConfigError("labels", counted, "at least one of each to choose a threshold")
@@ -169,6 +180,21 @@ def decide(scores: ArrayLike, threshold: Threshold) -> NDArray[np.bool_]:
     """
     called: NDArray[np.bool_] = np.asarray(scores, dtype=np.float64) >= threshold.value
     return called
+
+
+def set_threshold(
+    value: float, scores: ArrayLike, labels: ArrayLike, criterion: Criterion
+) -> Threshold:
+    """A threshold that is given, and what it reaches.
+
+    Args:
+        value: The threshold.
+        scores: ``(N,)`` numbers.
+        labels: ``(N,)`` bool, true for anomalous.
+        criterion: By which it came to be.
+    """
+    given = Threshold(value, criterion, Confusion(0, 0, 0, 0))
+    return replace(given, reached=confusion(scores, labels, given))
 
 
 def confusion(scores: ArrayLike, labels: ArrayLike, threshold: Threshold) -> Confusion:

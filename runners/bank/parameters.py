@@ -26,10 +26,15 @@ PARAMETERS = {
         whole=True,
     ),
     "coreset_method": ParameterInfo(
-        "kcenter", "how they are chosen", choices=("random", "kcenter")
+        "kcenter",
+        "how they are chosen; thinning: those that lie close together are dropped by chance",
+        choices=("random", "kcenter", "thinning"),
     ),
     "coreset_pool": ParameterInfo(
-        50_000, "patches drawn at random that kcenter chooses from", low=100, high=10_000_000
+        50_000,
+        "patches drawn at random that kcenter and thinning choose from",
+        low=100,
+        high=10_000_000,
     ),
     "num_neighbors": ParameterInfo(
         1, "neighbours whose mean squared distance is the score", low=1, high=50
@@ -45,7 +50,13 @@ PARAMETERS = {
     "neighbour_images": ParameterInfo(
         None,
         "most alike normal images that an image is compared with; null: all",
-        choices=(None, 1, 2, 5, 10, 20, 50),
+        choices=(None, 1, 2, 5, 10, 20, 50, 150, 900),
+    ),
+    "likeness": ParameterInfo(
+        "pooled",
+        "with neighbour_images, what says how alike images are: the mean of the last map, or the "
+        "angle between class tokens",
+        choices=("pooled", "class_token"),
     ),
     "metric": ParameterInfo(
         "euclidean",
@@ -54,8 +65,9 @@ PARAMETERS = {
     ),
     "fusion": ParameterInfo(
         "concat",
-        "levels: a bank for each extracted map, their distances scaled alike and averaged",
-        choices=("concat", "levels"),
+        "levels: a bank for each extracted map, their distances scaled alike and averaged; mean: "
+        "averaged as they are",
+        choices=("concat", "levels", "mean"),
     ),
     KEY: PARAMETER,
     "image_size": ParameterInfo(
@@ -97,8 +109,9 @@ PARAMETERS = {
     ),
     "distance": ParameterInfo(
         "squared",
-        "root: scores are distances, before they are resized and smoothed",
-        choices=("squared", "root"),
+        "root: scores are distances, before they are resized and smoothed; euclidean: those of "
+        "each bank are, before they are averaged",
+        choices=("squared", "root", "euclidean"),
     ),
     "smoothing": ParameterInfo(
         0.0, "sigma in pixels of the input of a Gaussian over the map; 0: none", low=0, high=50
@@ -120,6 +133,18 @@ PARAMETERS = {
         low=2,
         high=50,
     ),
+    "foreground": ParameterInfo(
+        "none",
+        "components: only patches whose first principal component is above a threshold are kept, "
+        "others score 0; for objects on a background",
+        choices=("none", "components"),
+    ),
+    "foreground_threshold": ParameterInfo(
+        10.0,
+        "with `foreground: components`, that threshold, in the unit of the last extracted map",
+        low=0,
+        high=1000,
+    ),
     "train_images": ParameterInfo(
         None,
         "most training images that a bank is made from, drawn at random; null: all",
@@ -132,11 +157,14 @@ PARAMETERS = {
 
 WEIGHT = ParameterInfo(
     1.0,
-    "with `fusion: levels` or `level_scale: unit`, what the map counts in the distance",
+    "with `fusion: levels`, `mean` or `level_scale: unit`, what the map counts in the distance",
     low=0,
     high=4,
 )
 
+
+_BANKS, _CHOOSING = ("levels", "mean"), ("kcenter", "thinning")
+"""Fusions with a bank for each map; methods that choose rows by what they are."""
 
 _GRIDS: dict[str, Grid] = {name: name for name in get_args(Grid)}
 
@@ -183,6 +211,10 @@ class BankSettings:
         top_share: Of an image's pixels, None for the highest.
         reweighting: Rows of the bank that weigh the score of an image, None for no weight.
         train_images: Most images that the bank is made from, None for all.
+        class_token: Whether the class token says how alike images are.
+        scaled: Whether distances of maps that have a bank each are scaled alike.
+        euclidean: Whether those of each bank are no longer squared.
+        foreground: Threshold of the first principal component; None where all patches count.
     """
 
     backend: str
@@ -208,6 +240,15 @@ class BankSettings:
     top_share: float | None = None
     reweighting: int | None = None
     train_images: int | None = None
+    class_token: bool = False
+    scaled: bool = True
+    euclidean: bool = False
+    foreground: float | None = None
+
+    @property
+    def choosing(self) -> bool:
+        """Whether rows are chosen by what they are, among more than are kept."""
+        return self.coreset_method in _CHOOSING
 
     @classmethod
     def of(cls, canonical: Params, backend: str, extracted: Sequence[str] = ()) -> BankSettings:
@@ -238,7 +279,7 @@ class BankSettings:
             count("rows_per_place") or None,
             count("neighbour_images"),
             full["metric"] == "cosine",
-            weights if full["fusion"] == "levels" else (),
+            weights if full["fusion"] in _BANKS else (),
             None if full[KEY] is None else str(full[KEY]),
             count("bank_rows"),
             count("image_size"),
@@ -252,6 +293,10 @@ class BankSettings:
             share("top_share"),
             count("reweighting_neighbours") if full["image_score"] == "reweighted" else None,
             count("train_images"),
+            full["likeness"] == "class_token",
+            full["fusion"] != "mean",
+            full["distance"] == "euclidean",
+            share("foreground_threshold") if full["foreground"] == "components" else None,
         )
 
 
@@ -276,7 +321,8 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
         extracted: Groups of parameters, such as ``stage1``, of the extracted maps in order.
 
     Raises:
-        Infeasible: All weights are 0, or images are to be weighed by more than one bank.
+        Infeasible: All weights are 0, images are to be weighed by more than one bank, or parts
+            do not go together.
     """
     full = with_defaults(params, PARAMETERS)
     window, images = full["window"], full["neighbour_images"]
@@ -293,13 +339,17 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
         kept |= {"rows_per_place": full["rows_per_place"]} if thinned else {}
     if thinned:
         kept["coreset_method"] = full["coreset_method"]
-        if full["coreset_method"] == "kcenter" and full["coreset_pool"] is not None:
+        if full["coreset_method"] == "thinning" and window is not None:
+            raise Infeasible("coreset_method thinning needs a bank without a window")
+        if full["coreset_method"] in _CHOOSING and full["coreset_pool"] is not None:
             kept["coreset_pool"] = full["coreset_pool"]
     kept["num_neighbors"] = full["num_neighbors"]
     kept |= {"neighbour_images": images} if images is not None else {}
+    if images is not None and full["likeness"] == "class_token":
+        kept["likeness"] = "class_token"
     kept |= {"metric": "cosine"} if full["metric"] == "cosine" else {}
     # Of one map alone there is nothing to weigh, and nothing to choose a grid from.
-    levels = full["fusion"] == "levels" and len(extracted) > 1
+    levels = full["fusion"] in _BANKS and len(extracted) > 1
     scaled = full["level_scale"] == "unit" and len(extracted) > 1 and not levels
     unused = {"position_weight"} if window == 0 else set()
     unused |= {"grid"} if len(extracted) == 1 else set()
@@ -310,7 +360,7 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
         weights = {f"{group}.weight": _weight(params, group) for group in extracted}
         if not any(weights.values()):
             raise Infeasible("weight is 0 for all that is extracted: nothing is scored")
-        kept |= {"fusion": "levels"} if levels else {"level_scale": "unit"}
+        kept |= {"fusion": full["fusion"]} if levels else {"level_scale": "unit"}
         kept |= weights
     if full["image_score"] == "reweighted":
         if levels or window is not None or images is not None:
@@ -320,6 +370,10 @@ def canonical_bank(params: Params, extracted: Sequence[str] = ()) -> Params:
             )
         kept["image_score"] = "reweighted"
         kept["reweighting_neighbours"] = full["reweighting_neighbours"]
+    if full["foreground"] == "components":
+        if full["image_score"] == "reweighted":
+            raise Infeasible("image_score reweighted knows of no foreground: foreground none")
+        kept |= {name: full[name] for name in ("foreground", "foreground_threshold")}
     return kept | ({} if full["train_images"] is None else {"train_images": full["train_images"]})
 
 

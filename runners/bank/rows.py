@@ -49,7 +49,7 @@ def drawn_images(settings: BankSettings, train: ImageSet, seed: int) -> ImageSet
 
 
 def drawn_rows(settings: BankSettings, there: Tensor, seed: int) -> Tensor:
-    """Which patches are computed: the bank, or what ``kcenter`` chooses it from.
+    """Which patches are computed: the bank, or what it is chosen from.
 
     Args:
         settings: Of the bank.
@@ -71,7 +71,7 @@ def drawn_rows(settings: BankSettings, there: Tensor, seed: int) -> Tensor:
     if min(total, count) < settings.num_neighbors:
         reason = f"num_neighbors {settings.num_neighbors} of a bank of {min(total, count)} patches"
         raise Infeasible(reason)
-    if settings.coreset_method == "kcenter" and count < total:
+    if settings.choosing and count < total:
         pool = total if settings.coreset_pool is None else settings.coreset_pool
         count = min(total, max(pool, count))
     rows = draw(total, count, seed)
@@ -92,8 +92,10 @@ def chosen_rows(
     """
     if settings.window is None:
         count = wanted_rows(settings, max(1, int(there.sum())))
-        return coreset(vectors, count=count, seed=seed) if len(rows) > count else None
-    if settings.rows_per_place is None or settings.coreset_method != "kcenter":
+        if len(rows) <= count:
+            return None
+        return coreset(vectors, count=count, method=settings.coreset_method, seed=seed)
+    if settings.rows_per_place is None or not settings.choosing:
         return None
     return coreset_at_places(vectors, rows % there.shape[1], settings.rows_per_place, seed)
 
@@ -122,7 +124,7 @@ def wanted_rows(settings: BankSettings, total: int) -> int:
 def per_place(settings: BankSettings, places: int) -> int | None:
     """Patches of a place that are computed with a window; None for all."""
     wanted = settings.rows_per_place
-    if wanted is None or settings.coreset_method != "kcenter":
+    if wanted is None or not settings.choosing:
         return wanted
     return max(wanted, (settings.coreset_pool or 0) // places)
 
@@ -140,12 +142,12 @@ def row_bytes(settings: BankSettings, images: int, cells: int, channels: int) ->
     if settings.window is not None:
         count = cells * min(images, settings.rows_per_place or images)
         drawn = 16 * total if count < total else 0
-        if settings.coreset_method == "kcenter" and count < total:
+        if settings.choosing and count < total:
             pool = cells * min(images, per_place(settings, cells) or images)
     else:
         count = wanted_rows(settings, total)
         drawn = 4 * total if count < total else 0
-        if settings.coreset_method == "kcenter" and count < total:
+        if settings.choosing and count < total:
             pool = min(total, max(settings.coreset_pool or total, count))
     return count, drawn + 4 * (pool or 0) * (channels + _PROJECTED) * 2
 
@@ -155,7 +157,8 @@ def check_reached(
 ) -> None:
     """Refuse a bank that has too few rows for some place where pixels count.
 
-    Places where nothing counts in any training image need none.
+    Places where nothing counts in any training image need none, and where only objects count no
+    place does, as long as there is one that has enough.
 
     Args:
         settings: Of the bank.
@@ -168,6 +171,8 @@ def check_reached(
     """
     if reached.all():
         return
+    if settings.foreground is not None and reached.any():
+        return  # Objects move about: elsewhere a place has the score of the nearest one.
     wanted = there.any(0).view(reached.shape)
     if valid is not None:
         some = F.adaptive_max_pool2d(torch.from_numpy(valid).float()[:, None], reached.shape) > 0

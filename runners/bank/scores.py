@@ -13,6 +13,7 @@ from autosearch.backbones import PatchFeatures, to_patches
 from autosearch.memory import AlikeImages, least
 
 from ..spreading import Spreading
+from .foreground import Foreground
 from .transform import PatchTransform, level_slices
 
 _EXPORT_BLOCK, _EXPORT_BLOCKS = 2048, 64
@@ -109,10 +110,14 @@ class Mixture(nn.Module):
         factors: Of each bank's answers in the score; none for those of a single bank as they are.
         alike: Chooses the images that one is compared with, by its last map; None for all.
         places: ``(p,)`` cells over which that map is averaged.
+        token: Numbers of a class token behind every patch, by which images are chosen instead.
+        floors: What is added to each bank's answers before their roots are taken; none for answers
+            as they are.
     """
 
     factors: Tensor
     places: Tensor
+    floors: Tensor
 
     def __init__(
         self,
@@ -121,10 +126,15 @@ class Mixture(nn.Module):
         factors: Sequence[float] = (),
         alike: AlikeImages | None = None,
         places: Tensor | None = None,
+        token: int = 0,
+        floors: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self._sizes, self.transforms = tuple(sizes), nn.ModuleList(transforms)
-        self.alike, self._mixed = alike, len(factors) > 0
+        self.alike, self._mixed, self._token = alike, len(factors) > 0, token
+        self._rooted = len(floors) > 0
+        if self._rooted:
+            self.register_buffer("floors", torch.tensor(list(floors), dtype=torch.float32))
         self.register_buffer("factors", torch.tensor(list(factors), dtype=torch.float32))
         if places is not None:
             self.register_buffer("places", places, persistent=False)
@@ -139,21 +149,39 @@ class Mixture(nn.Module):
         Returns:
             ``(..., d)`` each.
         """
-        parts = [patches]
+        parts = [patches[..., : sum(self._sizes)] if self._token else patches]
         if len(self.transforms) > 1:
             # Slices, as ONNX cannot convert a split to older opsets.
             parts = [patches[..., part] for part in level_slices(self._sizes)]
         pairs = zip(self.transforms, parts, strict=True)
         return tuple(transform(part, places) for transform, part in pairs)
 
+    def weighed(self, factors: Sequence[float], floors: Sequence[float] = ()) -> Mixture:
+        """The same with other factors and floors, sharing all else."""
+        # What counts nowhere was never averaged over.
+        places = getattr(self, "places", None)
+        made = Mixture(self._sizes, [], factors, self.alike, places, self._token, floors)
+        made.transforms = self.transforms
+        return made
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """Numbers of a patch that each bank is given."""
         return self._sizes if len(self.transforms) > 1 else (sum(self._sizes),)
 
+    def last(self, patches: Tensor) -> Tensor:
+        """``(N, P, D)`` to the ``(N, P, d)`` of the last map."""
+        stop = sum(self._sizes)
+        return patches[..., stop - self._sizes[-1] : stop]
+
     def pooled(self, patches: Tensor) -> Tensor:
-        """``(N, P, D)`` to the ``(N, d)`` means of the last map over the cells that count."""
-        return patches[..., -self._sizes[-1] :].index_select(1, self.places).mean(1)
+        """``(N, P, D)`` to what images are likened by, ``(N, d)``.
+
+        That is the class token, or the mean of the last map over the cells that count.
+        """
+        if self._token:
+            return patches[:, 0, -self._token :]
+        return self.last(patches).index_select(1, self.places).mean(1)
 
     def scores(self, patches: Tensor, banks: Sequence[Answers | None]) -> Tensor:
         """Scores of patches.
@@ -165,9 +193,21 @@ class Mixture(nn.Module):
         Returns:
             ``(N, P)``.
         """
+        return self.mixed(self.answers(patches, banks))
+
+    def answers(self, patches: Tensor, banks: Sequence[Answers | None]) -> list[Tensor | None]:
+        """What each bank answers, ``(N, P)``; see `scores`."""
         alike = None if self.alike is None else self.alike(self.pooled(patches))
         pairs = zip(self.vectors(patches), banks, strict=True)
-        answers = [None if bank is None else bank(part, alike) for part, bank in pairs]
+        return [None if bank is None else bank(part, alike) for part, bank in pairs]
+
+    def mixed(self, answers: Sequence[Tensor | None]) -> Tensor:
+        """The answers of all banks as scores, ``(N, P)``."""
+        if self._rooted:
+            answers = [
+                None if answer is None else (answer.clamp(min=0) + self.floors[number]).sqrt()
+                for number, answer in enumerate(answers)
+            ]
         if self._mixed:
             answers = [
                 None if answer is None else self.factors[number] * answer
@@ -184,6 +224,7 @@ class MixedScore(nn.Module):
         mixture: Patches to what banks are asked, and back.
         banks: As `Mixture.scores` takes them, as modules.
         maps: What scores become.
+        foreground: Which patches count, by the last map; None where all do.
     """
 
     def __init__(
@@ -192,9 +233,11 @@ class MixedScore(nn.Module):
         mixture: Mixture,
         banks: Sequence[nn.Module | None],
         maps: ScoreMaps,
+        foreground: Foreground | None = None,
     ) -> None:
         super().__init__()
         self.features, self.mixture, self.maps = features, mixture, maps
+        self.foreground = foreground
         self.banks = nn.ModuleDict(
             {str(number): bank for number, bank in enumerate(banks) if bank is not None}
         )
@@ -207,7 +250,8 @@ class MixedScore(nn.Module):
         patches = to_patches(features).view(count, height * width, channels)
         banks = [None if number is None else self.banks[number] for number in self._numbers]
         scores = self.mixture.scores(patches, banks)
-        maps: Tensor = self.maps(scores.view(count, 1, height, width), images)
+        kept = None if self.foreground is None else self.foreground(self.mixture.last(patches))
+        maps: Tensor = self.maps(scores.view(count, 1, height, width), images, kept)
         return maps
 
 
@@ -224,10 +268,18 @@ class ScoreMaps(nn.Module):
         super().__init__()
         self._root, self.spreading = root, spreading
 
-    def forward(self, scores: Tensor, images: Tensor) -> Tensor:
-        """``(N, 1, h, w)`` scores of ``(N, 3, H, W)`` images to ``(N, H, W)``."""
+    def forward(self, scores: Tensor, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """``(N, 1, h, w)`` scores of ``(N, 3, H, W)`` images to ``(N, H, W)``.
+
+        Args:
+            scores: Of patches.
+            images: Of which nothing but the size is looked at.
+            kept: ``(N, h * w)``, 0 for patches that are to have a score of 0.
+        """
         if self._root is not None:
             scores = (scores.clamp(min=0) + self._root).sqrt()
+        if kept is not None:
+            scores = scores * kept.view(scores.shape)
         if self.spreading is None:
             return upsampled(scores, images)
         maps: Tensor = self.spreading(scores[:, 0])

@@ -11,6 +11,7 @@ from autosearch.contracts import passes
 from autosearch.errors import Infeasible
 from autosearch.memory import ImageBank, MemoryBank, WindowedBank, make_memory_bank
 
+from .known import KnownRows
 from .parameters import BankSettings
 from .reweighting import ReweightedRows
 from .scores import NearestRows
@@ -272,3 +273,32 @@ def make_store(
         return ImageStore(settings, grid, dimension, device)
     kind = WholeStore if settings.window is None else PlacedStore
     return kind(settings, grid, dimension, device)
+
+
+def filled_stores(
+    settings: BankSettings,
+    grid: tuple[int, int],
+    device: str,
+    counted: Tensor,
+    known: KnownRows,
+    images: int,
+) -> tuple[Store | None, ...]:
+    """A bank for every vector of a patch; None where its weight is 0.
+
+    Args:
+        settings: How banks are searched.
+        grid: Rows and columns of patches.
+        device: Where they are.
+        counted: As of `ReweightedStore`.
+        known: What they are filled with.
+        images: Of how many images that is.
+    """
+    stores: list[Store | None] = []
+    cells = grid[0] * grid[1]
+    for vectors, weight in zip(known.vectors, settings.weights or (1.0,), strict=True):
+        store = None
+        if weight:
+            store = make_store(settings, grid, vectors.shape[1], device, counted)
+            store.fill(vectors, known.rows // cells, known.rows % cells, images)
+        stores.append(store)
+    return tuple(stores)

@@ -1,4 +1,7 @@
-"""How long a memory bank of many images will take: parts of the work are timed and scaled."""
+"""How long a memory bank of many images will take, and how much memory.
+
+Parts of the work are timed and scaled; what takes memory is added up.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ from autosearch.backbones import PatchFeatures, measure_latency, to_patches
 from autosearch.memory import coreset, make_memory_bank
 
 from .parameters import BankSettings
-from .rows import per_place, row_bytes
+from .rows import grid_cells, per_place, row_bytes
+from .transform import SAMPLE, needs_sample
 
 _ROWS, _POOL, _CHOSEN = 20_000, 20_000, 64
 """Rows that are searched, patches that are chosen among and chosen, to see how long it takes."""
+_COPIES, _WEIGHING = 5, 2
+"""Copies of the bank's rows for a moment, and more of them where images are weighed."""
+_QUERIES, _NETWORK_BYTES = 3 * 16, 2000
+"""Copies of an image's patches in a search, and what networks take for each pixel of an image."""
 _HELD_OUT = 10
 """One of so many training images is asked the others where levels have weights."""
 
@@ -46,13 +54,35 @@ def seconds_of(
     queries = found[0][:cells]
     search = _seconds(lambda: bank.search(queries, settings.num_neighbors), device)
     search *= compared(settings, count, cells, fitted) / rows
-    calibrated = fitted / _HELD_OUT if settings.weights else 0
-    total = one * (fitted + asked + calibrated) + search * (asked + calibrated)
+    calibrated = fitted / _HELD_OUT if settings.weights and settings.scaled else 0
+    # What shows the object must be known before patches are drawn.
+    looked = fitted * (1 if settings.foreground is None else 2)
+    total = one * (looked + asked + calibrated) + search * (asked + calibrated)
     if (pairs := _chosen_from(settings, count, cells, fitted)) > 0:
         patches = torch.randn(_POOL, channels, device=device)
         choosing = _seconds(lambda: coreset(patches, count=_CHOSEN), device)
         total += choosing * pairs / (_POOL * _CHOSEN)
     return total
+
+
+def bytes_of(
+    settings: BankSettings, features: PatchFeatures, size: tuple[int, int], images: int
+) -> int:
+    """About how many bytes filling a bank and asking it takes at most.
+
+    Args:
+        settings: Of the bank.
+        features: Images to patch features.
+        size: Height and width of what the network is given.
+        images: That it is filled from, with what is made of them.
+    """
+    cells = grid_cells(size, features.reduction)
+    count, chosen = row_bytes(settings, images, cells, features.channels)
+    count += SAMPLE if needs_sample(settings) else 0
+    copies = _COPIES + (_WEIGHING if settings.reweighting else 0)
+    rows = 4 * features.channels * count * copies
+    queries = 4 * features.channels * cells * _QUERIES
+    return chosen + rows + queries + _NETWORK_BYTES * size[0] * size[1]
 
 
 def compared(settings: BankSettings, count: int, cells: int, images: int) -> float:
@@ -73,13 +103,18 @@ def compared(settings: BankSettings, count: int, cells: int, images: int) -> flo
 
 
 def _chosen_from(settings: BankSettings, count: int, cells: int, images: int) -> int:
-    """Pairs of a patch that is kept and one that it is chosen from; 0 where rows are drawn."""
-    if settings.coreset_method != "kcenter" or count >= images * cells:
+    """Pairs of a patch that is kept and one that it is chosen from; 0 where rows are drawn.
+
+    Thinning meets each patch with a hundredth of those that it is chosen from.
+    """
+    if not settings.choosing or count >= images * cells:
         return 0
     if settings.window is not None:
         among = min(images, per_place(settings, cells) or images)
         return count * among if among > count // cells else 0
     pool = min(images * cells, settings.coreset_pool or images * cells)
+    if settings.coreset_method == "thinning":
+        return pool * pool // 100 if pool > count else 0
     return count * pool if pool > count else 0
 
 

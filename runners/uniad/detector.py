@@ -80,8 +80,7 @@ class UniADDetector(TrainedDetector):
         self._training: Training | None = None
         untrained = self._untrained(extractor)
         seen = profile(untrained, (1, 3, *context.image_size))
-        macs, flops = untrained.reconstruction.unseen_costs()
-        self._network = replace(seen, macs=seen.macs + macs, flops=seen.flops + 2 * macs + flops)
+        self._network = replace(seen, flops=seen.flops + untrained.reconstruction.norm_flops())
         self._channels = untrained.features.channels[0]
         self._weights = sum(one.numel() for one in untrained.reconstruction.parameters())
 

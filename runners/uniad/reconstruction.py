@@ -180,18 +180,14 @@ class Reconstruction(nn.Module):
         made: Tensor = self.last(self.norm(tokens))
         return made.transpose(1, 2).reshape(features.shape)
 
-    def unseen_costs(self) -> tuple[int, int]:
-        """Of one image what `autosearch.backbones.profile` does not see, since it is no layer.
+    def norm_flops(self) -> int:
+        """FLOPs of layer norms for one image, which `autosearch.backbones.profile` does not see.
 
-        Returns:
-            Multiply-adds of all attentions, those between queries and keys and those of the
-            weighted means, whatever the mask forbids; FLOPs of layer norms, 2 per number as
-            `profile` counts batch norms.
+        They are 2 per number, as it counts batch norms.
         """
         settings, cells = self._settings, self._grid[0] * self._grid[1]
-        encoder, decoder = settings.encoder_layers, settings.decoder_layers
-        attentions, norms = encoder + 2 * decoder, 2 * encoder + 3 * decoder + 1
-        return attentions * 2 * cells**2 * settings.hidden, norms * 2 * cells * settings.hidden
+        norms = 2 * settings.encoder_layers + 3 * settings.decoder_layers + 1
+        return norms * 2 * cells * settings.hidden
 
     def _jittered(self, tokens: Tensor) -> Tensor:
         settings = self._settings
