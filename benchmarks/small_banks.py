@@ -5,11 +5,19 @@
 Configurations drawn from a space are fitted twice: with all patches in the bank, and with some
 thousand chosen by k-centre of at most 50,000. What each reaches on the test split ranks them;
 printed are both ranks' agreement, what is lost, and CPU seconds of fitting and scoring.
+
+With `--stages` each is fitted once, its whole bank asked part by part as `pruner.bank_rows` makes
+a search do: how well what a trial reports after a part ranks configurations, and for how long it
+has run by then. What is gained from a part to the whole is what an early stop must allow for; its
+spread, not its mean, is what a stop can err by. Images are those of validation, as in a search;
+`--split test` takes longer.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
 import time
 
 import numpy as np
@@ -35,13 +43,17 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=40, help="configurations")
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the spec")
+    parser.add_argument("--stages", action="store_true", help="whole banks, part by part")
+    parser.add_argument("--split", default="val", choices=("val", "test"), help="for --stages")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.stages:
+        Console(width=120).print(_stages(given))
+        return
     columns = "data", "rows", "Spearman (95 %)", "rwAP less whole", "s a trial", "times faster"
     shown = Table(*columns, box=None)
     for data in given.data:
-        asked = [f"dataset.{key}={value}" for key, value in data_section(data).items()]
-        inputs = load_inputs(load_spec(spaces()[given.space], [*asked, *given.set]))
+        inputs = _inputs(given, data)
         test, _ = load_test_set(inputs.spec.dataset)
         drawn = _drawn(inputs, given.number)
         whole, seconds = _measured(inputs, drawn, test, {"coreset_ratio": 1.0})
@@ -62,6 +74,47 @@ def main() -> None:
                 f"{seconds / own:.1f}",
             )
     Console(width=120).print(shown)
+
+
+def _inputs(given: argparse.Namespace, data: str, *more: str) -> Inputs:
+    asked = [f"dataset.{key}={value}" for key, value in data_section(data).items()]
+    return load_inputs(load_spec(spaces()[given.space], [*asked, *more, *given.set]))
+
+
+def _stages(given: argparse.Namespace) -> Table:
+    """A row for every dataset and part of its banks."""
+    columns = "data", "part", "Spearman (95 %)", "gain to the whole", "least, most", "CPU seconds"
+    shown = Table(*columns, box=None)
+    for data in given.data:
+        inputs = _inputs(given, data, "pruner.bank_rows=1")
+        images = inputs.data.val if given.split == "val" else load_test_set(inputs.spec.dataset)[0]
+        drawn, truth = _drawn(inputs, given.number), truth_of(images)
+        looks: list[list[tuple[float, float, float]]] = []
+        for params in drawn:
+            canonical = inputs.runner.canonical({**params, "coreset_ratio": 1.0})
+            detector = build(inputs.spec, inputs.runner, canonical, 0, inputs.data.val)
+            start, own = time.process_time(), []
+            for part in itertools.chain(detector.fit_in_steps(inputs.data.train), (1.0,)):
+                rwap = Ranking.from_maps(maps_of(detector, images), truth).rwap()
+                own.append((part, rwap, time.process_time() - start))
+            looks.append(own)
+            told = ", ".join(f"{part:.0%} {rwap:.4f} {taken:.1f} s" for part, rwap, taken in own)
+            print(f"{len(looks)} of {len(drawn)}: {told}", file=sys.stderr, flush=True)
+        whole = np.array([own[-1][1] for own in looks])
+        for part, *_ in looks[0]:
+            found = np.array([next(look for look in own if look[0] == part) for own in looks])
+            gains, seconds = whole - found[:, 1], found[:, 2].mean()
+            row = ["", f"({whole.mean():.3f})", ""]
+            if part < 1:
+                ranks = rank_correlation(whole, found[:, 1])
+                low, high = ranks.interval
+                row = [
+                    f"{ranks.spearman:.2f} ({low:.2f} to {high:.2f})",
+                    f"{gains.mean():+.3f} ± {gains.std():.3f}",
+                    f"{gains.min():+.3f}, {gains.max():+.3f}",
+                ]
+            shown.add_row(data.rpartition(":")[2], f"{part:.0%}", *row, f"{seconds:.1f}")
+    return shown
 
 
 def _drawn(inputs: Inputs, number: int) -> list[Params]:

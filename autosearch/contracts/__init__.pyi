@@ -27,6 +27,7 @@ from .objectives import (
     Objective as Objective,
     Scored as Scored,
 )
+from .schema import study_schema as study_schema
 from .tiled import (
     TiledDetector as TiledDetector,
 )
@@ -36,6 +37,7 @@ from .trials import (
     Assignment as Assignment,
     Outcome as Outcome,
     Progress as Progress,
+    Setting as Setting,
     Status as Status,
     Summary as Summary,
     TrialRecord as TrialRecord,

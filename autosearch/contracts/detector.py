@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -30,12 +31,15 @@ class TrialContext:
         image_size: Height and width of the input in pixels.
         validation: For training that selects on it, as an outer loop does; None where the detector
             is only to be built.
+        staged_rows: Rows from which on a memory bank that is fitted in steps pauses where it has
+            looked at a part of them; None for no such pauses.
     """
 
     seed: int
     device: str
     image_size: tuple[int, int]
     validation: ImageSet | None = None
+    staged_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,38 @@ class Detector(ABC):
         Raises:
             RuntimeError: Nothing was fitted.
         """
+
+    def answers(self, images: Tensor) -> Tensor:
+        """What maps are made of before any parameter of `Runner.post_of` has a part in it.
+
+        Args:
+            images: ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``(N, ...)`` on the CPU, for `maps_of_answers`: here the maps themselves.
+        """
+        return self.anomaly_maps(images)
+
+    def maps_of_answers(self, answers: Tensor, images: Tensor) -> Tensor:
+        """The maps that `anomaly_maps` gives.
+
+        Args:
+            answers: Of these images, of this detector or of the one that it follows.
+            images: ``(N, 3, H, W)``, which nothing is read from but their size.
+        """
+        return answers
+
+    def follow(self, fitted: Detector) -> None:
+        """Share all that another detector has fitted, instead of fitting.
+
+        Args:
+            fitted: Of the same runner, seed and images, its configuration another in the
+                parameters of `Runner.post_of` alone.
+
+        Raises:
+            Infeasible: The other one has not fitted what is needed here.
+        """
+        raise RuntimeError(f"{type(self).__name__} can only be fitted by itself")
 
     def memory(self, images: int) -> int:
         """About how many bytes fitting on so many images takes at most, and asking afterwards.
@@ -222,13 +258,18 @@ class Runner(ABC):
             Others are given the normal ones alone.
         probabilities: Whether its detectors' maps are probabilities in [0, 1].
         reads: Keys of the spec that it makes use of among those that not every runner does.
+        post_parameters: Parameters that `post_of` may name.
+        elsewhere: What is said of parameters that the runner lacks, by pattern of their names,
+            where another one has what they are for.
     """
 
     description: ClassVar[str]
     supervised: ClassVar[bool] = False
     probabilities: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset()
+    elsewhere: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, ParameterInfo]]
+    post_parameters: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, spec: StudySpec) -> None:
         """Load what all trials of the study share.
@@ -254,22 +295,43 @@ class Runner(ABC):
     def build(self, params: Params, context: TrialContext) -> Detector:
         """Make the detector of a canonical configuration."""
 
+    def post_of(self, canonical: Params) -> frozenset[str]:
+        """Parameters that can be set after a fit without another; see `Detector.follow`.
+
+        They are the same for all canonical configurations that differ in them alone.
+        """
+        return frozenset()
+
     def weights(self) -> list[dict[str, str]]:
         """Name, source, ``sha256`` and note of every set of pretrained weights in use."""
         return []
 
 
-def check_space(space: Space, known: Mapping[str, ParameterInfo], runner: str) -> None:
+def check_space(
+    space: Space,
+    known: Mapping[str, ParameterInfo],
+    runner: str,
+    elsewhere: Mapping[str, str] | None = None,
+) -> None:
     """Refuse a space that a runner could not build from.
+
+    Args:
+        space: What is searched.
+        known: The runner's parameters.
+        runner: What it is called in an error.
+        elsewhere: See `Runner.elsewhere`.
 
     Raises:
         ConfigError: A parameter is unknown to the runner, or may draw a value it does not allow.
     """
     for parameter in space.parameters:
         if parameter.name not in known:
-            nearest = did_you_mean(parameter.name, known)
+            words = [did_you_mean(parameter.name, known)]
+            for pattern, word in (elsewhere or {}).items():
+                words += [word] if fnmatchcase(parameter.name, pattern) else []
             key = f"space.{parameter.name}"
-            raise ConfigError(key, parameter.to_plain(), f"a parameter of {runner}; {nearest}")
+            allowed = f"a parameter of {runner}; {' '.join(words)}"
+            raise ConfigError(key, parameter.to_plain(), allowed)
         known[parameter.name].check(parameter)
 
 

@@ -89,6 +89,12 @@ def spaces() -> dict[str, Path]:
     return found
 
 
+def schema_path() -> Path:
+    """The JSON schema of a spec that is installed with our own spaces."""
+    with as_file(files("autosearch_searchspaces")) as folder:
+        return folder / "schema.json"
+
+
 def find_space(name: str) -> Path:
     """A space by path, or by the name of one that is installed.
 

@@ -106,8 +106,33 @@ class TiledDetector(Detector):
     def anomaly_maps(self, images: Tensor) -> Tensor:
         """See `Detector.anomaly_maps`; image after image, blended where tiles overlap."""
         whole = images.cpu().numpy()
-        maps = [self.grid.blended(self._answers(image)) for image in whole]
+        maps = [self.grid.blended(self._asked(image)) for image in whole]
         return torch.from_numpy(np.stack(maps))
+
+    def answers(self, images: Tensor) -> Tensor:
+        """See `Detector.answers`: ``(N, T, ...)``, those of every tile."""
+        whole = images.cpu().numpy()
+        return torch.from_numpy(np.stack([self._asked(image, before=True) for image in whole]))
+
+    def maps_of_answers(self, answers: Tensor, images: Tensor) -> Tensor:
+        """See `Detector.maps_of_answers`."""
+        # Of a tile nothing but the size is read.
+        tile = images.new_empty(1, 3, *self.grid.tile)
+        maps = []
+        for one in answers:
+            of_tiles = [
+                self.parts[number % len(self.parts)].maps_of_answers(own[None], tile)
+                for number, own in enumerate(one)
+            ]
+            maps.append(self.grid.blended(torch.cat(of_tiles).numpy()))
+        return torch.from_numpy(np.stack(maps))
+
+    def follow(self, fitted: Detector) -> None:
+        """See `Detector.follow`; part by part."""
+        if not isinstance(fitted, TiledDetector):
+            raise TypeError(f"no tiles: {fitted}")
+        for own, other in zip(self.parts, fitted.parts, strict=True):
+            own.follow(other)
 
     def artifacts(self) -> dict[str, bytes]:
         """See `Detector.artifacts`; of detectors by position under numbered names."""
@@ -148,15 +173,16 @@ class TiledDetector(Detector):
             raise ValueError(f"{len(self.parts)} positions, each with a module of its own")
         return self.parts[0].module()
 
-    def _answers(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(3, H, W)`` to the ``(T, h, w)`` maps of its tiles."""
+    def _asked(self, image: NDArray[np.float32], before: bool = False) -> NDArray[np.float32]:
+        """``(3, H, W)`` to the ``(T, h, w)`` maps of its tiles, or what these are made of."""
         count, (height, width) = len(self.grid), self.grid.tile
         size = 1 if len(self.parts) > 1 else max(1, _PIXELS // (height * width))
         maps = []
         for start in range(0, count, size):
             part = self.parts[start if len(self.parts) > 1 else 0]
             tiles = self.grid.cut(image, range(start, min(start + size, count)))
-            maps.append(part.anomaly_maps(shared_tensor(tiles)).numpy())
+            ask = part.answers if before else part.anomaly_maps
+            maps.append(ask(shared_tensor(tiles)).numpy())
         return np.concatenate(maps)
 
     def _steps(self, train: ImageSet, number: int) -> Iterator[float]:

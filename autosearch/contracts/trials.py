@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from autosearch.spec import Params
 
@@ -45,9 +46,19 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def trial_seed(study_seed: int, canonical: Mapping[str, object]) -> int:
-    """Seed of a trial: the same wherever and whenever the configuration is evaluated."""
-    return derived_seed(study_seed, canonical_key(canonical))
+def trial_seed(
+    study_seed: int, canonical: Mapping[str, object], without: Collection[str] = ()
+) -> int:
+    """Seed of a trial: the same wherever and whenever the configuration is evaluated.
+
+    Args:
+        study_seed: The study's.
+        canonical: The configuration.
+        without: Parameters that change nothing of it: those of `Runner.post_of` in a study that
+            tries several settings on one fit, so that what is chosen afterwards is fitted alike.
+    """
+    kept = {name: value for name, value in canonical.items() if name not in without}
+    return derived_seed(study_seed, canonical_key(kept))
 
 
 def ensemble_name(numbers: Iterable[int]) -> str:
@@ -61,6 +72,21 @@ def called(which: int | str) -> str:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a detector may be set to once it is fitted; see `Runner.post_of`.
+
+    Attributes:
+        params: All values, as if they had been drawn.
+        canonical: What `Runner.canonical` makes of them.
+        changes: Those of the values that differ from what was proposed.
+    """
+
+    params: Params
+    canonical: Params
+    changes: Params
+
+
+@dataclass(frozen=True)
 class Assignment:
     """One configuration to evaluate.
 
@@ -69,12 +95,14 @@ class Assignment:
         params: Values as the sampler drew them.
         canonical: What `Runner.canonical` made of them: no value in it is without effect.
         seed: For every random draw of the trial; the same for the same canonical configuration.
+        others: Settings that are tried beside its own on the same fit; the best is kept.
     """
 
     number: int
     params: Params
     canonical: Params
     seed: int
+    others: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +132,9 @@ class Outcome:
         traceback: Of the error that ended it, if one did.
         artifacts: File name to content, to be kept in the trial's folder.
         threads: Of torch, on which the last digits of a training depend; None if it is not known.
+        post: Of a trial that tried several settings on one fit, as JSON has it: ``params`` and
+            ``canonical`` of the best, which all else is of, and of all that were ``tried``, the
+            proposed one first, ``changes`` and ``values``. None if there was one alone.
     """
 
     status: Status
@@ -115,6 +146,7 @@ class Outcome:
     traceback: str | None = None
     artifacts: dict[str, bytes] = field(default_factory=dict)
     threads: int | None = None
+    post: dict[str, Any] | None = None
 
     def checked(self, objectives: Sequence[str]) -> Outcome:
         """The same, but failed if it is complete and a value is missing or not finite."""
@@ -139,7 +171,7 @@ class TrialRecord:
     Attributes:
         number: The trial's number in the study.
         status: How it stands.
-        params: Values as drawn.
+        params: Values as drawn, or as chosen of several settings on one fit.
         canonical: Values without those that have no effect; empty where none was derived.
         values: Objectives by name; empty unless `status` is complete or cached.
         measured: Everything else that was measured.
@@ -152,6 +184,8 @@ class TrialRecord:
         curve: Fraction of the training and objective values, of trials that report while they
             train.
         threads: See `Outcome`.
+        proposed: Values as drawn, where several settings were tried; else empty.
+        post: ``changes`` and ``values`` of each that was tried, the proposed one first.
     """
 
     number: int
@@ -167,6 +201,23 @@ class TrialRecord:
     duration: float | None = None
     curve: tuple[tuple[float, dict[str, float]], ...] = ()
     threads: int | None = None
+    proposed: Params = field(default_factory=dict)
+    post: tuple[dict[str, dict[str, Any]], ...] = ()
+
+    @property
+    def settings(self) -> str | None:
+        """What was tried on its fit and what was proposed, for people; None if no more was."""
+        if not self.post:
+            return None
+        names = dict.fromkeys([*self.proposed, *self.params])
+        changed = [n for n in names if self.params.get(n) != self.proposed.get(n)]
+        before = ", ".join(f"{name} {_shown(self.proposed.get(name))}" for name in changed)
+        values = self.post[0]["values"].items()
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in values)
+        found = f"the best of {len(self.post)} tried on one fit, chosen on validation"
+        if not changed:
+            return f"{found}: the proposed one"
+        return f"{found}; proposed was {before}, with {figures}"
 
     @property
     def source(self) -> str | None:
@@ -177,6 +228,10 @@ class TrialRecord:
     def origin(self) -> int:
         """Number of the trial that was evaluated: another one if this one is cached."""
         return self.number if self.cached_from is None else self.cached_from
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,8 @@
+from .commented import (
+    comment_lines as comment_lines,
+    yaml_line as yaml_line,
+    yaml_sections as yaml_sections,
+)
 from .constraint import Constraint as Constraint
 from .identity import (
     MAY_CHANGE as MAY_CHANGE,
@@ -11,13 +16,15 @@ from .reading import (
     parse_spec as parse_spec,
     study_name as study_name,
 )
+from .sampler import SamplerSpec as SamplerSpec
+from .schema import parameter_schema as parameter_schema, spec_schema as spec_schema
 from .sections import (
     ArchitectureSpec as ArchitectureSpec,
     DatasetSpec as DatasetSpec,
     LabelledSpec as LabelledSpec,
     PrunerSpec as PrunerSpec,
     ResourceSpec as ResourceSpec,
-    SamplerSpec as SamplerSpec,
+    Seams as Seams,
     StartSpec as StartSpec,
     StudySpec as StudySpec,
     SyntheticSpec as SyntheticSpec,
@@ -39,3 +46,4 @@ from .space import (
     integer as integer,
     number as number,
 )
+from .tracking import TrackingSpec as TrackingSpec

@@ -32,9 +32,11 @@ MAY_CHANGE = {
     "dataset.category": "the hash of the images is compared",
     "dataset.layout": "the hash of the images is compared",
     "backbone.weights": "the hashes of the weights are compared",
+    "backbone.accept_licence": "says what was agreed to, and changes no value",
     "backbone.study": "what its trial was made from is compared",
     "backbone.trial": "what it was made from is compared",
     "synthesis.textures": "the hash of the folder is compared",
+    "tracking": "shows trials elsewhere, and changes none",
 }
 """Keys, or whole sections, that another run of a study may give other values, and why."""
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from autosearch.errors import ConfigError, did_you_mean
+from autosearch.spec.narrowing import fitting_space
+from autosearch.spec.sampler import check_sampler
 from autosearch.spec.sections import NAME, TAGS, DatasetSpec, StartSpec, StudySpec
 from autosearch.spec.space import Space
 from autosearch.spec.strict_yaml import check_encoding, read_yaml, yaml_value
@@ -46,10 +48,13 @@ def load_spec(
     for key, value in younger.items():
         if not _has(content, key):
             _apply(content, key, value)
-    narrowed = False
+    narrowed, given = False, set[str]()
     for key, value in map(_pair, overrides):
         _apply(content, key, value)
         narrowed |= key == "space" or key.startswith("space.")
+        given |= {key.removeprefix("space.")} if key.startswith("space.") else set()
+    if given and isinstance(content.get("space"), dict):
+        content["space"] = fitting_space(content["space"], given)
     if narrowed:
         content |= _fitting_start(content)
     return parse_spec(content)
@@ -69,9 +74,7 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
     for key, names in (("objectives", spec.objectives), ("measures", spec.measures)):
         if len(set(names)) != len(names):
             raise ConfigError(key, names, "each name once")
-    if space.conditional and spec.sampler.name == "gp":
-        allowed = "tpe, nsga2, nsga3 or random, since the space has conditions"
-        raise ConfigError("sampler.name", "gp", allowed)
+    check_sampler(spec.sampler, space.conditional)
     backbone = spec.backbone
     if (backbone.study is None) != (backbone.trial is None):
         missing = "study" if backbone.study is None else "trial"

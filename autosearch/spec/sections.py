@@ -14,6 +14,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -21,9 +22,12 @@ from pydantic_core import PydanticCustomError
 from autosearch.spec.categories import Category
 from autosearch.spec.constraint import Constraint
 from autosearch.spec.identity import fixed
+from autosearch.spec.sampler import SamplerSpec
+from autosearch.spec.section import PathText, Section
 from autosearch.spec.sizes import EvaluationSize, ImageSize, MemorySize, Region
 from autosearch.spec.space import Space
 from autosearch.spec.strict_yaml import yaml_text
+from autosearch.spec.tracking import TrackingSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 TAGS = ("(list)", "(mapping)", "SyntheticSpec")
@@ -45,25 +49,27 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=1e9, allow_inf_nan=False)]
-PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-"""As it was written; `autosearch.files.user_path` makes a path of it."""
-
-
-class Section(BaseModel):
-    """One mapping of a spec: every key is known, and nothing changes after validation.
-
-    Text is no number and true is not 1, as in YAML.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+Duration = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(gt=0, le=1e9, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
+                {"type": "string", "pattern": r"^\s*[\d.]+\s*[smhd]?\s*$"},
+            ]
+        }
+    ),
+]
 
 
 class StudySection(Section):
     """What is run, how often, and from which seed.
 
     ``repeats`` runs of every configuration, with other seeds, make one trial; at the end those on
-    the front are run until they have ``front_repeats``.
+    the front are run until they have ``front_repeats``. ``post_trials`` settings of what comes
+    after a fit are tried beside the proposed ones, and the best is stored.
     """
 
     name: str = Field(pattern=rf"^{NAME.pattern}$")
@@ -75,36 +81,21 @@ class StudySection(Section):
     retries: int = Field(2, ge=0, le=100)
     repeats: int = Field(1, ge=1, le=100)
     front_repeats: int = Field(1, ge=1, le=100)
-
-
-class SamplerSpec(Section):
-    """Who proposes configurations; options left null keep the sampler's own default.
-
-    ``pessimism`` is how many standard errors are taken off a figure that has one before the
-    sampler is told of it; what is stored and shown stays the figure itself.
-    """
-
-    name: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
-    multivariate: bool = True
-    constant_liar: bool = True
-    group: bool | None = None
-    startup_trials: int = Field(10, ge=1, le=1_000_000)
-    ei_candidates: int = Field(24, ge=1, le=100_000)
-    pessimism: float = Field(0.0, ge=0, le=2, allow_inf_nan=False)
-    population_size: int = Field(50, ge=2, le=100_000)
+    post_trials: int = Field(0, ge=0, le=100)
 
 
 class PrunerSpec(Section):
     """When to stop a trial that reports while it trains; fractions are of its training.
 
     ``auto`` halves with one objective, and with several stops what even an optimistic guess finds
-    dominated.
+    dominated. ``bank_rows`` lets trials report, too, whose memory banks have so many rows.
     """
 
     name: Literal["auto", "none"] = "auto"
     first_rung: float = Field(0.1, gt=0, lt=1)
     reduction_factor: int = Field(3, ge=2, le=10)
     startup_trials: int = Field(5, ge=1)
+    bank_rows: int | None = Field(None, ge=1)
 
 
 class SyntheticSpec(Section):
@@ -158,17 +149,23 @@ class LabelledSpec(Section):
     val: float = Field(0.28, gt=0, lt=1)
 
 
+Seams = Literal["blend", "middle"]
+"""What becomes of the maps of tiles where these overlap."""
+
+
 class TilingSpec(Section):
     """Large images as overlapping tiles; ``size`` is a tile's side in pixels of the input.
 
     ``overlap`` is the least share of a tile that it has in common with the next one. With ``banks:
     position`` every place of a tile has a detector of its own, for parts that are aligned; what
-    trains is then trained as often as there are tiles.
+    trains is then trained as often as there are tiles. With ``seams: middle`` a pixel is that of
+    the tile in whose middle it lies, instead of a mean of those that overlap.
     """
 
     size: int = Field(ge=32, le=2048)
     overlap: float = Field(0.25, ge=0, le=0.5)
     banks: Literal["shared", "position"] = "shared"
+    seams: Seams = "blend"
 
 
 class DatasetSpec(Section):
@@ -233,10 +230,12 @@ class BackboneSpec(Section):
 
     A runner that trains on top of a backbone may take the one that ``trial`` of another ``study``,
     a folder, found. Then ``weights: auto`` stands for what that study was given.
+    ``accept_licence`` names the licence of weights that was read and accepted.
     """
 
     supernet: Literal["ofa_mobilenetv3"] = "ofa_mobilenetv3"
     weights: PathText = "auto"
+    accept_licence: Literal["dinov3"] | None = None
     count_kernel_transform: bool = False
     study: PathText | None = None
     trial: int | None = Field(None, ge=0)
@@ -305,10 +304,10 @@ class StudySpec(Section):
 
     study: StudySection
     space: dict[str, Any]
-    start: _Start = []
+    start: _Start = Field([])
     objectives: list[str] = Field(min_length=1)
-    measures: list[str] = []
-    constraints: list[str] = []
+    measures: list[str] = Field([])
+    constraints: list[str] = Field([])
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()
     dataset: DatasetSpec = DatasetSpec()
@@ -316,6 +315,7 @@ class StudySpec(Section):
     synthesis: SynthesisSpec = SynthesisSpec()
     memory: MemorySpec = MemorySpec()
     resources: ResourceSpec = ResourceSpec()
+    tracking: TrackingSpec = TrackingSpec()
 
     @property
     def parsed_space(self) -> Space:

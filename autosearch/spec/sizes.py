@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
@@ -61,7 +62,21 @@ def _size(value: object) -> object:
     return tuple(sides) if isinstance(value, (list, tuple)) else value
 
 
-ImageSize = Annotated[int | tuple[int, int] | OwnShape, BeforeValidator(_size)]
+_SIDE = {"type": "integer", "minimum": SMALLEST, "maximum": LARGEST}
+_OWN = {
+    "type": "object",
+    "properties": {"short": _SIDE, "side": _SIDE},
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+_BOTH = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
+
+ImageSize = Annotated[
+    int | tuple[int, int] | OwnShape,
+    BeforeValidator(_size),
+    WithJsonSchema({"anyOf": [_SIDE, _BOTH, _OWN]}),
+]
 """Side of a square, ``(height, width)``, or the images' own shape; in pixels."""
 
 
@@ -77,7 +92,11 @@ def _evaluation(value: object) -> object:
     return value
 
 
-EvaluationSize = Annotated[int | Literal["source"] | None, BeforeValidator(_evaluation)]
+EvaluationSize = Annotated[
+    int | Literal["source"] | None,
+    BeforeValidator(_evaluation),
+    WithJsonSchema({"anyOf": [_SIDE, {"enum": ["source", None]}]}),
+]
 """None for the size of the input, the shorter side in pixels, or that of the files."""
 
 
@@ -110,5 +129,16 @@ def _memory(value: object) -> object:
     return found
 
 
-MemorySize = Annotated[int | Literal["auto"], BeforeValidator(_memory)]
+MemorySize = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^(auto|\s*[\d.]+\s*([kKmMgGtTpPeE]?i?[bB]?)\s*)$"},
+            ]
+        }
+    ),
+]
 """Bytes, read from ``8GB``, ``500MB`` or a number."""

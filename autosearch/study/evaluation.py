@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +22,23 @@ from autosearch.contracts import (
     Progress,
     Runner,
     Scored,
+    Setting,
     Status,
     TiledDetector,
     TrialContext,
     registry,
 )
 from autosearch.data import ImageSet, SearchData, contact_sheet, grid_of
-from autosearch.errors import Infeasible, TrialTimeout
 from autosearch.metrics import auroc_error, rwap_error
 from autosearch.spec import Params, StudySpec
 from autosearch.study.choice_data import CHOICE, Draws
-from autosearch.study.clock import time_limit, timed
+from autosearch.study.clock import timed
 from autosearch.study.distinct import ERROR
+from autosearch.study.followers import Answered, followers
+from autosearch.study.post_settings import chosen, of_accuracy, told
 from autosearch.study.repetition import repeated_steps
 from autosearch.study.room import Room
-from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
-from autosearch.study.work import Evaluator
+from autosearch.study.truth import Ask, beside_of, maps_of, truth_beside, truth_of
 
 _MEASURING_BYTES = 16
 """For each pixel of validation."""
@@ -108,7 +108,7 @@ class TrialEvaluator:
             yield _broken(measured, violations, seconds)
             return
         with self._enough_memory(detector, seconds):
-            yield from self._trained(detector, measured, seconds)
+            yield from self._trained(detector, measured, seconds, assignment)
 
     def carried(self) -> TrialEvaluator:
         """The same with pictures that travel to other machines with it."""
@@ -129,7 +129,11 @@ class TrialEvaluator:
             yield
 
     def _trained(
-        self, detector: Detector, measured: dict[str, float], seconds: dict[str, float]
+        self,
+        detector: Detector,
+        measured: dict[str, float],
+        seconds: dict[str, float],
+        assignment: Assignment,
     ) -> Iterator[Progress | Outcome]:
         """Fit a detector that may be built, score validation, measure."""
         training = detector.fit_in_steps(self._data.train)
@@ -146,10 +150,16 @@ class TrialEvaluator:
                 graph = {name: standing[name] for name in self._of_graphs}
                 progress = Progress(fraction, standing)
             yield progress
+        ask: Ask = maps_of
+        post = None
+        if assignment.others:
+            with timed(seconds, "settings"):
+                detector, ask, post = self._set(detector, assignment, seconds)
+            measured["post_trials"] = float(len(post["tried"]) - 1)
         self._measure("fit", detector, None, measured)
         with timed(seconds, "score"):
-            maps = maps_of(detector, self._data.val)
-            scored = self._scored(detector, maps, seconds)
+            maps = ask(detector, self._data.val)
+            scored = self._scored(detector, maps, seconds, ask=ask)
         with timed(seconds, "measure"):
             self._measure("score", detector, scored, measured)
             measured |= self._errors(scored, measured)
@@ -172,7 +182,36 @@ class TrialEvaluator:
             seconds,
             artifacts=artifacts,
             threads=torch.get_num_threads(),
+            post=post,
         )
+
+    def _set(
+        self, fitted: Detector, assignment: Assignment, seconds: dict[str, float]
+    ) -> tuple[Detector, Ask, dict[str, Any]]:
+        """The detector of the best setting, how its maps are had, and what was tried."""
+        made = [] if self._data.made is None else [self._data.made]
+        answered = Answered(fitted, [self._data.val, *made])
+        known = {its.name: its for its in self._objectives}
+        wanted = {n: known[n] for n in self.spec.objectives if of_accuracy(known[n])}
+        bounds = [known[constraint.name] for constraint in self.spec.parsed_constraints]
+        counted = {its.name: its for its in bounds if of_accuracy(its) or its.moment == "fit"}
+        tried: list[tuple[Setting, dict[str, float]]] = []
+        detectors, broken = [], []
+
+        def make(canonical: Params) -> Detector:
+            seed, val = assignment.seed, self._data.val
+            return build(self.spec, self._runner, canonical, seed, val)
+
+        for setting, detector in followers(fitted, assignment, make):
+            maps = answered.maps_of(detector, self._data.val)
+            scored = self._scored(detector, maps, seconds, every=False, ask=answered.maps_of)
+            values = {n: float(its.measure(detector, scored)) for n, its in wanted.items()}
+            limited = {n: float(its.measure(detector, scored)) for n, its in counted.items()}
+            tried.append((setting, values))
+            detectors.append(detector)
+            broken.append(sum(max(0.0, by) for by in self._violations(limited).values()))
+        best = chosen([values for _, values in tried], broken, wanted)
+        return detectors[best], answered.maps_of, told(tried, best)
 
     @cached_property
     def _objectives(self) -> list[Objective]:
@@ -218,12 +257,13 @@ class TrialEvaluator:
         maps: NDArray[np.float32],
         seconds: dict[str, float],
         every: bool = True,
+        ask: Ask = maps_of,
     ) -> Scored:
         """All that is known; made anomalies only if every figure is wanted, or an objective is."""
         asked = (its.anomalies for its in self._objectives if its.name in self.spec.objectives)
         beside = None
         if every or any(kind in ("synthetic", "both") for kind in asked):
-            beside = beside_of(detector, self._data, self._truth_beside)
+            beside = beside_of(detector, self._data, self._truth_beside, ask)
         height, width = self._data.val.pixels.shape[2:]
         return Scored(
             maps,
@@ -309,56 +349,15 @@ def placed(
     wanted = spec.resources.gpu != 0
     device = "cuda" if wanted and torch.cuda.is_available() else "cpu"
     height, width = validation.pixels.shape[2:]
-    context = TrialContext(seed, device, (height, width), validation)
+    pruner = spec.pruner
+    staged = None if pruner.name == "none" else pruner.bank_rows
+    context = TrialContext(seed, device, (height, width), validation, staged)
     tiling = spec.dataset.tiling
     grid = grid_of(tiling, (height, width))
     if tiling is None or grid is None:
         return make(context)
     by_position = tiling.banks == "position"
     return TiledDetector.built(grid, by_position, make, context)
-
-
-def evaluate_safely(
-    evaluator: Evaluator, assignment: Assignment, timeout: float | None = None
-) -> Iterator[Progress | Outcome]:
-    """Evaluate, turning every error of the trial into a failed outcome with its traceback.
-
-    Args:
-        evaluator: What evaluates.
-        assignment: What to evaluate.
-        timeout: Seconds after which the trial fails. Only the main thread of a process can be
-            interrupted; elsewhere the limit is not kept.
-
-    Yields:
-        What `TrialEvaluator.steps` yields; the last is an outcome, whatever happens.
-    """
-    start = time.monotonic()
-    steps = evaluator.steps(assignment)
-    while True:
-        left = None if timeout is None else max(1e-3, timeout - (time.monotonic() - start))
-        step = _next_safely(steps, left, start, timeout)
-        yield step
-        if isinstance(step, Outcome):
-            return
-
-
-def _next_safely(
-    steps: Iterator[Progress | Outcome], left: float | None, start: float, timeout: float | None
-) -> Progress | Outcome:
-    try:
-        with time_limit(left):
-            return next(steps)
-    except TrialTimeout:
-        reason = f"ran longer than its limit of {timeout:g} s"
-        trace: str | None = None
-    except Infeasible as error:
-        violations = {"feasible": 1.0}
-        return Outcome(Status.INFEASIBLE, violations=violations, reason=str(error))
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        trace = traceback.format_exc()
-    elapsed = {"until_failure": time.monotonic() - start}
-    return Outcome(Status.FAILED, seconds=elapsed, reason=reason, traceback=trace)
 
 
 def _broken(

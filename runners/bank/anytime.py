@@ -2,8 +2,8 @@
 
 The distance to the nearest of some rows only falls as rows are added, and the minimum over parts
 of a bank is that over all of it. A bank that is asked part by part can therefore be judged before
-it has compared everything, and has lost nothing when it goes on. Scores of a part are too large,
-but rank pixels nearly as those of the whole (`benchmarks/small_banks.py --stages`).
+it has compared everything, and has lost nothing when it goes on. Scores of a part are too large;
+how well they rank configurations depends on the images (`benchmarks/small_banks.py --stages`).
 """
 
 from __future__ import annotations

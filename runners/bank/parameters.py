@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from autosearch.backbones import Grid
+from autosearch.backbones import Grid, Precision
 from autosearch.contracts import ParameterInfo, with_defaults
 from autosearch.errors import Infeasible
 from autosearch.memory import make_memory_bank
@@ -145,6 +145,11 @@ PARAMETERS = {
         low=0,
         high=1000,
     ),
+    "precision": ParameterInfo(
+        "float32",
+        "type that the network's products are computed in; distances and exports stay float32",
+        choices=get_args(Precision),
+    ),
     "train_images": ParameterInfo(
         None,
         "most training images that a bank is made from, drawn at random; null: all",
@@ -167,6 +172,7 @@ _BANKS, _CHOOSING = ("levels", "mean"), ("kcenter", "thinning")
 """Fusions with a bank for each map; methods that choose rows by what they are."""
 
 _GRIDS: dict[str, Grid] = {name: name for name in get_args(Grid)}
+_PRECISIONS: dict[str, Precision] = {name: name for name in get_args(Precision)}
 
 _PLAIN = (
     "image_size",
@@ -177,6 +183,7 @@ _PLAIN = (
     "distance",
     "smoothing",
     "top_share",
+    "precision",
 )
 """Parameters that stand in a canonical configuration where they are not the default."""
 
@@ -215,6 +222,7 @@ class BankSettings:
         scaled: Whether distances of maps that have a bank each are scaled alike.
         euclidean: Whether those of each bank are no longer squared.
         foreground: Threshold of the first principal component; None where all patches count.
+        precision: Type that the network's products are computed in.
     """
 
     backend: str
@@ -244,6 +252,7 @@ class BankSettings:
     scaled: bool = True
     euclidean: bool = False
     foreground: float | None = None
+    precision: Precision = "float32"
 
     @property
     def choosing(self) -> bool:
@@ -297,6 +306,7 @@ class BankSettings:
             full["fusion"] != "mean",
             full["distance"] == "euclidean",
             share("foreground_threshold") if full["foreground"] == "components" else None,
+            _PRECISIONS[str(full["precision"])],
         )
 
 

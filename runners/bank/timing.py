@@ -17,7 +17,7 @@ from .parameters import BankSettings
 from .rows import grid_cells, per_place, row_bytes
 from .transform import SAMPLE, needs_sample
 
-_ROWS, _POOL, _CHOSEN = 20_000, 20_000, 64
+_ROWS, _POOL, _CHOSEN = 20_000, 20_000, 512
 """Rows that are searched, patches that are chosen among and chosen, to see how long it takes."""
 _COPIES, _WEIGHING = 5, 2
 """Copies of the bank's rows for a moment, and more of them where images are weighed."""
@@ -58,10 +58,13 @@ def seconds_of(
     # What shows the object must be known before patches are drawn.
     looked = fitted * (1 if settings.foreground is None else 2)
     total = one * (looked + asked + calibrated) + search * (asked + calibrated)
-    if (pairs := _chosen_from(settings, count, cells, fitted)) > 0:
+    pool, pairs = _chosen_from(settings, count, cells, fitted)
+    if pairs:
         patches = torch.randn(_POOL, channels, device=device)
-        choosing = _seconds(lambda: coreset(patches, count=_CHOSEN), device)
-        total += choosing * pairs / (_POOL * _CHOSEN)
+        # What is done once to every patch, such as a projection, does not grow with the chosen.
+        once = _seconds(lambda: coreset(patches, count=1), device)
+        choosing = max(0.0, _seconds(lambda: coreset(patches, count=_CHOSEN), device) - once)
+        total += once * pool / _POOL + choosing * pairs / (_POOL * _CHOSEN)
     return total
 
 
@@ -102,20 +105,21 @@ def compared(settings: BankSettings, count: int, cells: int, images: int) -> flo
     return rows
 
 
-def _chosen_from(settings: BankSettings, count: int, cells: int, images: int) -> int:
-    """Pairs of a patch that is kept and one that it is chosen from; 0 where rows are drawn.
+def _chosen_from(settings: BankSettings, count: int, cells: int, images: int) -> tuple[int, int]:
+    """Patches that rows are chosen from, and their pairs with those; 0 where rows are drawn.
 
     Thinning meets each patch with a hundredth of those that it is chosen from.
     """
     if not settings.choosing or count >= images * cells:
-        return 0
+        return 0, 0
     if settings.window is not None:
         among = min(images, per_place(settings, cells) or images)
-        return count * among if among > count // cells else 0
+        return (among * cells, count * among) if among > count // cells else (0, 0)
     pool = min(images * cells, settings.coreset_pool or images * cells)
-    if settings.coreset_method == "thinning":
-        return pool * pool // 100 if pool > count else 0
-    return count * pool if pool > count else 0
+    if pool <= count:
+        return 0, 0
+    thinned = settings.coreset_method == "thinning"
+    return pool, pool * pool // 100 if thinned else pool * count
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
