@@ -1,7 +1,9 @@
 """The views of the report, live, for all studies of a folder: a server on this machine alone.
 
-It only reads. Whatever a browser names (a study, a trial, a file) is looked up among what is
-there; no path is made of it. Scripts, styles and data come from this server and nowhere else.
+It reads, and writes nothing but notes on trials, for its own page alone; see
+`autosearch.report.noting`. Whatever a browser names (a study, a trial, a file) is looked up among
+what is there; no path is made of it. Scripts, styles and data come from this server and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import secrets
 import shlex
 import socket
 import webbrowser
@@ -30,6 +33,7 @@ from autosearch.errors import ConfigError, StudyError
 from autosearch.report.curves import read_curves
 from autosearch.report.info import ARTIFACTS, CURVES, artifact_path, view_data
 from autosearch.report.live import Library, Reading
+from autosearch.report.noting import ADDRESS, add_note_route, check_writer
 from autosearch.report.question import STORES, is_question
 from autosearch.report.view import ASSETS
 from autosearch.storage import StudyFolder
@@ -38,6 +42,7 @@ DEFAULT_PORT = 8050
 _HOST = "127.0.0.1"
 _PORTS_TRIED = 20
 _TICK_MILLISECONDS = 2000
+_OTHERS = r"^(?!dashboard\.|view[.-])"
 _LONGEST_QUESTION = 1_000_000
 """Bytes of a browser's request: it names studies, and repeats two hashes."""
 
@@ -88,13 +93,17 @@ def make_app(library: Library, port: int) -> dash.Dash:
     app = dash.Dash(
         __name__,
         assets_folder=str(ASSETS),
+        # Other pages have their files there, too.
+        assets_ignore=_OTHERS,
         external_scripts=["/plotly.js"],
         serve_locally=True,
         title="autosearch",
         update_title="",
         enable_mcp=False,
     )
-    app.layout = _layout(library.directory)
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    token = secrets.token_urlsafe(32)
+    app.layout = _layout(library.directory, token)
     app.callback(
         *(Output(name, "data") for name in STORES),
         Input("tick", "n_intervals"),
@@ -111,7 +120,8 @@ def make_app(library: Library, port: int) -> dash.Dash:
         Input("data", "data"),
     )
     _add_routes(app.server, library)
-    _guard(app.server, port, app.csp_hashes())
+    add_note_route(app.server, library)
+    _guard(app.server, port, app.csp_hashes(), token)
     return app
 
 
@@ -157,11 +167,12 @@ def refresh(
     )
 
 
-def _layout(directory: Path) -> html.Div:
+def _layout(directory: Path, token: str) -> html.Div:
     """The fixed parts; ``dashboard.js`` fills the others, names and messages as plain text.
 
     Dash could list the studies itself, but its page breaks once a list of components grows.
     """
+    given: dict[str, Any] = {"data-token": token}
     silent = html.Strong(
         " The server no longer answers: what is shown may be old.", id="silent", hidden=True
     )
@@ -183,7 +194,7 @@ def _layout(directory: Path) -> html.Div:
                 className="card",
             ),
             html.Div(id="notes", role="status"),
-            html.Main(id="view"),
+            html.Main(id="view", **given),
             dcc.Interval(id="tick", interval=_TICK_MILLISECONDS),
             *(dcc.Store(id=name) for name in STORES),
         ],
@@ -249,10 +260,10 @@ def _add_routes(server: flask.Flask, library: Library) -> None:
             flask.abort(404)
 
 
-def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None:
+def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str], token: str) -> None:
     server.config["MAX_CONTENT_LENGTH"] = _LONGEST_QUESTION
     hosts = {f"{name}:{port}" for name in (_HOST, "localhost")}
-    origins = {None, *(f"http://{host}" for host in hosts)}
+    origins = {f"http://{host}" for host in hosts}
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -271,7 +282,7 @@ def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None
     @server.before_request
     def only_what_the_page_asks() -> None:
         request = flask.request
-        if request.host not in hosts or request.headers.get("Origin") not in origins:
+        if request.host not in hosts or request.headers.get("Origin") not in {None, *origins}:
             flask.abort(403, "This dashboard answers its own page on this machine only.")
         # Dash would answer any other address with its page.
         if request.url_rule and request.url_rule.rule == "/<path:path>":
@@ -279,6 +290,9 @@ def _guard(server: flask.Flask, port: int, script_hashes: Sequence[str]) -> None
         if request.method == "POST":
             if not request.is_json:
                 flask.abort(415, "The dashboard's own page asks in JSON.")
+            if request.path == ADDRESS:
+                check_writer(token, origins)
+                return
             try:
                 understood = is_question(request.get_json(silent=True))
             except RecursionError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autosearch.contracts import SCORED, Objective, Status, TrialRecord, registry
-from autosearch.data import drawn_text, input_text, measured_text
+from autosearch.errors import StudyError
 from autosearch.report.analysis import (
     MOST_OBJECTIVES,
     attainment,
@@ -21,8 +21,8 @@ from autosearch.report.analysis import (
     parameter_importance,
     value_box,
 )
+from autosearch.report.provenance import header, warnings
 from autosearch.report.recommended import recommended
-from autosearch.spec import StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study import (
     compared,
@@ -62,8 +62,10 @@ def study_info(folder: StudyFolder) -> Info:
         everything that is measured; ``header`` and ``warnings``; ``counts`` by status;
         ``trials``, columns of equal length: number, status (index into ``statuses``), duration,
         and by name params, canonical, figures (objectives included, whatever the status) and
-        seconds; ``reasons`` (also where values of an earlier study were taken over) and
-        ``cached_from`` by trial number; ``front``, numbers of the non-dominated trials;
+        seconds; ``reasons`` (also where values of an earlier study were taken over), ``notes``
+        (text, and when it was written; in this folder also where trials are ``in_database``) and
+        ``cached_from`` by trial number; ``front``, numbers of
+        the non-dominated trials;
         ``hypervolume`` after each trial as a share of the box of
         `autosearch.report.analysis.value_box`, None beyond three objectives; ``importance`` by
         objective and parameter; ``files``, the trials that have each of `ARTIFACTS`; ``tests``,
@@ -72,7 +74,7 @@ def study_info(folder: StudyFolder) -> Info:
         resamples and types with too few of them, what was fitted on, and whether the validation
         figures were reproduced; ``ensembles``, the same of several trials as one detector, each
         with its ``name`` and objectives as ``figures``; ``doubt``, why validation cannot tell the
-        trials apart, or None; ``recommended``, number of the trial to take and reasons, or None.
+        trials apart, or None; ``recommended``, as `autosearch.report.recommended` says.
 
     Raises:
         StudyError: The folder cannot be read.
@@ -87,6 +89,7 @@ def study_info(folder: StudyFolder) -> Info:
     misled = order_warning(best, list(objectives))
     doubt = indistinct(records, objectives, meta.get("data") or {}, spec.dataset.prevalence)
     said = f"{doubt[0].upper()}{doubt[1:]}." if doubt else None
+    notes, unread = _notes(folder)
     return {
         "name": folder.path.resolve().name,
         "folder": str(folder.path),
@@ -99,16 +102,18 @@ def study_info(folder: StudyFolder) -> Info:
         "compared": compared(objectives),
         "figures": {name: _described(name, known) for name in trials["figures"]},
         "header": [
-            *_header(spec, meta, trials["figures"]),
+            *header(spec, meta, trials["figures"]),
             *(["Taken over", line] for line in taken_over(records)),
         ],
-        "warnings": [*_warnings(meta), *(text for text in (said, misled) if text)],
+        "warnings": [*warnings(meta), *(text for text in (said, misled, unread) if text)],
         "doubt": doubt,
         "recommended": recommended(folder, records, objectives, known, doubt),
         "counts": counts(records),
         "statuses": STATUSES,
         "trials": trials,
         "reasons": {str(r.number): why for r in records if (why := _why(r))},
+        "notes": notes,
+        "in_database": folder.database is not None,
         "cached_from": {
             str(r.number): r.cached_from for r in records if r.cached_from is not None
         },
@@ -191,14 +196,22 @@ def _trials(
 
 
 def _why(record: TrialRecord) -> str:
-    """Why a trial has no values, or where it has them from."""
+    """Why a trial has no values, or where it has them from, or what they are the best of."""
     taken = f"taken over from {record.source}, not evaluated again" if record.source else ""
-    return "; ".join(filter(None, (record.reason, taken)))
+    return "; ".join(filter(None, (record.reason, taken, record.settings)))
 
 
 def _figures(record: TrialRecord) -> Info:
     names = dict.fromkeys([*record.measured, *record.values, *compared(record.values)])
     return {name: v for name in names if _is_number(v := figure_of(record, name))}
+
+
+def _notes(folder: StudyFolder) -> tuple[dict[str, Info], str | None]:
+    """Notes by trial number, and why there are none; figures can be seen without them."""
+    try:
+        return {str(n): note.model_dump() for n, note in folder.load_notes().items()}, None
+    except StudyError as error:
+        return {}, f"Notes: {error}."
 
 
 def _files(folder: StudyFolder) -> dict[str, list[int]]:
@@ -291,72 +304,6 @@ def _hypervolume(
         return [None] * len(records)
     box = value_box(table, list(directions.values()))
     return [_plain(share) for share in hypervolume_curve(table, box)]
-
-
-def _header(spec: StudySpec, meta: Mapping[str, Any], figures: Iterable[str]) -> list[list[str]]:
-    """What stands behind the figures, as pairs of a label and a text."""
-    data, rows = meta.get("data", {}), []
-    if data:
-        split = "; ".join(
-            f"{part} " + " + ".join(f"{number} {kind}" for kind, number in kinds.items())
-            for part, kinds in data["counts"].items()
-        )
-        defects = drawn_text(data.get("defects", {}), measured_text(data))
-        rows += [
-            ["Dataset", f"{data['name']} / {data['category']}"],
-            ["Split", f"{split} ({data['rule']})"],
-            *([["Defects", defects]] if defects else []),
-            ["Images", f"{input_text(data)}; resize: {data['resize_rule']}"],
-            ["Masks", data["mask_rule"]],
-            ["Regions", data.get("regions", "resized")],
-            ["Data sha256", data["sha256"][:12]],
-        ]
-    rows += [
-        ["Weights", f"{w['name']}, {w['source']}; sha256 {w['sha256'][:12]}; {w['note']}"]
-        for w in meta.get("weights", ())
-    ]
-    rows += [
-        ["Runner", spec.study.runner],
-        ["Sampler", f"{spec.sampler.name}, seed {spec.study.seed}"],
-        ["Objectives", ", ".join(spec.objectives)],
-    ]
-    rows += [["Constraints", ", ".join(spec.constraints)]] if spec.constraints else []
-    versions = {"autosearch": meta.get("autosearch"), **meta.get("packages", {})}
-    rows += [
-        ["Metrics", _metrics_text(figures, spec.dataset.prevalence)],
-        [
-            "FLOPs",
-            "gflops: network alone, 2 per multiply-accumulate; search_gflops: nearest neighbours; "
-            "total_gflops: both",
-        ],
-        ["Versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)],
-        ["Started", str(meta.get("written", "unknown"))],
-    ]
-    return rows
-
-
-def _metrics_text(figures: Iterable[str], prevalence: float) -> str:
-    names = set(figures)
-    if "image_auroc" in names and "ap" not in names:
-        return "of images alone, by their highest pixels: no anomalous validation image has a mask"
-    return (
-        "rwAP: every region counts alike, every anomaly type alike; exact over all validation "
-        f"pixels. Calibrated: as it were if {100 * prevalence:.4g} % of the "
-        "pixels were anomalous, so that splits can be compared"
-    )
-
-
-def _warnings(meta: Mapping[str, Any]) -> Iterable[str]:
-    random = [w["name"] for w in meta.get("weights", ()) if w["source"] == "random"]
-    if random:
-        yield (
-            f"Random weights ({', '.join(random)}): accuracies show that the search works, and "
-            "nothing about your parts."
-        )
-    if meta.get("data", {}).get("synthetic"):
-        yield "Synthetic defects, drawn by a program: do not quote these accuracies."
-    yield from (f"Weak: {note}." for note in meta.get("data", {}).get("weak", ()))
-    yield from (f"Assumed of the data: {note}." for note in meta.get("data", {}).get("notes", ()))
 
 
 def _compared(studies: Sequence[Info], places: Sequence[int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Studies while they are written: what changed is read, nothing is ever written.
+"""Studies while they are written: what changed is read; here nothing is written.
 
 Whoever draws them may look every second or two: a study costs a few file stats as long as nothing
 happens to it, a running one its new journal lines, and nobody waits for a large one. One whose
@@ -180,7 +180,7 @@ class LiveStudy:
             self._tests = (time.monotonic(), tests)
         paths = StudyFolder(self.path)
         files = (paths.journal_path, paths.spec_path, paths.meta_path, paths.storage_path)
-        stamps = [_stamp(path) for path in files]
+        stamps = [*map(_stamp, (paths.notes_path, *files))]
         turn = None if stamps[-1] is None else time.monotonic() // _DATABASE_SECONDS
         return (*stamps, turn, tests)
 

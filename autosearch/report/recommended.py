@@ -28,7 +28,8 @@ def recommended(
         doubt: Why validation cannot tell the trials apart; then none is named.
 
     Returns:
-        ``number`` and ``reasons``, a list of texts; None where there is none.
+        ``number``, ``reasons``, a list of texts, and ``runners_up``, numbers of the next best of
+        other configurations; None where there is none.
     """
     if doubt is not None or not any(record.status in SCORED for record in records):
         return None
@@ -38,4 +39,8 @@ def recommended(
         return None  # A page shows what can be read.
     several = {number: figures for number, figures in runs.items() if figures}
     found = recommend(records, objectives, known, (), runs=several)
-    return {"number": found.trial.number, "reasons": list(found.reasons)}
+    return {
+        "number": found.trial.number,
+        "reasons": list(found.reasons),
+        "runners_up": [record.number for record in found.runners_up],
+    }

@@ -12,7 +12,10 @@ An archive of arrays (NumPy's ``.npz``, no pickles), all of the validation split
   ``names.made``, ``types.made``, those of the ones that were made for validation;
 - ``maps``: ``(n, h, w)`` uint8, area means of anomaly maps between ``low`` and ``high``, ``(n,)``;
   ``shown``, ``(n,)``, their places in the split: up to 16 anomalous images and as many normal
-  ones, spread evenly; the longer side has at most 32 cells.
+  ones, spread evenly; the longer side has at most 32 cells;
+- ``scores.normal``, ``scores.real``, ``scores.made``: ``(n,)`` float32, image scores that rise, of
+  the kinds that there are among the split's images; of more than `MOST_SCORES` that many, spread
+  evenly, the least and the greatest among them. Earlier versions kept none.
 
 Figures are ``image_auroc``; ``rwap``, ``ap``, ``rwap_calibrated`` and ``ap_calibrated`` where some
 image has a mask; ``rwap_real``, ``rwap_synthetic`` and ``rwap_mixed`` where there are real and
@@ -40,6 +43,9 @@ NUMBER = 200
 
 MOST_BYTES = 64 << 10
 """Bound on the file."""
+
+MOST_SCORES = 512
+"""Bound on image scores of one kind."""
 
 _BLOCKS, _EDGES = 128, 256
 _MAPS, _CELLS = 16, 32
@@ -100,7 +106,7 @@ class Draws:
                 arrays[f"draws.{name}"] = values[-NUMBER:].astype(np.float32)
                 if len(values) > NUMBER:
                     arrays[f"without.{name}"] = values[1:-NUMBER].astype(np.float32)
-        arrays |= _small(scored.maps[self.about["shown"]])
+        arrays |= {**_small(scored.maps[self.about["shown"]]), **_ordered(scored)}
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **arrays)
         return content.getvalue()
@@ -156,6 +162,11 @@ def errors_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
 def draws_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     """Values of figures in each draw."""
     return _part(arrays, "draws.")
+
+
+def scores_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Image scores by kind: ``normal``, ``real`` and ``made``."""
+    return _part(arrays, "scores.")
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
@@ -230,6 +241,18 @@ def _small(maps: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     span = np.where(high > low, high - low, 1)[:, None, None]
     steps = np.rint((means - low[:, None, None]) / span * 255).astype(np.uint8)
     return {"maps": steps, "low": low, "high": high}
+
+
+def _ordered(scored: Scored) -> dict[str, NDArray[np.float32]]:
+    """Image scores by kind, rising, and at most so many of each."""
+    labels = scored.truth.labels
+    made = np.zeros_like(labels) if scored.synthetic is None else scored.synthetic
+    found = {}
+    for name, chosen in (("normal", ~labels), ("real", labels & ~made), ("made", labels & made)):
+        if number := int(chosen.sum()):
+            places = np.linspace(0, number - 1, min(number, MOST_SCORES)).round().astype(int)
+            found[f"scores.{name}"] = np.sort(scored.images[chosen])[places].astype(np.float32)
+    return found
 
 
 def _metrics(
