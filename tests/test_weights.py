@@ -20,7 +20,7 @@ import torch
 from skimage import data
 from skimage.transform import resize
 
-from autosearch.backbones import weights
+from autosearch.backbones import hub, weights
 from autosearch.backbones.packaged import PACKAGED
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.backbones.supernets.ofa_mobilenetv3 import random_state
@@ -74,7 +74,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setattr(weights, "OFA_URL", f"http://127.0.0.1:{port}/ofa/")
-    monkeypatch.setattr(weights.huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(hub.huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture(autouse=True)
@@ -231,8 +231,8 @@ def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_offline_hub_answers_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
 ):
-    monkeypatch.setattr(weights.huggingface_hub.constants, "HF_HUB_OFFLINE", setting == "1")
-    monkeypatch.setattr(weights.huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub.huggingface_hub.constants, "HF_HUB_OFFLINE", setting == "1")
+    monkeypatch.setattr(hub.huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     reason = "HF_HUB_OFFLINE is set" if setting == "1" else "refused"
     with pytest.raises(WeightsError, match=rf"resnet18.*{reason}.*path of a file"):
         resolve("resnet18", "auto", seed=0)
@@ -251,7 +251,7 @@ def test_cached_hub_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         )
         return str(path)
 
-    monkeypatch.setattr(weights.huggingface_hub, "hf_hub_download", cached)
+    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", cached)
     found = resolve("resnet18", "auto", seed=0)
     assert (found.source, found.sha256) == ("timm", sha256(path))
     assert tensors_sha256(found.state) == tensors_sha256(state)

@@ -17,6 +17,11 @@ from .packaged import (
     DEFAULT_BACKBONE as DEFAULT_BACKBONE,
     PACKAGED as PACKAGED,
 )
+from .precision import (
+    Precision as Precision,
+    fast_bfloat16 as fast_bfloat16,
+    in_precision as in_precision,
+)
 from .recalibration import (
     recalibrate as recalibrate,
 )
@@ -56,6 +61,7 @@ from .supernets.verify import (
 from .timm_backbone import (
     TimmBackbone as TimmBackbone,
     timm_feature_info as timm_feature_info,
+    timm_has_final_norm as timm_has_final_norm,
 )
 from .weights import (
     Weights as Weights,

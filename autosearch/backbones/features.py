@@ -47,11 +47,14 @@ class FeatureExtractor(nn.Module, ABC):
         feature_info: What `forward` returns, in block order.
         mean: Mean per RGB channel of the normalisation that the weights expect, for [0, 1] input.
         std: Standard deviation per RGB channel of the same normalisation.
+        class_token: Channels of what `with_class_token` gives beside the maps; None where the
+            backbone has no class token.
     """
 
     feature_info: tuple[FeatureInfo, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    class_token: int | None = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -61,8 +64,24 @@ class FeatureExtractor(nn.Module, ABC):
             images: ``(N, 3, H, W)``, normalised with `mean` and `std`.
 
         Returns:
-            Maps of ``(N, channels, H / reduction, W / reduction)``, sides rounded up.
+            Maps of ``(N, channels, H / reduction, W / reduction)``, sides rounded up; those of an
+            extractor that resizes images (see `input_size`) are of the resized ones.
         """
+
+    def with_class_token(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps, and from the same pass the class token of the last extracted block.
+
+        Args:
+            images: As of `forward`.
+
+        Returns:
+            The maps of `forward`, and ``(N, class_token)``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no class token")
+
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that images of a size are resized to in `forward`: usually theirs."""
+        return size
 
 
 class PatchFeatures(nn.Module):
@@ -77,13 +96,17 @@ class PatchFeatures(nn.Module):
         patch_sizes: Pooling kernel per entry of the extractor's ``feature_info``, at least 1.
         grid: Which resolution that is; of an even number of maps the finer middle one.
         image_size: Height and width that images are resized to first; None leaves them.
+        class_token: Whether the extractor's class token follows the vector of every patch, the
+            same for all patches of an image.
 
     Attributes:
-        channels: Length ``D`` of one patch vector.
+        channels: Length ``D`` of one patch vector, without the class token.
+        class_channels: Of the class token, ``T``; 0 where it is not asked for.
         reduction: Side of what the extractor is given divided by the side of the patch grid.
 
     Raises:
         ConfigError: If there is not one positive patch size for every map.
+        Infeasible: If a class token is asked for and there is none.
     """
 
     mean: Tensor
@@ -95,8 +118,12 @@ class PatchFeatures(nn.Module):
         patch_sizes: Sequence[int],
         grid: Grid = "finest",
         image_size: tuple[int, int] | None = None,
+        class_token: bool = False,
     ) -> None:
         super().__init__()
+        if class_token and extractor.class_token is None:
+            raise Infeasible("the backbone has no class token")
+        self.class_channels = (extractor.class_token or 0) if class_token else 0
         info = extractor.feature_info
         if len(patch_sizes) != len(info) or any(size < 1 for size in patch_sizes):
             allowed = f"{len(info)} integers of at least 1, one per extracted map"
@@ -106,7 +133,8 @@ class PatchFeatures(nn.Module):
         self.channels = sum(feature.channels for feature in info)
         self._place = {"finest": 0, "middle": (len(info) - 1) // 2, "coarsest": -1}[grid]
         self.reduction = sorted(feature.reduction for feature in info)[self._place]
-        self.image_size = image_size
+        # Once is enough, and sharper than twice.
+        self.image_size = None if image_size is None else extractor.input_size(image_size)
         self.register_buffer("mean", torch.tensor(extractor.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(extractor.std).view(3, 1, 1), persistent=False)
 
@@ -117,19 +145,26 @@ class PatchFeatures(nn.Module):
             images: ``(N, 3, H, W)`` in [0, 1].
 
         Returns:
-            ``(N, D, h, w)``, with ``(h, w)`` the side lengths of the map that the grid is of.
+            ``(N, D + T, h, w)``, with ``(h, w)`` the sides of the map that the grid is of.
 
         Raises:
             Infeasible: If a map of one row or column meets an even patch size.
         """
         if self.image_size is not None:
             images = resize(images, self.image_size)
-        maps = self.extractor((images - self.mean) / self.std)
+        normalised, token = (images - self.mean) / self.std, None
+        if self.class_channels:
+            maps, token = self.extractor.with_class_token(normalised)
+        else:
+            maps = self.extractor(normalised)
         # Maps of one resolution come first where reductions tie, so any of them may be the target.
         sizes = sorted((tuple(m.shape[-2:]) for m in maps), key=math.prod, reverse=True)
         target = sizes[self._place]
         pooled = [pool_patches(m, p) for m, p in zip(maps, self.patch_sizes, strict=True)]
-        return torch.cat([resize(m, target) for m in pooled], dim=1)
+        parts = [resize(m, target) for m in pooled]
+        if token is not None:
+            parts.append(token[:, :, None, None].expand(-1, -1, *target))
+        return torch.cat(parts, dim=1)
 
 
 def pool_patches(features: Tensor, patch_size: int) -> Tensor:

@@ -10,24 +10,25 @@ import hashlib
 import http.client
 import json
 import shutil
-import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import huggingface_hub
 import safetensors.torch
 import timm
 import torch
 from torch import Tensor
 
+from autosearch.backbones.foundation_weights import Licence, check_licence, licence_of, title_of
+from autosearch.backbones.hub import CONNECT_SECONDS, Unreachable, hub_file, line, remedy
 from autosearch.backbones.packaged import PACKAGED
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.backbones.timm_backbone import create, create_without_weights
+from autosearch.backbones.weights_folder import file_in, missing_in
 from autosearch.errors import WeightsError
 from autosearch.files import cache_dir, publish, sha256, user_path, write_atomic
 
@@ -37,9 +38,6 @@ OFA_URL = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
 _PRETRAINED = Path(__file__).parent / "supernets" / "pretrained"
 BUNDLED = {name: _PRETRAINED / f"{name}.safetensors" for name in ofa_layout.MODEL_NAMES}
 """Weights that ship with this package; beside each file a card says how it was made."""
-
-CONNECT_SECONDS = 4.0
-"""How long a server may take to answer before it counts as unreachable. There are no retries."""
 
 Source = Literal["official", "bundled", "random", "path", "package", "timm"]
 
@@ -54,6 +52,8 @@ class Weights:
         sha256: Of the file, or of the tensors for random weights.
         state: Tensors by the model's own names.
         note: What a reader of results should know about them.
+        licence: What they come under, as far as it is known and not this package's own.
+        accepted: What ``backbone.accept_licence`` said, where that licence asks for it.
     """
 
     name: str
@@ -61,35 +61,49 @@ class Weights:
     sha256: str
     state: dict[str, Tensor]
     note: str
+    licence: Licence | None = None
+    accepted: str | None = None
 
     def provenance(self) -> dict[str, str]:
-        """Everything but the tensors, as it stands in results."""
+        """Everything but the tensors, as it stands in results; what is not known is left out."""
         kept = ("name", "source", "sha256", "note")
-        return {name: str(getattr(self, name)) for name in kept}
+        told = {name: str(getattr(self, name)) for name in kept}
+        if self.licence is not None:
+            told["licence"] = self.licence.title
+            told |= {} if self.licence.url is None else {"licence_url": self.licence.url}
+            told |= {} if self.accepted is None else {"licence_accepted": self.accepted}
+        return told
 
 
-class _Unreachable(WeightsError):
-    """The server does not answer, so another source may be tried."""
-
-
-def resolve(model: str, request: str, seed: int) -> Weights:
+def resolve(model: str, request: str, seed: int, accepted: str | None = None) -> Weights:
     """Find the weights of a model.
 
     Args:
         model: ``ofa_mbv3_d234_e346_k357_w1.0``, the same with ``w1.2``, or a timm model name.
         request: ``auto`` (the best source that answers, never random), ``official`` (the authors'
             or timm's file, cached or downloaded), ``bundled`` (what needs no network), ``random``,
-            or the path of a file of tensors.
+            the path of a file of tensors, or of a folder that holds one a model. Models that the
+            folder has no file of take what needs no network, if there is any.
         seed: Seed of random weights.
+        accepted: Key of the licence that the user has accepted, as ``backbone.accept_licence``.
 
     Raises:
         ConfigError: If there is no such model.
-        WeightsError: If nothing is found, a hash differs or tensors do not fit the model.
+        WeightsError: If nothing is found, a hash differs, tensors do not fit the model, or a
+            licence must be accepted first.
     """
     if model not in ofa_layout.MODEL_NAMES:
         create_without_weights(model)
     if request == "random":
         return _random(model, seed)
+    check_licence(model, accepted)
+    found, licence = _of(model, request), licence_of(model)
+    if licence is None or (found.source != "timm" and licence.key is None):
+        return found  # A file by path may be of anybody's training.
+    return replace(found, licence=licence, accepted=licence.key and accepted)
+
+
+def _of(model: str, request: str) -> Weights:
     if request == "bundled":
         return _bundled(model)
     if request == "official":
@@ -100,7 +114,7 @@ def resolve(model: str, request: str, seed: int) -> Weights:
         return _bundled(model)
     try:
         return _official(model)
-    except _Unreachable:
+    except Unreachable:
         if model in BUNDLED:
             return _bundled(model)
         raise
@@ -123,13 +137,17 @@ def _official(model: str) -> Weights:
             f"this one was recorded at the first download ({path.name}.sha256)"
         )
         return Weights(model, "official", digest, _fit(model, read_tensors(path), path), note)
-    path = _from_hub(model)
+    found = hub_file(model)
+    path = found.path
     overlay = {"file": str(path)}
     try:
         network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be loaded into {model}: {_line(error)}") from error
-    return Weights(model, "timm", sha256(path), network.state_dict(), f"timm's {model}")
+        raise WeightsError(f"{path}: cannot be loaded into {model}: {line(error)}") from error
+    title, revision = title_of(model), found.revision
+    note = f"timm's {model}" + (f", {title}" if title else "")
+    note += f", revision {revision} of {found.repository}" if revision else ""
+    return Weights(model, "timm", found.sha256, network.state_dict(), note)
 
 
 def _bundled(model: str) -> Weights:
@@ -157,10 +175,16 @@ def _bundled(model: str) -> Weights:
 
 def _from_path(model: str, request: str) -> Weights:
     path = user_path(request, "backbone.weights")
+    if path.is_dir():
+        if (inside := file_in(path, model)) is None:
+            if model in PACKAGED or model in BUNDLED:
+                return _bundled(model)
+            raise missing_in(path, model)
+        path = inside
     if not path.is_file():
         raise WeightsError(
             f"weights {request!r}: no such file; expected auto, official, bundled, random or the "
-            "path of a file of tensors"
+            "path of a file of tensors or of a folder of such files"
         )
     state = _fit(model, read_tensors(path), path)
     return Weights(model, "path", sha256(path), state, f"read from {path.name}")
@@ -192,7 +216,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             content = _tensors_only(path)
     except Exception as error:  # a damaged or hostile file may fail in any way
-        raise WeightsError(f"{path}: not a file of tensors only: {_line(error)}") from error
+        raise WeightsError(f"{path}: not a file of tensors only: {line(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -234,7 +258,7 @@ def _fit(model: str, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             if value.is_floating_point() != kinds[name]:
                 raise WeightsError(f"{name} holds {value.dtype}")
     except (WeightsError, RuntimeError) as error:
-        raise WeightsError(f"{path}: does not fit {model}: {_line(error)}") from error
+        raise WeightsError(f"{path}: does not fit {model}: {line(error)}") from error
     return state
 
 
@@ -264,8 +288,8 @@ def _fetch(model: str, target: Path) -> None:
             with target.open("wb") as file:
                 shutil.copyfileobj(response, file)
     except (OSError, http.client.HTTPException) as error:
-        raise _Unreachable(
-            f"{model}: not in the cache, and {url} cannot be read ({_line(error)}). "
+        raise Unreachable(
+            f"{model}: not in the cache, and {url} cannot be read ({line(error)}). "
             f"{_remedy(model)}"
         ) from error
     try:
@@ -288,45 +312,11 @@ def _check_hash(path: Path, name: Path) -> str:
     return digest
 
 
-def _from_hub(model: str) -> Path:
-    """Path of timm's own weights, from the hub's cache if they are there."""
-    config = create_without_weights(model).pretrained_cfg
-    repository, file = config.get("hf_hub_id"), config.get("hf_hub_filename")
-    file = file or "model.safetensors"
-    if not repository or not file.endswith(".safetensors"):
-        raise WeightsError(f"{model}: timm has no tensors-only file of it. {_remedy(model)}")
-    try:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
-        except FileNotFoundError:
-            _ask_hub(model)
-            return Path(huggingface_hub.hf_hub_download(repository, file))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Unreachable(
-            f"{model}: {repository} is not cached and cannot be read ({_line(error)}). "
-            f"{_remedy(model)}"
-        ) from error
-
-
-def _ask_hub(model: str) -> None:
-    """Fail fast where the hub's own client would retry for minutes."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise OSError("HF_HUB_OFFLINE is set")
-    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answered
-
-
 def _remedy(model: str) -> str:
-    place = f" (or put it into {cache_dir('weights')})" if model in ofa_layout.MODEL_NAMES else ""
+    if model not in ofa_layout.MODEL_NAMES:
+        return remedy(model)
     return (
-        f"Without network: set weights to the path of a file fetched elsewhere{place}, or to "
-        "random, which runs everything but makes accuracy meaningless"
+        "Without network: set weights to the path of a file fetched elsewhere (or put it into "
+        f"{cache_dir('weights')}), or to random, which runs everything but makes accuracy "
+        "meaningless"
     )
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -52,6 +52,30 @@ def graph_latency(run: Callable[[Images], object], size: tuple[int, int]) -> flo
     """
     image: Images = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
     return median_ms(lambda: run(image))
+
+
+def side_by_side(runs: Sequence[Callable[[Images], object]], size: tuple[int, int]) -> list[float]:
+    """Median times of one image through several graphs in milliseconds, taken in turns.
+
+    What else the machine does meanwhile slows all of them alike, so that their ratio holds.
+
+    Args:
+        runs: As of `graph_latency`.
+        size: Likewise.
+    """
+    image: Images = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
+    for _ in _until(_WARM_UP, _WARM_SECONDS):
+        for run in runs:
+            run(image)
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in _until(MOST, len(runs) * SECONDS, LEAST):
+        for run, taken in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run(image)
+            taken.append(time.perf_counter() - start)
+        if len(times[0]) >= LEAST and all(map(_settled, times)):
+            break
+    return [1e3 * statistics.median(taken) for taken in times]
 
 
 def _until(most: int, seconds: float, least: int = 1) -> Iterator[int]:

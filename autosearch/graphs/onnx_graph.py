@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ _ROUNDED_FROM = 1024
 """Tensors of fewer numbers are not worth half precision."""
 _LARGEST_BATCH = 65_536
 """Of images; a number that the exporter wants and no file holds."""
-_MAX_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 """Protocol buffers, of which an ONNX file consists, end at 2 GiB."""
 
 
@@ -96,6 +97,7 @@ def onnx_bytes(
     half: bool = False,
     opset: int = OPSET,
     top_share: float | None = None,
+    limit: int = MAX_BYTES,
 ) -> bytes:
     """The ONNX file of a module, for batches of any size; checked against the standard.
 
@@ -106,18 +108,39 @@ def onnx_bytes(
             same, and all arithmetic stays in float32.
         opset: Among `OPSETS`. The file has the lowest IR version that the opset allows.
         top_share: Of the scores; see `autosearch.contracts.Detector`.
+        limit: Bytes that the file may hold; see `onnx_beside` for more.
 
     Raises:
         ConfigError: Packages for export are missing or too old.
         TooLarge: The file would pass 2 GB.
     """
+    held = sum(tensor.nbytes for tensor in module.state_dict().values())
+    _check_bytes(held // (2 if half else 1), limit)
+    model = onnx_model(module, image_size, half, opset, top_share)
+    _check_bytes(sum(len(tensor.raw_data) for tensor in model.graph.initializer), limit)
+    content: bytes = model.SerializeToString()
+    needed("onnx").checker.check_model(content, full_check=True)
+    return content
+
+
+def onnx_model(
+    module: nn.Module,
+    image_size: tuple[int, int],
+    half: bool,
+    opset: int,
+    top_share: float | None,
+    batch: int | None = None,
+) -> Any:
+    """The graph in memory, where it may be of any size; see `onnx_bytes`.
+
+    With ``batch`` it is for so many images and no other number.
+    """
     onnx = needed("onnx")
     needed("onnxscript")
-    held = sum(tensor.nbytes for tensor in module.state_dict().values())
-    if held > _MAX_BYTES * (2 if half else 1):
-        raise TooLarge("--coreset", f"{held / 1e9:.1f} GB", "a memory bank that fits 2 GB")
-    example = (torch.zeros(2, 3, *image_size),)
-    with warnings.catch_warnings(), torch.no_grad(), _copying(module):
+    example = (torch.zeros(batch or 2, 3, *image_size),)
+    # Without a bound, torch before 2.8 finds one of its own and refuses.
+    free = ({0: torch.export.Dim("batch", max=_LARGEST_BATCH)},)
+    with warnings.catch_warnings(), torch.no_grad(), _copying(module), _quiet():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
             WithScore(module, top_share).eval(),
@@ -125,8 +148,7 @@ def onnx_bytes(
             dynamo=True,
             input_names=[INPUT],
             output_names=[MAPS, SCORES],
-            # Without a bound, torch before 2.8 finds one of its own and refuses.
-            dynamic_shapes=({0: torch.export.Dim("batch", max=_LARGEST_BATCH)},),
+            dynamic_shapes=free if batch is None else None,
             opset_version=OPSET,
             external_data=False,
             verbose=False,
@@ -135,9 +157,12 @@ def onnx_bytes(
     _forget_origin(model)
     if half:
         _store_in_half(onnx, model)
-    content: bytes = model.SerializeToString()
-    onnx.checker.check_model(content, full_check=True)
-    return content
+    return model
+
+
+def _check_bytes(held: int, limit: int) -> None:
+    if held > limit:
+        raise TooLarge("--coreset", f"{held / 1e9:.1f} GB", f"at most {limit / 1e9:g} GB a file")
 
 
 def largest_difference(reference: NDArray[np.float32], maps: NDArray[np.float32]) -> float:
@@ -165,6 +190,18 @@ def _copying(module: nn.Module) -> Iterator[None]:
     finally:
         for part in found:
             vars(part).update(inplace=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling about every constant that it leaves as it is."""
+    logger = logging.getLogger("onnxscript")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _forget_origin(model: Any) -> None:

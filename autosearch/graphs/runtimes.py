@@ -1,9 +1,15 @@
-"""What runs a detector's graph: onnxruntime or OpenVINO, on images in memory. Free of torch."""
+"""What runs a detector's graph: onnxruntime or OpenVINO, on images in memory. Free of torch.
+
+A graph is given as its bytes, which then hold all of it, or as the path of a file that may keep
+tensors in another one beside it.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +19,11 @@ from autosearch.errors import AutosearchError, ConfigError
 
 _EXTERNAL = b"\n\x08location"
 """Of a tensor in an ONNX file: the name of the file that holds its values."""
+_LOCATION = re.compile(re.escape(_EXTERNAL) + rb"\x12([\x00-\x7f])")
 _INSTALL = {
     "onnxruntime": "the package onnxruntime: pip install 'autosearch[export]'",
     "openvino": "the package openvino: pip install 'autosearch[openvino]'",
+    "nncf": "the package nncf: pip install 'autosearch[int8]'",
 }
 
 Images = NDArray[np.float32]
@@ -29,7 +37,7 @@ class ModelError(AutosearchError):
     """An exported model cannot be used: missing, incomplete, damaged or changed."""
 
 
-def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) -> Run:
+def onnx_run(graph: bytes | Path, provider: str = "cpu", threads: int | None = None) -> Run:
     """Make onnxruntime ready to run a graph.
 
     Raises:
@@ -46,7 +54,8 @@ def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) ->
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = runtime.InferenceSession(graph, options, providers=[wanted])
+        source = graph if isinstance(graph, bytes) else str(graph)
+        session = runtime.InferenceSession(source, options, providers=[wanted])
     except Exception as error:  # its errors share no base class
         raise ModelError(f"the ONNX graph: onnxruntime refuses it: {_line(error)}") from None
     name = session.get_inputs()[0].name
@@ -58,7 +67,7 @@ def onnx_run(graph: bytes, provider: str = "cpu", threads: int | None = None) ->
     return run
 
 
-def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -> Run:
+def openvino_run(graph: bytes | Path, data: bytes | None, threads: int | None = None) -> Run:
     """Make OpenVINO ready to run a graph on the CPU.
 
     Args:
@@ -70,7 +79,7 @@ def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -
         ConfigError: OpenVINO is not installed.
         ModelError: OpenVINO refuses the graph.
     """
-    if data is None and _EXTERNAL in graph:
+    if data is None and isinstance(graph, bytes) and _EXTERNAL in graph:
         raise ModelError("the ONNX graph: keeps tensors in other files, which are not read")
     core = needed("openvino").Core()
     # Results must not depend on whether the processor has a type shorter than float32.
@@ -88,6 +97,17 @@ def openvino_run(graph: bytes, data: bytes | None, threads: int | None = None) -
         return found[0], found[1]
 
     return run
+
+
+def check_beside(graph: bytes, name: str) -> None:
+    """Refuse a graph that looks for tensors in any other file than the one beside it.
+
+    Raises:
+        ModelError: It does.
+    """
+    named = {graph[m.end() : m.end() + m[1][0]] for m in _LOCATION.finditer(graph)}
+    if graph.count(_EXTERNAL) != len(_LOCATION.findall(graph)) or named - {name.encode()}:
+        raise ModelError(f"the ONNX graph: keeps tensors in other files than {name}")
 
 
 def needed(package: str) -> Any:

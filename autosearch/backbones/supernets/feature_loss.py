@@ -25,7 +25,8 @@ class FeatureLoss:
     """Mean squared error per map, in units of the teacher's variance per channel.
 
     A map with at least as many channels as the teacher's is compared in the first of them;
-    otherwise a learnt 1x1 convolution leads to the teacher's, an identity at first.
+    otherwise a learnt 1x1 convolution leads to the teacher's, at first an identity on top of the
+    teacher's mean: channels of transformers are often far from 0.
 
     Args:
         teacher: The teacher.
@@ -45,10 +46,15 @@ class FeatureLoss:
         with torch.no_grad():
             chunks = [teacher(batches(chunk)) for chunk in in_chunks(indices)]
         # Maps that the teacher lacks need no scale, but a place.
-        self._scales = [
-            torch.ones(()) if maps[0] is None else torch.cat(maps).std((0, 2, 3), keepdim=True)
-            for maps in zip(*chunks, strict=True)
-        ]
+        self._scales = [torch.ones(())] * len(teacher.taps)
+        for place, maps in enumerate(zip(*chunks, strict=True)):
+            if maps[0] is None:
+                continue
+            seen = torch.cat(maps)
+            self._scales[place] = seen.std((0, 2, 3), keepdim=True)
+            if f"{place}.bias" in self.projections:
+                with torch.no_grad():
+                    self.projections[f"{place}.bias"].copy_(seen.mean((0, 2, 3)))
 
     def losses(
         self,
