@@ -16,6 +16,8 @@ from .bank.rows import cells_within
 
 KEPT_BYTES = 2 << 30
 """What kept maps may take at most."""
+_KINDS = (torch.float32, torch.float16)
+"""In half precision where they would not fit otherwise, and else not at all."""
 
 
 class FrozenMaps(nn.Module):
@@ -100,8 +102,7 @@ class KeptMaps:
     def _kept(self) -> list[Tensor] | None:
         first = self._computed(self._images[:1])
         size = len(self._images) * sum(one.numel() for one in first)
-        kinds = (torch.float32, torch.float16)
-        kind = next((kind for kind in kinds if size * kind.itemsize <= self._most), None)
+        kind = next((kind for kind in _KINDS if size * kind.itemsize <= self._most), None)
         if kind is None:
             return None
         kept = [torch.empty((len(self._images), *one.shape[1:]), dtype=kind) for one in first]
@@ -116,6 +117,12 @@ class KeptMaps:
     def _computed(self, images: Tensor) -> list[Tensor]:
         parts = [self._maps(part) for part in passes(images, self._device)]
         return [torch.cat(level).float() for level in zip(*parts, strict=True)]
+
+
+def kept_bytes(numbers: int) -> int:
+    """What `KeptMaps` takes for so many numbers of all images together."""
+    sizes = (numbers * kind.itemsize for kind in _KINDS)
+    return next((size for size in sizes if size <= KEPT_BYTES), 0)
 
 
 def mean_where(values: Tensor, counted: Tensor | None) -> Tensor:

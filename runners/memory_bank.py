@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autosearch.backbones import (
     FeatureExtractor,
     PatchFeatures,
+    in_precision,
     nearest_neighbour_flops,
     optimise_for_inference,
     profile,
@@ -322,6 +323,7 @@ class MemoryBankDetector(Detector):
         if self._bn_recalibration:
             extractor = recalibrate(extractor, images, image_size=self._input)
         fast = optimise_for_inference(extractor)
+        fast = in_precision(fast, self._settings.precision, self._context.device)
         grid, token = self._settings.grid, self._settings.class_token
         features = PatchFeatures(fast, self._patch_sizes, grid, self._input, token)
         return features.to(self._context.device).eval()

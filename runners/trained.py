@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from autosearch.backbones import Complexity
 from autosearch.contracts import Cost, Detector, TrialContext, passes
 from autosearch.data import ImageSet
+
+from .training import Step, Training
 
 
 class TrainedDetector(Detector):
@@ -53,3 +57,42 @@ class TrainedDetector(Detector):
         if self._module is None:
             raise RuntimeError("the detector has not been fitted")
         return self._module.eval()
+
+
+class ScheduledDetector(TrainedDetector):
+    """A network that a `Training` trains.
+
+    Those that derive from it end `fit_in_steps` with `_train`.
+
+    Args:
+        context: Seed, device and image size.
+    """
+
+    _training: Training | None = None
+
+    def artifacts(self) -> dict[str, bytes]:
+        """See `Detector.artifacts`: the losses of every epoch."""
+        return {} if self._training is None else self._training.curves()
+
+    def _train(
+        self, module: nn.Module, training: Training, images: int, step: Step
+    ) -> Iterator[float]:
+        """Train to the end, or to where the iterator is closed; no gradients are left then.
+
+        Args:
+            module: That of the anomaly maps, which holds the network.
+            training: Of the network.
+            images: How many there are.
+            step: See `Training.run`.
+
+        Yields:
+            See `Detector.fit_in_steps`.
+
+        Raises:
+            ArithmeticError: A loss is not finite.
+        """
+        self._module, self._training = module, training
+        try:
+            yield from training.run(images, step)
+        finally:
+            module.requires_grad_(False).zero_grad()

@@ -48,6 +48,12 @@ class Exports:
         return export_trial(self.study, ExportOptions(0))
 
     @cached_property
+    def large(self) -> Exported:
+        """The same as if one file held no more than a hundred kilobytes."""
+        options = ExportOptions(0, ("onnx",), limit=100_000)
+        return export_trial(self.study, options, self.results / "large")
+
+    @cached_property
     def backbones(self) -> StudyFolder:
         """A study of a fixed backbone with several neighbours."""
         return _search(self.results, "backbones")

@@ -36,8 +36,13 @@ from bank_parts import (
 from test_windows import assert_close
 
 from autosearch.errors import Infeasible
-from autosearch.export.frozen import _openvino_files
-from autosearch.graphs import largest_difference, onnx_bytes, openvino_run, round_to_half
+from autosearch.graphs import (
+    largest_difference,
+    onnx_bytes,
+    openvino_files,
+    openvino_run,
+    round_to_half,
+)
 from autosearch.memory import coreset
 from autosearch.spec import Params
 
@@ -207,7 +212,7 @@ def test_graphs_give_the_same_maps(params: Params, monkeypatch: pytest.MonkeyPat
     assert len(short) < 0.75 * len(first)
     for graph, expected in ((first, exact), (short, rounded)):
         session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        openvino = openvino_run(*_openvino_files(graph), 1)
+        openvino = openvino_run(*openvino_files(graph), 1)
         for batch in (1, 3):
             images = ASKED[:batch].numpy()
             for maps in (session.run(None, {"images": images})[0], openvino(images)[0]):

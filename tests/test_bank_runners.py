@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from autosearch.contracts import Detector, Runner, TrialContext, registry
+from autosearch.contracts import Detector, Runner, Status, TrialContext, TrialRecord, registry
 from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
+from autosearch.export.chosen import exported_configuration
 from autosearch.spec import Params, parse_spec
 from autosearch.testing import image_set
 
@@ -120,6 +121,18 @@ def test_what_has_an_effect_remains(runner):
     for key, value in {**WITH_EFFECT[name], **bank}.items():
         assert runner.canonical({key: value}) != runner.canonical({})
         assert not torch.allclose(maps_of(runner, {key: value}), before), key
+
+
+def test_a_shorter_type_is_the_network_s_alone_and_none_of_an_export(runner):
+    exact, short = maps_of(runner, {}), maps_of(runner, {"precision": "bfloat16"})
+    assert short.dtype == exact.dtype and not torch.equal(short, exact)
+    assert (short - exact).abs().max() < 0.1 * exact.max()
+    assert runner.canonical({"precision": "float32"}) == runner.canonical({})
+    with pytest.raises(Infeasible, match="float16"):
+        fitted(runner, {"precision": "float16"})
+    canonical = runner.canonical({"precision": "bfloat16"})
+    record = TrialRecord(0, Status.COMPLETE, {}, canonical, {})
+    assert exported_configuration(None, record, None) == runner.canonical({})
 
 
 def test_scores_are_distances(runner):

@@ -40,8 +40,13 @@ from torch import Tensor
 from autosearch.backbones import resize
 from autosearch.contracts import shared_tensor
 from autosearch.errors import Infeasible
-from autosearch.export.frozen import _openvino_files
-from autosearch.graphs import largest_difference, onnx_bytes, onnx_run, openvino_run
+from autosearch.graphs import (
+    largest_difference,
+    onnx_bytes,
+    onnx_run,
+    openvino_files,
+    openvino_run,
+)
 from autosearch.spec import Params
 
 LEVELS = slice(0, SHALLOW), slice(SHALLOW, SHALLOW + DEEP)
@@ -265,7 +270,7 @@ def test_graphs_give_the_same_maps(more: Params) -> None:
     asked = torch.cat([ASKED[:1], shared_tensor(TRAIN.pixels)[:1]])
     expected, images = detector.anomaly_maps(asked).numpy(), asked.numpy()
     graph = onnx_bytes(detector.module(), SIZE)
-    for run in (onnx_run(graph, threads=1), openvino_run(*_openvino_files(graph), 1)):
+    for run in (onnx_run(graph, threads=1), openvino_run(*openvino_files(graph), 1)):
         for count in (1, 2):
             maps, _ = run(images[:count])
             assert largest_difference(expected[:count], maps) < 1e-4

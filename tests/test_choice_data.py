@@ -13,7 +13,15 @@ from autosearch.data.records import NORMAL, ImageSet, SearchData
 from autosearch.metrics import auroc, average_precision, rwap_error
 from autosearch.metrics.ranking import Ranking
 from autosearch.metrics.truth import Truth
-from autosearch.study.choice_data import MOST_BYTES, NUMBER, Draws, draws_of, errors_of
+from autosearch.study.choice_data import (
+    MOST_BYTES,
+    MOST_SCORES,
+    NUMBER,
+    Draws,
+    draws_of,
+    errors_of,
+    scores_of,
+)
 from autosearch.study.truth import truth_beside, truth_of
 
 SIDE, PREVALENCE = 16, 0.05
@@ -187,6 +195,23 @@ def test_maps_are_area_means_in_steps() -> None:
     low, high = found["low"][:, None, None], found["high"][:, None, None]
     steps = low + found["maps"] / 255 * (high - low)
     assert np.abs(steps - means).max() <= (high - low).max() / 255
+
+
+def test_scores_of_images_by_kind() -> None:
+    val = images(["hole", "hole", "synthetic_perlin", NORMAL, NORMAL, NORMAL])
+    val = replace(val, made=(False, False, True, False, False, False))
+    data = SearchData(images([NORMAL]), val, {"sha256": "abc"})
+    scored = scored_of(data)
+    found = scores_of(kept(data, scored))
+    highest = scored.maps.max(axis=(1, 2))
+    for kind, places in (("real", [0, 1]), ("made", [2]), ("normal", [3, 4, 5])):
+        assert found[kind].tolist() == sorted(highest[places].tolist())
+    data = data_of([NORMAL] * (2 * MOST_SCORES) + ["hole"])
+    scored = scored_of(data)
+    found = scores_of(kept(data, scored))
+    normal = scored.maps[:-1].max(axis=(1, 2))
+    assert found["normal"].size == MOST_SCORES and set(found) == {"normal", "real"}
+    assert (found["normal"][0], found["normal"][-1]) == (normal.min(), normal.max())
 
 
 def test_many_images_stay_below_the_bound() -> None:

@@ -248,9 +248,10 @@ class TestServer:
         rules = make_app(Library(results), PORT).server.url_map.iter_rules()
         reading = {"GET", "HEAD", "OPTIONS"}
         others = {rule.rule: set(rule.methods or ()) - reading for rule in rules}
-        # Dash's way to ask; what answers it is `refresh`, which only reads.
+        # Dash's way to ask; what answers it is `refresh`, which only reads. And notes on trials.
         assert {rule: methods for rule, methods in others.items() if methods} == {
-            "/_dash-update-component": {"POST"}
+            "/_dash-update-component": {"POST"},
+            "/note": {"POST"},
         }
 
     def test_pages_of_others_can_ask_nothing_without_being_asked_back(self, client: Any) -> None:
@@ -320,10 +321,11 @@ class TestServer:
 
     def test_nothing_is_written_whatever_is_asked(self, client: Any, results: Path) -> None:
         before = snapshot(results)
-        for path in ("/", "/artifact", "/_dash-layout", "/_dash-update-component", "/nothing"):
+        paths = ("/", "/artifact", "/_dash-layout", "/_dash-update-component", "/nothing", "/note")
+        for path in paths:
             for method in ("get", "post", "put", "delete", "patch"):
                 answer = getattr(client, method)(path, headers=HERE, data=b"{}")
-                assert method == "get" or answer.status_code >= 400
+                assert (method == "get" and path != "/note") or answer.status_code >= 400
         assert snapshot(results) == before
 
 

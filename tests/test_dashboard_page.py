@@ -194,6 +194,44 @@ class TestPage:
         assert not any(text.startswith("passing") for text in page.texts("#studies .study"))
         assert page.complaints() == []
 
+    def test_a_note_is_kept_and_shown_to_the_next_reader(
+        self, served: tuple[Path, int], browser: Any
+    ) -> None:
+        shutil.copytree(served[0] / "base", served[0] / "noted")
+        page = Page(browser, served[1])
+        page.choose("noted")
+        page.select("3")
+        field = browser.find_element("css selector", ".details textarea")
+        field.send_keys("misses <b>dust</b>")
+        assert "Not kept yet" in browser.find_element("css selector", ".note-block").text
+        browser.find_element("css selector", ".note-block button").click()
+        page.until(lambda: StudyFolder(served[0] / "noted").load_notes())
+        page.until(lambda: any("Written 20" in text for text in page.texts(".note-block")))
+        browser.refresh()
+        page.until(lambda: page.drawn() == {"noted"})
+        value = "return document.querySelector('.details textarea')?.value"
+        page.until(lambda: browser.execute_script(value) == "misses <b>dust</b>")
+        assert page.texts(".details h3")[0].startswith("Trial 3 ")
+        assert page.complaints() == []
+        shutil.rmtree(served[0] / "noted")
+
+    def test_an_address_names_the_chosen_studies(
+        self, served: tuple[Path, int], browser: Any
+    ) -> None:
+        name = "a&b=c #1"
+        shutil.copytree(served[0] / "base", served[0] / name)
+        page = Page(browser, served[1])
+        page.choose("base")
+        page.choose(name, "base")
+        address = browser.current_url
+        browser.back()
+        page.until(lambda: page.drawn() == {"base"})
+        browser.get("about:blank")
+        browser.get(address)
+        page.until(lambda: page.drawn() == {"base", name})
+        assert page.complaints() == []
+        shutil.rmtree(served[0] / name)
+
     @pytest.mark.parametrize(
         "name", ["<img src=x onerror=window.hit=1>", "..'\"><script>window.hit=1<!--%2e%2e&#x41;"]
     )

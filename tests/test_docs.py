@@ -359,13 +359,24 @@ def check_call(text: str) -> None:
     command, words = find_command(shlex.split(text, comments=True))
     given = command.make_context(command.name, words).params
     overrides = given.get("overrides") or ()
-    if command.name == "run":
+    if command.name == "run" and given["space"] in WRITTEN:
+        dataset_spec(o for o in overrides if o.startswith("dataset."))
+    elif command.name == "run":
         assert given["space"] in SPACES, f"no space {given['space']}"
         spec = load_spec(SPACES[given["space"]], overrides)
         check_space(spec.parsed_space, RUNNERS[spec.study.runner].parameters, spec.study.runner)
         resolve_objectives(spec, TABLE)
     elif overrides:
         dataset_spec(overrides)
+
+
+WRITTEN = {
+    f"{Path(call.split()[1]).name}.yaml"
+    for document in ("README.md", *PAGES)
+    for call in command_lines(document)
+    if call.startswith("init ")
+}
+"""Specs that `autosearch init` writes by the calls that the documents show."""
 
 
 def refused(check: Callable[[str], None], texts: Iterable[str]) -> dict[str, str]:

@@ -26,9 +26,10 @@ from autosearch.data.records import NORMAL
 from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.export import frozen, trial as export
 from autosearch.export.folder import ModelError, load_model
+from autosearch.export.predictor import Predictor
 from autosearch.export.trial import Exported, ExportOptions, export_trial
 from autosearch.graphs import onnx_bytes
-from autosearch.metrics.thresholds import choose_threshold
+from autosearch.metrics.thresholds import Criterion, choose_threshold
 from autosearch.storage.folder import StudyFolder
 from autosearch.study.fitted import all_normal
 from autosearch.study.inputs import reopen
@@ -39,11 +40,29 @@ class TestDescription:
         content = json.loads((plain_export.path / "model.json").read_text())
         names = {path.name for path in plain_export.path.iterdir()} - {"model.json"}
         assert names == {
-            "model.onnx", "weights.safetensors", "README.md", "maps.jpg",
+            "model.onnx", "weights.safetensors", "README.md", "maps.jpg", "run_onnx.py",
+            "run_onnx.cpp",
         } == set(content["files"])  # fmt: skip
         for name, entry in content["files"].items():
             data = (plain_export.path / name).read_bytes()
             assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def test_its_example_says_what_predict_says(
+        self, plain_export: Exported, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.png"
+        Image.fromarray((255 * unseen(1)[0].transpose(1, 2, 0)).astype(np.uint8)).save(path)
+        done = subprocess.run(
+            [sys.executable, str(plain_export.path / "run_onnx.py"), str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (answer,) = Predictor(plain_export.path)([path])
+        assert float(done.stdout.split()[1]) == pytest.approx(answer.score, abs=1e-4)
+        with Image.open(f"{path}.pfm") as values:
+            np.testing.assert_allclose(np.array(values), answer.map, atol=1e-4)
+        assert "`run_onnx.py`" in (plain_export.path / "README.md").read_text()
 
     def test_tells_no_path_of_this_machine(
         self, plain_export: Exported, exported_study: StudyFolder
@@ -173,9 +192,11 @@ class TestCard:
         copied = StudyFolder(Path(shutil.copytree(exported_study.path, tmp_path / "study")))
         copied.files.write_test(0, {"metrics": {"rwap": 0.4321, "image_auroc": None}})
         quick(monkeypatch)
-        exported = export_trial(copied, ExportOptions(0), force=True)
+        rule = Criterion("normal_percentile", percentile=95, factor=1.4)
+        exported = export_trial(copied, ExportOptions(0, rule=rule), force=True)
         card = (exported.path / "README.md").read_text()
         assert "| rwAP, pixels |" in card and "0.4321" in card and "took no part" in card
+        assert exported.manifest["thresholds"]["pixel"]["factor"] == 1.4 and rule.text in card
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

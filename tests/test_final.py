@@ -24,7 +24,7 @@ from autosearch.data import load_test_set
 from autosearch.errors import StudyError
 from autosearch.metrics.thresholds import Threshold, choose_threshold
 from autosearch.storage.folder import StudyFolder
-from autosearch.study import final
+from autosearch.study import ensemble
 from autosearch.study.final import METRICS, FinalEvaluator
 from autosearch.study.inputs import Inputs, rebuild, reopen
 
@@ -93,7 +93,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(record.number)
         return rebuild(inputs, record)
 
-    monkeypatch.setattr(final, "rebuild", spied)
+    monkeypatch.setattr(ensemble, "rebuild", spied)
     return made
 
 
@@ -270,7 +270,7 @@ class TestCommand:
                 raise KeyboardInterrupt
             return rebuild(inputs, record)
 
-        monkeypatch.setattr(final, "rebuild", stopped)
+        monkeypatch.setattr(ensemble, "rebuild", stopped)
         wanted = ("--trial", 0, "--trial", other.number, "--resamples", 100)
         out = command("evaluate", folder.path, *wanted, code=130).output
         assert "1 of 2 trials have figures; the same command goes on" in out and list(

@@ -16,7 +16,7 @@ from autosearch.cli.evaluate import evaluate
 from autosearch.errors import StudyError
 from autosearch.storage.folder import StudyFolder
 from autosearch.storage.trial_files import RESAMPLES
-from autosearch.study import final
+from autosearch.study import ensemble
 from autosearch.study.final import METRICS
 
 
@@ -56,7 +56,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("a detector was made again")
 
-    monkeypatch.setattr(final, "rebuild", refuse)
+    monkeypatch.setattr(ensemble, "rebuild", refuse)
 
 
 def change(study: autosearch.Study, number: int, part: str, **changed: object) -> None:

@@ -13,9 +13,11 @@ from autosearch.study.inputs import load_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MAY_LOAD_THE_TEST_SPLIT = {"data/load.py", "study/evaluate.py", "study/invariance.py"}
+MAY_LOAD_THE_TEST_SPLIT = {
+    "data/load.py", "study/answer.py", "study/evaluate.py", "study/invariance.py",
+}  # fmt: skip
 SELECT = ("contracts", "executors", "memory", "metrics", "study", "spec", "synthesis")
-_AFTER = ("correlation", "evaluate", "final", "invariance", "paired")
+_AFTER = ("answer", "correlation", "evaluate", "final", "invariance", "paired")
 AFTER_THE_CHOICE = {f"study/{name}.py" for name in _AFTER}
 READ = {"load_tests", "write_test", "TEST", "test.json"}
 READ |= {"load_resamples", "write_resamples", "RESAMPLES", "resamples.npz"}

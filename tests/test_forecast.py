@@ -24,45 +24,52 @@ BEST = (("kernel_size", 7), ("expand_ratio", 6))
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Whatever is timed for a bank takes a second; how often that was is counted."""
-    calls = []
+    """Whatever is timed for a bank takes a second; how often that was is counted.
+
+    To choose one patch takes a second too, and to choose more another.
+    """
+    calls, chosen = [], [1]
+
+    def choose(patches: Any, *, count: int) -> None:
+        chosen.append(count)
 
     def measured(call: Any, **options: Any) -> float:
         call()
         calls.append(1)
-        return 1e3
+        return 1e3 if chosen[-1] == 1 else 2e3
 
+    monkeypatch.setattr(timing, "coreset", choose)
     monkeypatch.setattr(timing, "measure_latency", measured)
     return calls
 
 
 class TestSeconds:
-    """Passes of 4 images, a search of one in 20,000 rows, 64 of 20,000 patches chosen."""
+    """Passes of 4 images, a search of one in 20,000 rows, 512 of 20,000 patches chosen."""
 
     @pytest.mark.parametrize(
-        ("params", "passes", "stored", "compared", "pairs"),
+        ("params", "passes", "stored", "compared", "pool", "pairs"),
         [
-            ({}, 1010, PLACES * 1000, PLACES * 1000, 0),
+            ({}, 1010, PLACES * 1000, PLACES * 1000, 0, 0),
             (
                 {"coreset_method": "random", "coreset_ratio": 0.1},
-                1010, PLACES * 100, PLACES * 100, 0,
+                1010, PLACES * 100, PLACES * 100, 0, 0,
             ),
             (
                 {"coreset_method": "kcenter", "coreset_ratio": 0.1, "coreset_pool": 9000},
-                1010, PLACES * 100, PLACES * 100, PLACES * 100 * 9000,
+                1010, PLACES * 100, PLACES * 100, 9000, PLACES * 100 * 9000,
             ),
             (
                 {"coreset_method": "kcenter", "coreset_ratio": 0.5, "coreset_pool": 9000},
-                1010, PLACES * 500, PLACES * 500, 0,
+                1010, PLACES * 500, PLACES * 500, 0, 0,
             ),
-            ({"bank_augment": "flips"}, 3010, PLACES * 3000, PLACES * 3000, 0),
-            ({"window": 1}, 1010, PLACES * 1000, 9 * 1000, 0),
+            ({"bank_augment": "flips"}, 3010, PLACES * 3000, PLACES * 3000, 0, 0),
+            ({"window": 1}, 1010, PLACES * 1000, 9 * 1000, 0, 0),
             (
                 {"window": 1, "rows_per_place": 20, "coreset_method": "kcenter",
                  "coreset_pool": PLACES * 100},
-                1010, PLACES * 20, 9 * 20, PLACES * 20 * 100,
+                1010, PLACES * 20, 9 * 20, PLACES * 100, PLACES * 20 * 100,
             ),
-            ({"neighbour_images": 50}, 1010, PLACES * 1000, PLACES * 50, 0),
+            ({"neighbour_images": 50}, 1010, PLACES * 1000, PLACES * 50, 0, 0),
         ],
     )  # fmt: skip
     def test_are_scaled_from_what_was_timed(
@@ -72,13 +79,14 @@ class TestSeconds:
         passes: int,
         stored: int,
         compared: int,
+        pool: int,
         pairs: int,
     ) -> None:
         detector = built({"coreset_ratio": 1.0, **params})
         search = 10 * compared / min(stored, 20_000)
-        expected = passes / 4 + search + pairs / (20_000 * 64)
+        expected = passes / 4 + search + pool / 20_000 + pairs / (20_000 * 512)
         assert detector.seconds(1000, 10) == pytest.approx(expected)
-        assert len(timed) == (3 if pairs else 2)
+        assert len(timed) == (4 if pairs else 2)
 
     def test_of_tiles(self) -> None:
         class Timed:

@@ -156,6 +156,10 @@ class TestStudy:
         with pytest.raises(ConfigError, match=expected):
             study.figure(kind, **options)
 
+    def test_the_threshold_that_is_drawn_is_that_of_export(self, study: autosearch.Study) -> None:
+        line = study.figure("thresholds", trial=0).data[-1]
+        assert line.x[0] == pytest.approx(study.thresholds(0).image.value, rel=1e-4)
+
     def test_evaluates_once_and_tells_how_far_it_is(self, study: autosearch.Study) -> None:
         told: list[autosearch.Update] = []
         first = study.evaluate([0, 0, 1], resamples=100, progress=told.append)

@@ -20,7 +20,7 @@ ROOMS = (
     "backbones", "memory", "graphs",            # what detectors are built from
     "contracts",                                # what the search and runners agree on
     "storage", "study", "executors",            # a search: kept, driven, carried out
-    "report", "export",                         # what comes of it
+    "report", "export", "tracking",             # what comes of it
     "api", "testing", "cli",                    # the doors: Python, conformance, the command
 )  # fmt: skip
 

@@ -78,7 +78,7 @@ def test_faiss_that_cannot_load_is_as_good_as_absent(monkeypatch, tmp_path):
     (tmp_path / "faiss.py").write_text("raise RuntimeError('no libcublas')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "faiss", raising=False)
-    assert available_backends() == ("torch",)
+    assert available_backends() == ("torch", "torch-float32")
     assert make_memory_bank("auto", 2).search is not None
     with pytest.raises(ConfigError, match=r"memory\.backend.*faiss-cpu.*pip install"):
         make_memory_bank("faiss-cpu", 2)

@@ -29,11 +29,11 @@ from torch import Tensor
 
 from autosearch.contracts import registry, shared_tensor
 from autosearch.errors import Infeasible
-from autosearch.export.frozen import _openvino_files
 from autosearch.graphs import (
     largest_difference,
     onnx_bytes,
     onnx_run,
+    openvino_files,
     openvino_run,
     round_to_half,
 )
@@ -143,7 +143,7 @@ class TestDetector:
         assert np.array_equal(detector.anomaly_maps(asked).numpy(), exact)
         runs = [
             (onnx_run(first, threads=1), exact),
-            (openvino_run(*_openvino_files(first), 1), exact),
+            (openvino_run(*openvino_files(first), 1), exact),
             (onnx_run(onnx_bytes(module, SIZE, half=True), threads=1), rounded),
         ]
         for run, expected in runs:

@@ -226,7 +226,9 @@ def test_cost_of_the_student() -> None:
     alone = Student(own.feature_info, 2.0, 1)
     given = maps_of(own.feature_info, SIDE, SIDE, count=1)
     parts = profile(own, (1, 3, SIDE, SIDE)).macs, profile(Rebuilt(alone, given)).macs
-    assert detector.cost().macs == sum(parts)
+    # Each level's map of distances is resized by two products of matrices.
+    spread = sum(SIDE * grid * (grid + SIDE) for grid in (16, 8))
+    assert detector.cost().macs == sum(parts) + spread
 
 
 # The detector.

@@ -139,6 +139,7 @@ def test_cost_is_that_of_backbone_and_transformer() -> None:
     # Three attentions of four layers and two products, two hidden layers, first and last.
     macs = 3 * (4 * side * hidden**2 + 2 * side**2 * hidden) + 2 * 2 * side * hidden * 16
     macs += 2 * side * channels * hidden
+    macs += SIDE * 8 * (8 + SIDE)  # The map is resized by two products of matrices.
     assert detector.cost().macs == backbone.macs + macs
     weights = sum(one.numel() for one in module.reconstruction.parameters())
     assert detector.cost().parameters == backbone.parameters + weights

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autosearch.api.schema import modeline
 from autosearch.contracts import Objective, registry
 from autosearch.spec import StudySpec, comment_lines, yaml_line, yaml_sections
 
@@ -54,6 +55,7 @@ class Draft:
 
     def _head(self, pace: Pace | None) -> Iterator[str]:
         trials = self.trials(pace)
+        yield modeline(registry.schema_path())
         yield from comment_lines(
             f"A search on {self.advice.report.category}, written by autosearch init from what it "
             "saw of the images. Change what you like; docs/spec.md explains every key."

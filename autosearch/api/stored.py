@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from autosearch.contracts import Objective, Runner
     from autosearch.metrics import RankCorrelation
+    from autosearch.storage import TrialNote
     from autosearch.study import Comparison
 
 
@@ -127,6 +128,35 @@ class StoredStudy:
     def ensembles(self) -> dict[str, dict[str, Any]]:
         """What `evaluate` has stored of several trials as one detector, by name: ``3+7+12``."""
         return self._folder.files.load_ensembles()
+
+    @property
+    def notes(self) -> dict[int, TrialNote]:
+        """What people wrote about trials, by number of the trial."""
+        return self._folder.load_notes()
+
+    @property
+    def in_database(self) -> bool:
+        """Whether the trials are in a database, so that other heads have other folders."""
+        return self._folder.database is not None
+
+    def note(self, trial: int, text: str) -> TrialNote | None:
+        """Attach a note to a trial, in the place of the one before.
+
+        It lies in ``notes.json`` of this folder, also where the trials are in a database. The
+        report and the dashboard show it; no search reads it.
+
+        Args:
+            trial: Its number.
+            text: Plain text of at most 2000 characters; an empty one takes the note away.
+
+        Returns:
+            The note; None where it was taken away.
+
+        Raises:
+            ConfigError: The text is too long or has control characters.
+            StudyError: There is no such trial, or the folder cannot be written to.
+        """
+        return self._folder.write_note(self.trial(trial).number, text)
 
     def files(self, number: int) -> list[Path]:
         """Files about a trial: anomaly maps, curves of its training, traceback, test figures."""
@@ -252,19 +282,23 @@ class StoredStudy:
     def figure(self, kind: str = "pareto", **options: Any) -> plotly.graph_objects.Figure:
         """Draw the study.
 
+        `autosearch.figure` draws several in one picture, `autosearch.write_figure` a file.
+
         Args:
             kind: ``pareto`` (trials and front), ``progress`` (hypervolume after each trial),
-                ``importance`` (of parameters), ``parallel`` (coordinates), or ``curves`` of one
-                training.
-            options: ``x`` and ``y``, the figures of ``pareto``; ``trial``, the number for
-                ``curves``.
+                ``importance`` (of parameters), ``parallel`` (coordinates), ``thresholds`` (scores
+                of validation images of one trial), or ``curves`` of one training.
+            options: Of ``pareto`` the figures ``x`` and ``y``, and whether axes are logarithmic,
+                ``log_x`` and ``log_y``; ``trial``, the number for ``curves`` and ``thresholds``,
+                of which by default the recommended one.
 
         Raises:
             ConfigError: There is no such kind, figure or option.
+            StudyError: No trial has values yet.
         """
-        from autosearch.report import draw, study_info
+        from autosearch.api.figures import figure
 
-        return draw(study_info(self._folder), kind, self._folder, **options)
+        return figure([self.path], kind, **options)
 
     def _fixed_choice(self, records: Sequence[TrialRecord], needed: bool) -> TrialRecord | None:
         """Trial 0, where it is a configuration that the search was to begin with.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosearch.api.factory import EstimatedStudy
+from autosearch.api.gallery import ShownStudy
 from autosearch.api.moved import moved_to as _moved
 from autosearch.api.update import Progress, Update, quiet, reading
 from autosearch.contracts import TrialRecord, ensemble_name, registry
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from autosearch.study import Fit
 
 
-class Study(EstimatedStudy):
+class Study(ShownStudy):
     """One study. Made by `autosearch.search` and `autosearch.open_study`.
 
     Attributes:
@@ -77,6 +78,7 @@ class Study(EstimatedStudy):
         from autosearch.executors import SMALL_SECONDS, make_executor
         from autosearch.storage import StudyLog
         from autosearch.study import check_packages, load_inputs, open_driver, run
+        from autosearch.tracking import Tracking, chosen as chosen_trackers, settled
 
         if self._folder.database is not None:
             self._folder.database.open()
@@ -91,6 +93,8 @@ class Study(EstimatedStudy):
             log.note("executor chosen", text=text)
             progress(Update("executor", 0, None, text, study=self))
 
+        spec = settled(spec)
+        trackers = chosen_trackers(spec.tracking, self.path)
         chosen = make_executor(executor, address, work, say)
         check_packages(spec, registry.objectives(self._others))
         inputs = load_inputs(spec, reading(progress), self._runner, self._others)
@@ -100,16 +104,63 @@ class Study(EstimatedStudy):
             done, total = summary.finished, summary.budget
             progress(Update("trials", done, total, trial=record, summary=summary, study=self))
 
+        def warn(text: str) -> None:
+            log.note("tracking", logging.WARNING, text=text)
+            progress(Update("tracking", 0, None, text, study=self))
+
         with StudyLog(self._folder.log_path, log_level) as log:
-            driver = open_driver(inputs, self._folder, tell, log)
+            tracking = Tracking(self._folder, trackers, warn)
+            driver = open_driver(inputs, self._folder, tell, log, tracking.told)
             tell()
-            run(inputs, self._folder, driver, chosen)
+            ended = "failed"
+            try:
+                tracking.start()
+                run(inputs, self._folder, driver, chosen)
+                ended = "stopped" if driver.stopped else "finished"
+            finally:
+                tracking.close(ended)
         self.stopped = driver.stopped
         if spec.study.front_repeats > 1 and not self.stopped and self.front:
             try:
                 self.repeat(repeats=spec.study.front_repeats, progress=progress)
             except KeyboardInterrupt:
                 self.stopped = True  # Each run that ended is stored.
+
+    def track(
+        self,
+        *,
+        mlflow: str | None = None,
+        wandb: str | None = None,
+        tensorboard: str | Path | None = None,
+        progress: Progress = quiet,
+    ) -> dict[str, int]:
+        """Send trackers what they do not have yet, of a search that is over.
+
+        Each trial is there once, however often this is done.
+
+        Args:
+            mlflow: Address of a server or a database. Without any of the three, those that the
+                spec names (``tracking``).
+            wandb: ``project`` or ``entity/project``.
+            tensorboard: Folder.
+            progress: Told of every trial that is sent.
+
+        Returns:
+            Trials that were sent, by tracker.
+
+        Raises:
+            ConfigError: A tracker is not allowed, its package is missing, or there is none.
+            StudyError: A tracker cannot be reached.
+        """
+        from autosearch.tracking import asked_for, chosen, send_rest
+
+        given = {"mlflow": mlflow, "wandb": wandb, "tensorboard": tensorboard}
+        tracking = asked_for(self._folder, given)
+
+        def told(name: str, done: int, total: int) -> None:
+            progress(Update("tracking", done, total, name, study=self))
+
+        return send_rest(self._folder, chosen(tracking, self.path), told)
 
     def repeat(
         self,
@@ -145,8 +196,7 @@ class Study(EstimatedStudy):
             text = f"trial {record.number}"
             progress(Update("repeating", done, total, text, trial=record, study=self))
 
-        seed = inputs.spec.study.seed
-        repeat_trials(self._folder, chosen, evaluator.one_run, seed, repeats, told)
+        repeat_trials(self._folder, chosen, evaluator.one_run, inputs.seed_of, repeats, told)
         return {record.number: self.runs(record.number) for record in chosen}
 
     def evaluate(
@@ -252,18 +302,20 @@ class Study(EstimatedStudy):
         category: str | None = None,
         progress: Progress = quiet,
         ensemble: Iterable[int] | None = None,
+        batch: int | None = None,
     ) -> Path:
         """Make a model folder of a trial: one graph, thresholds, a model card.
 
         Args:
             trial: Its number; none beside an ensemble; by default the one that `recommend` names,
                 which ``progress`` is told with the reasons.
-            formats: Among ``onnx``, ``openvino`` and ``torch`` (tensors).
+            formats: Among ``onnx``, ``openvino``, ``torch`` (tensors), ``onnx-static`` (fixed
+                shapes, for TensorRT) and ``openvino-int8`` (8-bit integers).
             coreset: Share of the patches that the memory bank keeps, chosen by k-centre.
             half: Store large tensors in half precision.
             threshold: How thresholds are chosen on validation: ``f1``, ``youden``,
                 ``balanced_accuracy`` or ``fpr``, or an `autosearch.metrics.Criterion`, which the
-                rules ``sensitivity`` and ``cost`` need for their numbers.
+                rules ``sensitivity``, ``cost`` and ``normal_percentile`` need for their numbers.
             max_fpr: Largest false-positive rate, for ``fpr``.
             opset: Of the ONNX graph, 15 to 18; older runtimes read lower ones.
             out: Folder to write; by default ``exports/trial-N`` of the study, or
@@ -273,6 +325,7 @@ class Study(EstimatedStudy):
             category: See `resume`.
             progress: Told of images read, and of what is being done.
             ensemble: Numbers of trials to export as one detector in one graph; see `evaluate`.
+            batch: Images of a pass, or tiles, of ``onnx-static``; None: one.
 
         Returns:
             The folder, which `autosearch.Predictor` opens.
@@ -290,7 +343,15 @@ class Study(EstimatedStudy):
             said = f"{found}; steadier: {found.together_text}" if found.together else f"{found}"
             progress(Update("exporting", 0, None, f"recommended: {said}", study=self))
         options = ExportOptions(
-            trial, tuple(formats), coreset, half, threshold, max_fpr, opset, members
+            trial,
+            tuple(formats),
+            coreset,
+            half,
+            threshold,
+            max_fpr,
+            opset,
+            members,
+            batch=batch,
         )
         return export_trial(
             self._folder,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosearch import __version__
 from autosearch.api.update import Progress, Update, quiet, reading
-from autosearch.errors import WeightsError
+from autosearch.errors import ConfigError, WeightsError
 from autosearch.files import sha256
 
 if TYPE_CHECKING:
-    from autosearch.backbones import Distillation, DistillationProgress, Teacher
+    from autosearch.backbones import Distillation, DistillationProgress, Teacher, Weights
 
 TEACHER = "tf_efficientnet_lite0"
 """A timm model whose weights come with a package."""
@@ -27,6 +27,8 @@ def distill_supernet(
     steps: int | None = None,
     teacher: str = TEACHER,
     teacher_weights: str = "auto",
+    blocks: Sequence[float] | None = None,
+    accept_licence: str | None = None,
     width: float = 1.0,
     batch: int = 48,
     crop: int = 96,
@@ -46,6 +48,9 @@ def distill_supernet(
         steps: Steps in all.
         teacher: A model of timm.
         teacher_weights: ``auto``, ``official``, ``bundled``, ``random`` or a file.
+        blocks: Of a plain transformer, which of its blocks are learnt, up to four shares of the
+            depth; None for a quarter, a half, three quarters and the whole.
+        accept_licence: Key of the licence of the teacher's weights, where it must be accepted.
         width: 1.0 or 1.2.
         batch: Images per step.
         crop: Side of training images in pixels, a multiple of 32.
@@ -63,6 +68,7 @@ def distill_supernet(
     Raises:
         ConfigError: A setting is not allowed.
         StudyError: A checkpoint is in the way, missing, or of other inputs.
+        WeightsError: The teacher's weights are not found, or their licence is not accepted.
     """
     from autosearch.backbones import (
         Distillation,
@@ -72,21 +78,18 @@ def distill_supernet(
     )
 
     settings = DistillationSettings(width, seed, batch, crop, steps, minutes)
-    model, identity = _teacher(teacher, teacher_weights, seed)
+    model, weights = _teacher(teacher, teacher_weights, seed, blocks, accept_licence)
     pack = pack_images(Path(images), reading(progress))
-    run = Distillation(model, identity, pack, settings, Path(out), resume)
+    run = Distillation(model, _identity(model, weights), pack, settings, Path(out), resume)
     skipped = ", ".join(f"{number} {reason}" for reason, number in pack.skipped.items())
     begun = f"{len(pack.crops)} crops of {pack.images} images, {len(pack.held_out)} held out"
     begun += f"; skipped: {skipped}" if skipped else ""
-    start = f"continuing at step {run.step}"
-    if not run.step:
-        start = f"{run.copied_blocks} blocks start as the teacher's"
-    for text in (begun, start):
+    for text in (begun, *_told_of(model, crop), _start(run)):
         progress(Update("distilling", run.step, steps, text))
     if not run.run(told, stop):
         return None
     path = Path(out) / "supernet.safetensors"
-    save_supernet(path, run.finished().released_state(), _card(run), half)
+    save_supernet(path, run.finished().released_state(), _card(run, weights), half)
     return path
 
 
@@ -96,6 +99,8 @@ def verify_supernet(
     *,
     teacher: str = TEACHER,
     teacher_weights: str = "auto",
+    blocks: Sequence[float] | None = None,
+    accept_licence: str | None = None,
     crop: int = 224,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
@@ -106,6 +111,8 @@ def verify_supernet(
         images: Folder of images to compare features on.
         teacher: A model of timm.
         teacher_weights: As in `distill_supernet`.
+        blocks: As in `distill_supernet`.
+        accept_licence: As in `distill_supernet`.
         crop: Side of these images in pixels.
         progress: Told of images read.
 
@@ -121,7 +128,8 @@ def verify_supernet(
     crops, model = None, None
     if images is not None:
         pack = pack_images(Path(images), reading(progress))
-        crops, (model, _) = pack.crops[pack.held_out], _teacher(teacher, teacher_weights, 0)
+        crops = pack.crops[pack.held_out]
+        model, _ = _teacher(teacher, teacher_weights, 0, blocks, accept_licence)
     try:
         found = asdict(verify_state(state, model, crops, crop))
     except WeightsError as error:
@@ -129,17 +137,47 @@ def verify_supernet(
     return {"file": str(file), "sha256": sha256(Path(file)), **found}
 
 
-def _teacher(name: str, request: str, seed: int) -> tuple[Teacher, dict[str, str]]:
+def _teacher(
+    name: str, request: str, seed: int, blocks: Sequence[float] | None, accepted: str | None
+) -> tuple[Teacher, Weights]:
     from autosearch.backbones import Teacher, resolve
 
-    weights = resolve(name, request, seed)
-    identity = {"teacher": name, "teacher_sha256": weights.sha256}
-    return Teacher(name, weights.state), identity
+    try:
+        weights = resolve(name, request, seed, accepted)
+        return Teacher(name, weights.state, blocks), weights
+    except ConfigError as error:
+        if error.key != "backbone":
+            raise
+        raise ConfigError("teacher", name, error.allowed) from error
 
 
-def _card(run: Distillation) -> dict[str, Any]:
+def _identity(model: Teacher, weights: Weights) -> dict[str, str]:
+    """What a run goes on with: without blocks, where the teacher is no plain transformer."""
+    identity = {"teacher": model.name, "teacher_sha256": weights.sha256}
+    return identity if model.blocks is None else {**identity, "teacher_blocks": model.blocks}
+
+
+def _told_of(model: Teacher, crop: int) -> list[str]:
+    """What there is to say of a transformer as teacher."""
+    if model.blocks is None:
+        return []
+    side = model.input_side(crop)
+    rounded = "" if side == crop else f"; it sees {crop} pixels as {side}, a multiple of its patch"
+    return [f"learnt are the teacher's blocks {model.blocks}{rounded}"]
+
+
+def _start(run: Distillation) -> str:
+    if run.step:
+        return f"continuing at step {run.step}"
+    if run.teacher.blocks is not None:
+        return "no block starts as the teacher's: a transformer has none like the supernet's"
+    return f"{run.copied_blocks} blocks start as the teacher's"
+
+
+def _card(run: Distillation, weights: Weights) -> dict[str, Any]:
     return {
         **run.identity,
+        **_terms(weights),
         "autosearch": __version__,
         "images": run.pack.images,
         "crops": len(run.pack.crops),
@@ -150,6 +188,15 @@ def _card(run: Distillation) -> dict[str, Any]:
         "pieces": run.pieces,
         "held_out": {kind: _rounded(v) for kind, v in run.history[-1]["held_out"].items()},
     }
+
+
+def _terms(weights: Weights) -> dict[str, str]:
+    """The licence of the teacher's weights, under which what is learnt from them may come too."""
+    told = weights.provenance()
+    if "licence" not in told:
+        random = weights.source == "random"
+        return {"teacher_licence": "none: random" if random else f"not known: {weights.note}"}
+    return {f"teacher_{key}": value for key, value in told.items() if key.startswith("licence")}
 
 
 def _rounded(values: list[float | None]) -> list[float | None]:

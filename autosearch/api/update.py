@@ -31,8 +31,9 @@ class Update:
     """How far some work has come.
 
     Attributes:
-        stage: What is being done: ``reading images``, ``trials``, ``evaluating``, ``exporting``;
-            ``executor`` says in its text where trials run, and why.
+        stage: What is being done: ``reading images``, ``trials``, ``evaluating``, ``exporting``,
+            ``drawing``; ``executor`` says in its text where trials run, and why, ``tracking``
+            what a tracker does not have.
         done: Work that is done, in images or trials.
         total: All of the work, or None where it is not known.
         text: What is being done at the moment, in a few words; may be empty.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -18,29 +18,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from autosearch.cli.configuration import cut_names, legend, short
-from autosearch.cli.final_view import (
-    Tests,
-    any_has,
-    comparable,
-    fit_notes,
-    named,
-    tested_names,
-    titled,
-    with_interval,
-)
+from autosearch.cli.cells import front_cells, trial_cells
+from autosearch.cli.final_view import Tests
 from autosearch.cli.forecast import forecast_text
+from autosearch.cli.tables import number_text
 from autosearch.contracts import (
     SCORED,
     Objective,
     Status,
     Summary,
     TrialRecord,
-    registry,
 )
 from autosearch.data import LAYOUTS, Problem, Report, drawn_text, input_text, measured_text
 from autosearch.errors import one_line
-from autosearch.study import compared, figure_of, order_warning
+from autosearch.study import order_warning
 
 _PLAIN_SECONDS = 5.0
 _NAMES_SHOWN = 3
@@ -119,7 +110,7 @@ class SearchProgress:
                 parts.append(f"best {name} {best:.4f}")
         latest = self._latest
         if latest is not None and latest.status in SCORED:
-            shown = " ".join(f"{_number(latest.values[n])} {n}" for n in self._objectives)
+            shown = " ".join(f"{number_text(latest.values[n])} {n}" for n in self._objectives)
             parts.append(f"last {shown}")
         parts.append(f"{_clock(time.monotonic() - self._start)} elapsed")
         if (left := self._seconds_left(summary)) is not None:
@@ -156,34 +147,15 @@ def front_table(
         return "No complete trial, so no Pareto front."
     plural = "" if len(front) == 1 else "s"
     usual = f"Pareto front, {len(front)} trial{plural}"
+    cells = front_cells(front, objectives, tests, prevalence)
     table = Table(title=title or usual, title_justify="left", box=None)
-    table.add_column("trial", justify="right", style="bold")
-    names = compared(objectives)
-    evaluated = [tests[record.number] for record in front if record.number in tests]
-    tested = tested_names(objectives, evaluated) if evaluated else []
-    if any(tests.get(record.number, {}).get("prevalence") for record in front):
-        # Only at one prevalence may figures of validation and test stand side by side.
-        tested = list(dict.fromkeys(comparable(name, prevalence) for name in tested))
-        names += [name for name in tested if name not in names]
-    tested = [name for name in tested if any_has(evaluated, name)]
-    known = registry.objectives() | dict(objectives)
-    for name in names:
-        unit = f" ({known[name].unit})" if known[name].unit else ""
-        arrow = "↓" if known[name].direction == "minimize" else "↑"
-        table.add_column(f"{titled(name, prevalence)}{unit} {arrow}", justify="right")
-    for name in tested:
-        table.add_column(f"test {titled(name, prevalence)} [95 %]", justify="right")
-    table.add_column("configuration")
-    cuts = cut_names(front)
-    for record in _thinned(front, limit):
-        figures = [figure_of(record, name) for name in names]
-        values = ["-" if figure is None else _number(figure) for figure in figures]
-        values += [with_interval(tests.get(record.number), name) for name in tested]
-        table.add_row(str(record.number), *values, escape(short(record, cuts)))
-    notes = list(legend(front, cuts))
-    if tested:
-        notes.append("[95 %]: over images of the test split, bootstrap")
-        notes += [f"test: fitted {note}" for note in fit_notes(evaluated)]
+    for place, head in enumerate(cells.heads):
+        # The trial is first, and its configuration last.
+        justify: Literal["left", "right"] = "left" if head == cells.heads[-1] else "right"
+        table.add_column(head, justify=justify, style=None if place else "bold")
+    for row in _thinned(cells.rows, limit):
+        table.add_row(*map(escape, row))
+    notes = list(cells.notes)
     if len(front) > limit:
         notes.append(f"{limit} of {len(front)} shown, evenly spaced; all are in pareto.csv")
     table.caption = "\n".join(filter(None, notes))
@@ -217,19 +189,8 @@ def trial_table(record: TrialRecord, prevalence: float | None = None) -> Rendera
     )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("trial", str(record.number))
-    table.add_row("status", str(record.status))
-    if record.reason:
-        table.add_row("reason", escape(one_line(record.reason)))
-    if record.cached_from is not None:
-        table.add_row("values from", f"trial {record.cached_from}")
-    if record.source is not None:
-        table.add_row("taken from", escape(one_line(record.source)))
-    for title in ("values", "measured", "seconds", "params", "canonical"):
-        for name, value in getattr(record, title).items():
-            usual = " (default)" if title == "canonical" and name not in record.params else ""
-            shown = f"{title} {named(name, prevalence)}"
-            table.add_row(escape(shown), escape(_number(value) + usual))
+    for name, text in trial_cells(record, prevalence).rows:
+        table.add_row(escape(name), escape(text))
     return table
 
 
@@ -366,21 +327,15 @@ def next_commands(
     yield f"autosearch resume {folder} --trials N   # more trials"
 
 
-def _thinned(front: Sequence[TrialRecord], limit: int) -> Sequence[TrialRecord]:
-    if len(front) <= limit:
-        return front
-    step = (len(front) - 1) / (limit - 1)
-    return [front[round(i * step)] for i in range(limit)]
+def _thinned(rows: Sequence[Sequence[str]], limit: int) -> Sequence[Sequence[str]]:
+    if len(rows) <= limit:
+        return rows
+    step = (len(rows) - 1) / (limit - 1)
+    return [rows[round(i * step)] for i in range(limit)]
 
 
 def _listed(types: Mapping[str, int]) -> str:
     return " + ".join(f"{number} {escape(kind)}" for kind, number in types.items())
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) >= 10 or value.is_integer() else f"{value:.4f}"
-    return one_line(str(value))
 
 
 def _clock(seconds: float) -> str:

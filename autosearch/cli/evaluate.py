@@ -1,4 +1,4 @@
-"""``autosearch evaluate``: the only command that reads the test split."""
+"""``autosearch evaluate``: figures of the test split, which no search reads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
 from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
 from autosearch.contracts import called, ensemble_name
@@ -35,7 +36,13 @@ if TYPE_CHECKING:  # Imported where they are used, so that --help answers at onc
 def evaluate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
     trial: Annotated[
-        list[int] | None, typer.Option("--trial", min=0, help="A trial's number; repeatable.")
+        list[int] | None,
+        typer.Option(
+            "--trial",
+            min=0,
+            help="A trial's number; repeatable.",
+            autocompletion=trial_numbers,
+        ),
     ] = None,
     front: Annotated[
         bool, typer.Option("--front", help="All trials of the Pareto front.")

@@ -12,7 +12,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "doctor": ("", "--json"),
     "run": ("screw.yaml", "autopatch_plus --set dataset.root=/data/mvtec/screw --trials 50"),
     "resume": ("results/screw --trials 200",),
-    "show": ("results/screw", "results/screw --trial 17"),
+    "show": (
+        "results/screw",
+        "results/screw --trial 17",
+        "results/screw --latex --columns trial,total_gflops,rwap,test.ap",
+    ),
     "report": ("results/screw --open", "results/screw results/nut --out both.html"),
     "figure": (
         "pareto results/screw results/nut --out front.pdf",
@@ -23,7 +27,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "repeat": ("results/screw --repeats 5", "results/screw --trial 17 --trial 23"),
     "recommend": ("results/screw --budget 'total_gflops <= 1'",),
     "evaluate": ("results/screw --front", "results/screw --trial 17"),
-    "export": ("results/screw --trial 17",),
+    "export": (
+        "results/screw --trial 17",
+        "results/screw --trial 17 --format onnx-static --batch 4",
+        "results/screw --trial 17 --coreset 0.1 --format openvino-int8",
+    ),
     "predict": ("results/screw/exports/trial-17 photos/ --out seen",),
     "correlate": ("results/screw rwap_synthetic rwap_real",),
     "note": ("results/screw 'misses thin scratches' --trial 17", "results/screw"),
@@ -31,6 +39,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "spaces": ("",),
     "runners": ("", "patchcore"),
     "objectives": ("",),
+    "schema": ("--out autosearch.schema.json",),
     "data check": ("/data/mvtec screw", "photos/ --set dataset.validation.real_per_type=2"),
     "data look": ("/data/mvtec screw --out look.jpg",),
     "data convert": ("labels.json --to csv --out clean",),

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
 from autosearch.cli.screen import console, reading_bar
 from autosearch.cli.threshold_options import (
@@ -38,20 +39,29 @@ class Format(StrEnum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     TORCH = "torch"
+    ONNX_STATIC = "onnx-static"
+    OPENVINO_INT8 = "openvino-int8"
 
 
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
     trial: Annotated[
         int | None,
-        typer.Option("--trial", min=0, help="Its number.", show_default="the recommended one"),
+        typer.Option(
+            "--trial",
+            min=0,
+            help="Its number.",
+            show_default="the recommended one",
+            autocompletion=trial_numbers,
+        ),
     ] = None,
     ensemble: EnsembleOption = None,
     formats: Annotated[
         list[Format] | None,
         typer.Option(
             "--format",
-            help="onnx, openvino or torch (tensors); repeatable. Default: onnx and torch.",
+            help="onnx, openvino, torch (tensors), onnx-static (fixed shapes, for TensorRT), "
+            "openvino-int8; repeatable. Default: onnx and torch.",
         ),
     ] = None,
     coreset: Annotated[
@@ -72,6 +82,10 @@ def export(
     opset: Annotated[
         int, typer.Option("--opset", help="Of the ONNX graph, 15 to 18; older runtimes want less.")
     ] = 18,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", min=1, help="Images a pass of onnx-static.", show_default="1"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default in DIR/exports.")
     ] = None,
@@ -114,9 +128,12 @@ def export(
             category=category,
             progress=show,
             ensemble=ensemble_of(ensemble),
+            batch=batch,
         )
     found = read_manifest(path)
     console.print(_export_table(path, found))
+    if "int8" in found:
+        console.print(_int8_table(found["int8"]))
     for line in _export_notes(path, found):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -142,6 +159,35 @@ def _export_table(path: Path, found: Mapping[str, Any]) -> Table:
     return table
 
 
+def _int8_table(int8: Mapping[str, Any]) -> Table:
+    """Float and integers side by side."""
+    table = Table(box=None, title="OpenVINO", title_justify="left")
+    names = {"rwap": "rwAP", "ap": "AP", "image_ap": "AP, images"}
+    shown = {name: title for name, title in names.items() if name in int8["validation"]["float"]}
+    table.add_column("")
+    for title in (*shown.values(), "size", "latency ms"):
+        table.add_column(title, justify="right")
+    for title, kind in (("float32", "float"), ("8 bits", "int8")):
+        figures = [f"{int8['validation'][kind][name]:.4f}" for name in shown]
+        size, time = _size(int8["bytes"][kind]), f"{int8['latency_ms'][kind]:.1f}"
+        table.add_row(title, *figures, size, time)
+    table.caption = (
+        f"validation, with the detector of the thresholds; calibrated on "
+        f"{int8['calibration']['images']} {int8['calibration']['of']}; "
+        f"{int8['in_float']} left in float"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+_RUN_BY = {
+    "onnx": "",
+    "openvino": " --provider openvino",
+    "openvino-int8": " --provider openvino-int8",
+}
+"""Formats that `predict` runs, and how it is told to."""
+
+
 def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
     sizes = ", ".join(f"{name} {_size(entry['bytes'])}"
                       for name, entry in found["files"].items())  # fmt: skip
@@ -154,6 +200,14 @@ def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
         rates = ", ".join(f"{rate.upper()} {chosen['reached'][rate]:.3f}"
                           for rate in ("tpr", "fpr", "f1"))  # fmt: skip
         yield f"threshold  {name} {chosen['value']:.6g} ({chosen['rule']}; validation {rates})"
+    if static := found.get("static"):
+        yield (
+            f"static     batches of {static['batch']}, opset {static['opset']}, network in "
+            f"{static['network']}; maps differ by {static['difference']:.1e} "
+            f"(allowed: {static['tolerance']:g})"
+        )
+        operators = ", ".join(f"{name} {count}" for name, count in static["operators"].items())
+        yield f"operators  {operators}"
     if found["half_error"] is not None:
         yield f"half       maps differ by {found['half_error']:.1e} of the highest score at most"
     before = found["validation"]["search"].get("rwap")
@@ -172,7 +226,10 @@ def _export_notes(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
             f"fitted on  {fit['images']} normal images: {fit['train']} train, "
             f"{fit['validation_normal']} validation"
         )
-    yield f"next       autosearch predict {escape(str(path))} IMAGES --out predictions"
+    runs = [told for name, told in _RUN_BY.items() if name in found["formats"]]
+    if runs:
+        call = f"autosearch predict {escape(str(path))} IMAGES --out predictions{runs[0]}"
+        yield f"next       {call}"
 
 
 def _size(number: int) -> str:

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.factory_checks import background, invariance
 from autosearch.cli.options import (
     AddressOption,
@@ -35,8 +36,10 @@ from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroke
 from autosearch.cli.threshold_options import (
     CostFnOption,
     CostFpOption,
+    FactorOption,
     MaxFprOption,
     MinSensitivityOption,
+    PercentileOption,
     RuleOption,
     ThresholdRule,
     criterion_of,
@@ -71,7 +74,13 @@ def estimate(
     directory: Folder,
     trial: Annotated[
         int | None,
-        typer.Option("--trial", min=0, help="Its number.", show_default="the recommended one"),
+        typer.Option(
+            "--trial",
+            min=0,
+            help="Its number.",
+            show_default="the recommended one",
+            autocompletion=trial_numbers,
+        ),
     ] = None,
     ensemble: EnsembleOption = None,
     spec: Annotated[
@@ -100,6 +109,8 @@ def estimate(
     min_sensitivity: MinSensitivityOption = None,
     cost_fn: CostFnOption = None,
     cost_fp: CostFpOption = None,
+    percentile: PercentileOption = None,
+    factor: FactorOption = None,
     prevalence: PrevalenceOption = 0.01,
     parts_per_shift: PartsOption = 1000.0,
     name: NameOption = None,
@@ -121,7 +132,14 @@ def estimate(
     from autosearch.study import EstimateOptions
 
     terms = _terms(
-        threshold, max_fpr, min_sensitivity, cost_fn, cost_fp, prevalence, parts_per_shift
+        threshold,
+        max_fpr,
+        min_sensitivity,
+        cost_fn,
+        cost_fp,
+        prevalence,
+        parts_per_shift,
+        (percentile, factor),
     )
     options = EstimateOptions(repeats, merge_test_normals, search_anomalies, force)
     if spec is None and overrides:
@@ -165,6 +183,8 @@ def report(
     cost_fp: Annotated[
         float, typer.Option("--cost-fp", help="What one false alarm costs, likewise.")
     ] = 1.0,
+    percentile: PercentileOption = None,
+    factor: FactorOption = None,
     prevalence: PrevalenceOption = 0.01,
     parts_per_shift: PartsOption = 1000.0,
 ) -> None:
@@ -180,6 +200,7 @@ def report(
         cost_fp if by_cost else None,
         prevalence,
         parts_per_shift,
+        (percentile, factor),
     )
     written = write_factory_report(directory, out, name, terms, (cost_fn, cost_fp))
     print(f"{written}  ({written.stat().st_size / 1e6:.1f} MB)")
@@ -245,11 +266,14 @@ def _terms(
     cost_fp: float | None,
     prevalence: float,
     parts_per_shift: float,
+    of_normals: tuple[float | None, float | None],
 ) -> Terms:
     from autosearch.study import Terms
 
     of_cost = prevalence if rule == ThresholdRule.COST else None
-    criterion = criterion_of(rule, max_fpr, min_sensitivity, of_cost, cost_fn, cost_fp)
+    criterion = criterion_of(
+        rule, max_fpr, min_sensitivity, of_cost, cost_fn, cost_fp, *of_normals
+    )
     return Terms(criterion, prevalence, parts_per_shift)
 
 

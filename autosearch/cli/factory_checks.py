@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import (
     CategoryOption,
     DataOption,
@@ -26,7 +27,13 @@ if TYPE_CHECKING:  # Imported where they are used, so that --help answers at onc
 
 TrialOption = Annotated[
     int | None,
-    typer.Option("--trial", min=0, help="Its number.", show_default="the recommended one"),
+    typer.Option(
+        "--trial",
+        min=0,
+        help="Its number.",
+        show_default="the recommended one",
+        autocompletion=trial_numbers,
+    ),
 ]
 
 _FIGURES = {

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from autosearch.api import time_text
+
 
 def forecast_text(forecast: Mapping[str, Any], space: str | None = None) -> str:
     """What pictures and a trial take.
@@ -19,14 +21,6 @@ def forecast_text(forecast: Mapping[str, Any], space: str | None = None) -> str:
     if "trial" in forecast:
         text += f"; a trial{f' of {space}' if space else ''} about {decimal(forecast['trial'])}"
     if "seconds" in forecast:
-        text += f", and about {_about(forecast['seconds'])}"
+        text += f", and about {time_text(forecast['seconds'])}"
         text += " on this machine" if space else ""
     return text
-
-
-def _about(seconds: float) -> str:
-    """An estimated time; no more figures than it deserves."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{max(1.0, float(f'{seconds:.1g}')):.0f} s"

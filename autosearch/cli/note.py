@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import Directory
 from autosearch.cli.screen import console
 from autosearch.errors import one_line
@@ -22,18 +23,21 @@ def note(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TEXT]",
+            metavar="TEXT",
             help="The note, in the place of the one before; an empty text takes it away.",
         ),
     ] = None,
     trial: Annotated[
-        int | None, typer.Option("--trial", min=0, help="The trial that it is about.")
+        int | None,
+        typer.Option(
+            "--trial", min=0, help="The trial that it is about.", autocompletion=trial_numbers
+        ),
     ] = None,
 ) -> None:
     """Attach a note to a trial, or list the notes of a study.
 
-    Notes lie in notes.json of the study's folder. `show --trial`, the report and the dashboard
-    show them; no search reads them.
+    Notes lie in notes.json of the study's folder. `show --trial`, report and
+    dashboard show them; no search reads them.
     """
     from autosearch.api import open_study
     from autosearch.errors import ConfigError

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from autosearch.cli.completion import study_folders
 from autosearch.errors import ConfigError
 
 
@@ -31,7 +32,10 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")]
+Directory = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Folder of a study.", autocompletion=study_folders),
+]
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="Trials in all, replacing the spec's.")
 ]

@@ -54,8 +54,8 @@ def dashboard(
 ) -> None:
     """Watch studies while they run: the views of the report, live, in a browser.
 
-    Only this machine can reach the page, and the page only reads. Ctrl-C ends it; searches are
-    not touched.
+    Only this machine can reach the page, which writes nothing but notes on trials. Ctrl-C ends
+    it; searches are not touched.
     """
     from autosearch.api import serve_dashboard
 

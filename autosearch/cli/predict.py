@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from autosearch.cli.screen import INTERRUPTED, console
-from autosearch.errors import one_line
+from autosearch.cli.watch import DRIFTED, look_at_camera, watch_folders
+from autosearch.errors import ConfigError, one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.export import Prediction, Skipped
@@ -24,12 +25,19 @@ class Provider(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     OPENVINO = "openvino"
+    OPENVINO_INT8 = "openvino-int8"
 
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an exported model.")],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES", help="Files, folders or patterns.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGES",
+            help="Files, folders or patterns; none with --camera.",
+            default_factory=list,
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images, or tiles, per pass.")] = 8,
@@ -47,19 +55,46 @@ def predict(
         bool,
         typer.Option("--fail-on-drift", help="The same, and exit with 3 if they have drifted."),
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with what comes into the folders.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="Seconds between two looks at them.")
+    ] = 1.0,
+    camera: Annotated[
+        str | None,
+        typer.Option("--camera", metavar="N|URL|FILE", help="Look at a camera, stream or video."),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.001, help="Its images per second, at most.")
+    ] = 1.0,
+    window: Annotated[
+        int, typer.Option("--window", min=10, help="Last images whose scores are compared then.")
+    ] = 200,
 ) -> None:
     """Look at images with an exported model: heatmaps, masks, scores.csv and scores.json.
 
     Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
     what is written. With --baseline, drift.json says whether scores are what they were.
+
+    With --watch and --camera it goes on until Ctrl-C or SIGTERM; results.jsonl has a line an image
+    at once, and what it has is not looked at again by a later call.
     """
     from autosearch.export import Prediction, Predictor
 
+    _check_source(images, watch, camera)
     answers: list[Prediction | Skipped] = []
     start, stopped, wanted = time.perf_counter(), False, 0
     ready = Predictor(model, provider, threads)
     if baseline or fail_on_drift:
         ready.check_baseline()
+    asked = (window, baseline or fail_on_drift, fail_on_drift)
+    if camera is not None:
+        look_at_camera(ready, camera, out, batch, fps, *asked)
+        return
+    if watch:
+        watch_folders(ready, images, out, batch, interval, *asked)
+        return
     with _progress() as bar:
         task = bar.add_task("images", total=None)
 
@@ -99,14 +134,20 @@ def predict(
         raise typer.Exit(DRIFTED)
 
 
-DRIFTED = 3
-"""Exit code where scores have drifted, and that was to be an error."""
-
 _DRIFTED = (
     "{anomalous} of {images} images are called anomalous. Look whether light, camera, material or "
     "placing has changed, or whether there are more defects than usual: the threshold was chosen "
     "for other scores."
 )
+
+
+def _check_source(images: list[str], watch: bool, camera: str | None) -> None:
+    """Refuse to look at nothing, or at two things at once."""
+    if camera is not None and (watch or images):
+        raise ConfigError("--camera", camera, "alone, without IMAGES and --watch")
+    if camera is None and not images:
+        raise ConfigError("IMAGES", "nothing", "files, folders or patterns, or --camera")
+
 
 _SLOW_MS = 1000
 """From which on times are told in seconds."""

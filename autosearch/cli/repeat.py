@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import CategoryOption, DataOption, Directory
 from autosearch.cli.screen import INTERRUPTED, console, print_all, reading_bar
 
@@ -23,7 +24,11 @@ def repeat(
     trial: Annotated[
         list[int] | None,
         typer.Option(
-            "--trial", min=0, help="A trial's number; repeatable.", show_default="the front"
+            "--trial",
+            min=0,
+            help="A trial's number; repeatable.",
+            show_default="the front",
+            autocompletion=trial_numbers,
         ),
     ] = None,
     repeats: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from autosearch.cli.completion import space_names
 from autosearch.cli.options import (
     AddressOption,
     CategoryOption,
@@ -38,7 +39,12 @@ if TYPE_CHECKING:  # Imported where they are used, so that --help answers at onc
 
 def run(
     space: Annotated[
-        str, typer.Argument(metavar="SPACE", help="A YAML file, or a name: `autosearch spaces`.")
+        str,
+        typer.Argument(
+            metavar="SPACE",
+            help="A YAML file, or a name: `autosearch spaces`.",
+            autocompletion=space_names,
+        ),
     ],
     overrides: Overrides = None,
     trials: Trials = None,
@@ -133,8 +139,8 @@ class _View:
                 self._stack.enter_context(self._trials.shown())
             else:
                 self._trials.update(update.summary, update.trial)
-        elif update.stage == "executor":
-            print_unbroken([update.text])
+        elif update.stage in ("executor", "tracking"):
+            print_unbroken([escape(update.text)])
         elif update.stage == "repeating":
             self._stack.close()
             if update.done < (update.total or 0):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from autosearch.cli.completion import trial_numbers
 from autosearch.cli.note import note_lines
 from autosearch.cli.options import Directory
 from autosearch.cli.repeat import runs_of
@@ -17,13 +18,15 @@ from autosearch.cli.screen import console, print_all, print_unbroken, reading_ba
 from autosearch.cli.threshold_options import (
     CostFnOption,
     CostFpOption,
+    FactorOption,
     MaxFprOption,
     MinSensitivityOption,
+    PercentileOption,
     PrevalenceOption,
     ThresholdRule,
     criterion_of,
 )
-from autosearch.errors import ConfigError, one_line
+from autosearch.errors import ConfigError, StudyError, one_line
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from collections.abc import Iterable, Sequence
@@ -42,8 +45,29 @@ def show(
         bool, typer.Option("--json", help="One object: study, counts, front or trial.")
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The front as CSV, or the trial.")] = False,
+    as_latex: Annotated[
+        bool, typer.Option("--latex", help="The front, or the trial, as a table of a paper.")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="The same as a table in Markdown.")
+    ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAMES",
+            show_default="as in the terminal",
+            help="Of such a table, such as trial,gflops,rwap,test.ap,params.width.",
+        ),
+    ] = None,
     trial: Annotated[
-        int | None, typer.Option("--trial", min=0, help="One trial: values, test, traceback.")
+        int | None,
+        typer.Option(
+            "--trial",
+            min=0,
+            help="One trial: values, test, traceback.",
+            autocompletion=trial_numbers,
+        ),
     ] = None,
 ) -> None:
     """Show a study's Pareto front. Counts of trials add up: each trial has one status.
@@ -59,11 +83,19 @@ def show(
     study = open_study(directory)
     objectives, tests = study.objectives, study.tests
     listed = study.front if trial is None else [study.trial(trial)]
-    if as_csv:
+    if as_latex or as_markdown:
+        if (as_latex and as_markdown) or as_csv or as_json:
+            raise ConfigError("--latex" if as_latex else "--markdown", True, "one form alone")
+        sys.stdout.write(_paper(study, listed, trial is not None, as_latex, columns))
+    elif columns is not None:
+        raise ConfigError("--columns", columns, "--latex or --markdown beside it")
+    elif as_csv:
         sys.stdout.write(front_csv([tested_record(record, tests) for record in listed]))
     elif as_json:
         plain = [_plain(record, tests.get(record.number), trial is not None) for record in listed]
         shown: dict[str, Any] = {"front": plain} if trial is None else {"trial": plain[0]}
+        if trial is not None and (kept := study.notes.get(trial)) is not None:
+            shown["note"] = kept.model_dump()
         if trial is None and (ensembles := study.ensembles):
             shown["ensembles"] = {name: _tested(figures) for name, figures in ensembles.items()}
         print(json.dumps({"study": _about(study), "counts": study.counts, **shown}, indent=2))
@@ -123,6 +155,8 @@ def recommend(
     prevalence: PrevalenceOption = None,
     cost_fn: CostFnOption = None,
     cost_fp: CostFpOption = None,
+    percentile: PercentileOption = None,
+    factor: FactorOption = None,
 ) -> None:
     """Name the trial to take: of those within a budget the best by validation.
 
@@ -134,7 +168,7 @@ def recommend(
     from autosearch.api import open_study
     from autosearch.cli import console as view
 
-    given = (max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp)
+    given = (max_fpr, min_sensitivity, prevalence, cost_fn, cost_fp, percentile, factor)
     criterion = None
     if threshold is not None:
         criterion = criterion_of(threshold, *given)
@@ -230,6 +264,26 @@ def _front(
     return front_table(
         listed, study.objectives, tests=study.tests, title=title, prevalence=prevalence
     )
+
+
+def _paper(
+    study: Study, listed: Sequence[TrialRecord], whole: bool, latex: bool, columns: str | None
+) -> str:
+    """The front, or all of one trial, for a paper; or the columns that are asked for."""
+    from autosearch.cli import cells, paper
+
+    if not listed:
+        raise StudyError(f"{study.path}: no complete trial, so no table")
+    prevalence = study.spec.dataset.prevalence
+    of_study = (study.objectives, study.tests, prevalence)
+    if columns is not None:
+        names = [name.strip() for name in columns.split(",") if name.strip()]
+        found = cells.chosen_cells(listed, names, *of_study)
+    elif whole:
+        found = cells.trial_cells(listed[0], prevalence)
+    else:
+        found = cells.front_cells(listed, *of_study)
+    return (paper.latex if latex else paper.markdown)(found)
 
 
 def _about(study: Study) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autosearch.cli.screen import INTERRUPTED, console, reading_bar
+from autosearch.errors import ConfigError
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Update
@@ -27,6 +28,21 @@ TeacherName = Annotated[
 TeacherWeights = Annotated[
     str,
     typer.Option("--teacher-weights", help="auto, official, bundled, random or a file."),
+]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        metavar="SHARES",
+        help="Of a vision transformer, blocks that are learnt, as up to four shares of its depth; "
+        "0.25,0.5,0.75,1 by default.",
+    ),
+]
+AcceptLicence = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-licence", metavar="KEY", help="Of the teacher's weights, if asked for."
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")
@@ -44,6 +60,8 @@ def distill(
     out: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint and the result.")],
     teacher: TeacherName = "tf_efficientnet_lite0",
     teacher_weights: TeacherWeights = "auto",
+    blocks: Blocks = None,
+    accept_licence: AcceptLicence = None,
     width: Annotated[float, typer.Option("--width", help="1.0 or 1.2.")] = 1.0,
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0, help="Time in all, earlier pieces too.")
@@ -89,6 +107,8 @@ def distill(
             steps=steps,
             teacher=teacher,
             teacher_weights=teacher_weights,
+            blocks=_shares(blocks),
+            accept_licence=accept_licence,
             width=width,
             batch=batch,
             crop=crop,
@@ -113,6 +133,8 @@ def verify(
     ] = None,
     teacher: TeacherName = "tf_efficientnet_lite0",
     teacher_weights: TeacherWeights = "auto",
+    blocks: Blocks = None,
+    accept_licence: AcceptLicence = None,
     crop: Annotated[int, typer.Option("--crop", min=32, help="Side of these images.")] = 224,
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
     threads: Threads = None,
@@ -133,6 +155,8 @@ def verify(
             images,
             teacher=teacher,
             teacher_weights=teacher_weights,
+            blocks=_shares(blocks),
+            accept_licence=accept_licence,
             crop=crop,
             progress=bar,
         )
@@ -180,6 +204,15 @@ class _Lines:
         )
         for kind, losses in (progress.held_out or {}).items():
             console.print(f"  held out, {kind:9} {_numbers(losses)}", highlight=False)
+
+
+def _shares(text: str | None) -> list[float] | None:
+    """Read ``--blocks``."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        allowed = "shares of the depth such as 0.25,0.5,0.75,1"
+        raise ConfigError("blocks", text, allowed) from None
 
 
 def _numbers(values: list[float | None]) -> str:

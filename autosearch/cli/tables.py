@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from autosearch.errors import one_line
+
 _LONGEST = 12
 
 
@@ -36,3 +38,10 @@ def plain_table(first: str, *others: str) -> Table:
     for head in others:
         table.add_column(escape(head), justify="right", no_wrap=True)
     return table
+
+
+def number_text(value: object) -> str:
+    """A value as tables show it: of a fraction four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 10 or value.is_integer() else f"{value:.4f}"
+    return one_line(str(value))

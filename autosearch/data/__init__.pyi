@@ -1,3 +1,8 @@
+from .advice import (
+    Advice as Advice,
+    Choice as Choice,
+    advise as advise,
+)
 from .boxes import (
     Box as Box,
     Size as Size,

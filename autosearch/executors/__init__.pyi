@@ -8,3 +8,4 @@ from .local import (
 from .ray_tune import (
     RayTuneExecutor as RayTuneExecutor,
 )
+from .trainable import TrialFailed as TrialFailed, make_trainable as make_trainable

@@ -202,6 +202,11 @@ def _fitting(machine: Mapping[str, float], demand: Mapping[str, float]) -> int:
     return min(fits, math.floor(gpus / gpu)) if gpu else fits
 
 
+def spread() -> bool:
+    """Whether there is more than one machine."""
+    return len(_nodes()) > 1
+
+
 def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 

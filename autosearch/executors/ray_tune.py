@@ -35,6 +35,7 @@ from autosearch.executors.ray_cluster import (
     missing_package,
     share,
     short_folder,
+    spread,
 )
 from autosearch.executors.ray_start import lean, worker_environment
 from autosearch.executors.signals import stopping_on_signals
@@ -236,12 +237,10 @@ class RayTuneExecutor:
         """
         if threading.current_thread() is not threading.main_thread():
             raise ConfigError("executor", "ray", "local, outside of the main thread")
-        os.environ.update(_SETTINGS)
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         scratch = tempfile.TemporaryDirectory(prefix="autosearch-tune-")
         searcher, fewer = RaySearcher(driver), 0
         # Ray must not be interrupted while it starts: it would bring down the process.
-        with _stopping_tune(driver), scratch as folder:
+        with _our_settings(), _stopping_tune(driver), scratch as folder:
             while True:
                 try:
                     with self._ray():
@@ -286,8 +285,9 @@ class RayTuneExecutor:
         demand, slots = share(driver.spec.resources)
         searcher.slots = lambda: max(1, slots() - fewer)
         # Other machines do not see the file in which pictures lie on this one.
-        evaluator_there = ray.put(evaluator if self._address is None else evaluator.carried())
-        if self._address is not None:
+        elsewhere = self._address is not None or spread()
+        evaluator_there = ray.put(evaluator.carried() if elsewhere else evaluator)
+        if elsewhere:
             check_nodes(evaluator_there)
         trainable = tune.with_parameters(Worker, shared=[evaluator_there])
         tuner = tune.Tuner(
@@ -309,6 +309,23 @@ class RayTuneExecutor:
         tuner.fit()
         if searcher.problem is not None:
             raise searcher.problem
+
+
+@contextmanager
+def _our_settings() -> Iterator[None]:
+    """Set up Tune for us, and leave it to whoever else uses it in this process as it was."""
+    log = logging.getLogger("ray.tune")
+    level = log.level
+    before = {name: os.environ.get(name) for name in _SETTINGS}
+    log.setLevel(logging.CRITICAL)
+    os.environ.update(_SETTINGS)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 @contextmanager

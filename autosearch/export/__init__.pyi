@@ -1,9 +1,17 @@
+from .camera import (
+    Camera as Camera,
+    Video as Video,
+    look_at_frames as look_at_frames,
+    open_source as open_source,
+    without_password as without_password,
+)
 from .folder import (
     ONNX as ONNX,
     ExportedModel as ExportedModel,
     load_model as load_model,
     read_manifest as read_manifest,
 )
+from .journal import Journal as Journal
 from .predict import (
     Prediction as Prediction,
     Skipped as Skipped,
@@ -17,3 +25,4 @@ from .trial import (
     ExportOptions as ExportOptions,
     export_trial as export_trial,
 )
+from .watch import FolderWatch as FolderWatch

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data import NORMAL, STAGES, TileGrid, input_text, numbered
-from autosearch.export.folder import ONNX, OPENVINO, OPENVINO_DATA, PICTURE, TENSORS
+from autosearch.data import NORMAL, STAGES, TileGrid, numbered
+from autosearch.export.card_data import data_and_weights
+from autosearch.export.card_formats import other_formats
+from autosearch.export.examples import PYTHON, examples_text
+from autosearch.export.folder import (
+    INT8,
+    INT8_DATA,
+    ONNX,
+    ONNX_DATA,
+    OPENVINO,
+    OPENVINO_DATA,
+    PICTURE,
+    STATIC,
+    TENSORS,
+)
 from autosearch.export.looked_at import REGION
 from autosearch.export.members import configurations, members, whose
 from autosearch.metrics import Criterion
@@ -57,7 +70,7 @@ def model_card(description: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
         "## What is inside",
         *_inside(d, sizes),
         "## Data",
-        *_data(d),
+        *data_and_weights(d),
         "## Limits",
         *_limits(d),
     ]
@@ -159,6 +172,12 @@ def _thresholds(thresholds: Mapping[str, Any], top_share: float | None) -> Itera
         )
 
 
+_SEAMS = {
+    "blend": "these are blended into",
+    "middle": "the middles of these, up to half of what tiles share, make up",
+}
+
+
 def _looked_at(framing: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     """What is done before an image comes onto the input, which no graph does."""
     parts = []
@@ -188,7 +207,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     if grid is not None:
         yield (
             f"Images come onto a canvas of {grid.text}; every tile has a map, and "
-            "these are blended into that of the image, by which it is scored. `input.framing` "
+            f"{_SEAMS[grid.seams]} that of the image, by which it is scored. `input.framing` "
             "and `input.tiling` of `model.json` say how; `predict` and `autosearch.Predictor` do "
             "it, one image at a time."
         )
@@ -215,11 +234,19 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             "`autosearch.Predictor` do."
         )
     yield from _looked_at(d["input"].get("framing") or {}, sizes)
+    if (beside := _graphs(d, ONNX_DATA)[0]) in sizes:
+        yield (
+            f"`{beside}` holds the large tensors of `{_graphs(d, ONNX)[0]}`, which would pass "
+            "2 GB with them, and must lie beside it under that name."
+        )
+    if PYTHON in sizes:
+        yield examples_text(d)
     if (network := _graphs(d, OPENVINO)[0]) in sizes:
         yield (
             f"`{network}` is the same graph for OpenVINO: "
             "`autosearch predict … --provider openvino`."
         )
+    yield from other_formats(d)
     if (tensors := _graphs(d, TENSORS)[0]) in sizes:
         yield (
             f"`{tensors}` holds the tensors of the torch module that the graph was made from: "
@@ -227,7 +254,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             f"before them; {_bank_tensors(d)}. Read it with "
             "`safetensors.torch.load_file`; a detector rebuilt from the study and fitted on the "
             "same images takes them by `detector.module().load_state_dict`. Nothing in this "
-            "folder is executable."
+            "folder is run by loading it."
         )
 
 
@@ -299,13 +326,13 @@ def _graphs(d: Mapping[str, Any], name: str) -> list[str]:
     return [numbered(name, number, count) for number in range(count)]
 
 
+_GRAPHS = (ONNX, ONNX_DATA, OPENVINO, OPENVINO_DATA, STATIC, INT8, INT8_DATA, TENSORS)
+"""Of these there may be one for every position of a tile."""
+
+
 def _files(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     """A row a file, or for all files that stand for one."""
-    alike = {
-        name: _graphs(d, kind)
-        for kind in (ONNX, OPENVINO, OPENVINO_DATA, TENSORS)
-        for name in _graphs(d, kind)
-    }
+    alike = {name: _graphs(d, kind) for kind in _GRAPHS for name in _graphs(d, kind)}
     for name, size in sizes.items():
         family = alike.get(name, [name])
         if len(family) == 1:
@@ -325,37 +352,6 @@ def _times(latency: Mapping[str, Any]) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _data(d: Mapping[str, Any]) -> Iterable[str]:
-    data, fit = d["dataset"], d["fit"]
-    counts = "; ".join(
-        f"{part}: " + ", ".join(f"{number} {kind}" for kind, number in types.items())
-        for part, types in data["counts"].items()
-    )
-    yield (
-        f"`{data['name']}/{data['category']}` ({counts}), resized to "
-        f"{input_text(data)}: "
-        f"{data['resize_rule']}. Masks: {data['mask_rule']}. SHA-256 of the images "
-        f"`{data['sha256']}`."
-    )
-    if fit["anomalous"]:
-        yield (
-            f"It was fitted on the {fit['images']} images of the train split, of which "
-            f"{fit['anomalous']} are anomalous. Validation chose the thresholds, and had a say in "
-            "the training."
-        )
-    else:
-        yield (
-            f"It was fitted on {fit['images']} normal images: the {fit['train']} of the train "
-            f"split and the {fit['validation_normal']} normal ones of validation. The thresholds "
-            f"were chosen before, with a detector fitted on the {fit['train']} alone."
-        )
-    for weights in d["weights"]:
-        yield (
-            f"Weights `{weights['name']}` ({weights['source']}): {weights['note']}. "
-            f"SHA-256 `{weights['sha256']}`."
-        )
 
 
 def _limits(d: Mapping[str, Any]) -> Iterable[str]:

@@ -13,7 +13,6 @@ from autosearch.contracts import (
     TrialRecord,
     called,
     ensemble_name,
-    trial_seed,
 )
 from autosearch.data import ImageSet
 from autosearch.errors import ConfigError, StudyError
@@ -138,17 +137,20 @@ class Chosen:
         }
 
     def _seed(self, record: TrialRecord) -> int:
-        return trial_seed(self.inputs.spec.study.seed, record.canonical)
+        return self.inputs.seed_of(record.canonical)
 
 
 def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float | None) -> Params:
     """The trial's canonical configuration, with another memory bank if one is asked for.
 
+    Its network computes in float32, as exported graphs do.
+
     Raises:
         ConfigError: The coreset ratio is out of range, or the runner has no memory bank.
     """
+    found = {name: value for name, value in record.canonical.items() if name != "precision"}
     if coreset is None:
-        return record.canonical
+        return found
     known = inputs.runner.parameters
     if "coreset_ratio" not in known:
         raise ConfigError("--coreset", coreset, f"none: {inputs.spec.study.runner} has no bank")
@@ -156,7 +158,7 @@ def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float |
     if not low <= coreset <= 1:
         raise ConfigError("--coreset", coreset, f"a share from {low:g} to 1")
     bank: Params = {"coreset_ratio": coreset, "coreset_method": "kcenter"}
-    canonical = inputs.runner.canonical({**record.canonical, **bank})
+    canonical = inputs.runner.canonical({**found, **bank})
     if "coreset_ratio" not in canonical:
         allowed = f"none: trial {record.number} has a window; rows_per_place makes its bank small"
         raise ConfigError("--coreset", coreset, f"{allowed}, searched or fixed in the space")

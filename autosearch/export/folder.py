@@ -24,18 +24,30 @@ from autosearch.data import Framing, Orientation, Size, TileGrid, numbered, size
 from autosearch.errors import ConfigError
 from autosearch.export.looked_at import REGION, mask_in
 from autosearch.export.members import whose
-from autosearch.graphs import Answer, Images, ModelError, Run, onnx_run, openvino_run
+from autosearch.files import sha256
+from autosearch.graphs import (
+    Answer,
+    Images,
+    ModelError,
+    Run,
+    check_beside,
+    onnx_run,
+    openvino_run,
+)
 from autosearch.metrics import Threshold, image_scores, pixels_of_share
 
-MANIFEST, ONNX, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
-    "model.json", "model.onnx", "model.xml", "model.bin", "weights.safetensors", "README.md",
-    "maps.jpg",
+MANIFEST, ONNX, ONNX_DATA, OPENVINO, OPENVINO_DATA, TENSORS, CARD, PICTURE = (
+    "model.json", "model.onnx", "model.data", "model.xml", "model.bin", "weights.safetensors",
+    "README.md", "maps.jpg",
 )  # fmt: skip
+
+STATIC, INT8, INT8_DATA = "model.static.onnx", "model.int8.xml", "model.int8.bin"
 
 FORMAT, VERSION = "autosearch-model", 1
 
-PROVIDERS = ("cpu", "cuda", "openvino")
-"""What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO."""
+PROVIDERS = ("cpu", "cuda", "openvino", "openvino-int8")
+"""What can run a model: onnxruntime on a CPU or an NVIDIA GPU, or OpenVINO; ``openvino-int8`` runs
+the graph in 8-bit integers, with thresholds of its own."""
 
 _MAX_MANIFEST, _MAX_SIDE = 10_000_000, 16_384
 
@@ -117,7 +129,9 @@ def load_model(folder: Path, provider: str = "cpu", threads: int | None = None) 
     manifest = read_manifest(folder)
     try:
         tiles, count = _tiles(manifest["input"])
-        model = _described(manifest, tiles, _looked_at(folder, manifest))
+        of_int8 = provider == "openvino-int8" and "int8" in manifest
+        scoring = manifest["int8"]["scoring"] if of_int8 else {}
+        model = _described({**manifest, **scoring}, tiles, _looked_at(folder, manifest))
     except (LookupError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise ModelError(f"{folder / MANIFEST}: lacks what prediction needs ({error})") from None
     size = model.framing.size if tiles is None else tiles.tile
@@ -193,6 +207,22 @@ def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     return content
 
 
+def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
+    """Check a file of the model against its description, without holding it in memory.
+
+    Raises:
+        ModelError: It is missing or was changed.
+    """
+    path = folder / name
+    try:
+        same = path.is_file() and _entry(path) == manifest["files"][name]
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    if not same:
+        why = "is not the file that was exported (its SHA-256 differs)"
+        raise ModelError(f"{path}: {why if path.is_file() else 'cannot be read (no such file)'}")
+
+
 def _described(
     manifest: Mapping[str, Any], tiles: TileGrid | None, looked_at: NDArray[np.bool_] | None
 ) -> ExportedModel:
@@ -248,17 +278,26 @@ def _opened(
     place: tuple[int, int],
 ) -> Run:
     """The graph of a position, ``(number, count)``, that the folder holds for a provider."""
-    graph, network, data = (numbered(name, *place) for name in (ONNX, OPENVINO, OPENVINO_DATA))
+    kinds = (ONNX, ONNX_DATA, OPENVINO, OPENVINO_DATA)
+    graph, beside, network, data = (numbered(name, *place) for name in kinds)
     names = [graph]
     if provider == "openvino" and network in manifest["files"]:
         names = [network, data]
+    if provider == "openvino-int8":
+        names = [numbered(name, *place) for name in (INT8, INT8_DATA)]
+    first: bytes | Path
     first, *others = [read_file(folder, manifest, name) for name in names]
     try:
-        if provider != "openvino":
+        if names == [graph] and beside in manifest["files"]:
+            check_beside(first, beside)
+            check_file(folder, manifest, beside)
+            first = folder / graph
+        if provider not in ("openvino", "openvino-int8"):
             return onnx_run(first, provider, threads)
         return openvino_run(first, others[0] if others else None, threads)
     except ModelError as error:
-        raise ModelError(f"{folder / names[0]}: {error}") from None
+        where = "" if str(error).startswith(str(folder)) else f"{folder / names[0]}: "
+        raise ModelError(f"{where}{error}") from None
 
 
 def _tiles(described: Mapping[str, Any]) -> tuple[TileGrid | None, int]:
@@ -317,8 +356,9 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _entry(place: bytes | Path) -> dict[str, Any]:
-    content = place if isinstance(place, bytes) else place.read_bytes()
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if isinstance(place, Path):
+        return {"bytes": place.stat().st_size, "sha256": sha256(place)}
+    return {"bytes": len(place), "sha256": hashlib.sha256(place).hexdigest()}
 
 
 def _line(error: BaseException) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,28 +20,36 @@ from autosearch.data import ImageSet, numbered
 from autosearch.errors import ConfigError
 from autosearch.export.folder import (
     ONNX,
+    ONNX_DATA,
     OPENVINO,
     OPENVINO_DATA,
     TENSORS,
 )
 from autosearch.graphs import (
     GRAPH_PACKAGES,
+    INT8_PACKAGES,
+    MAX_BYTES,
     OPSET,
     ModelError,
     Run,
+    TooLarge,
     graph_latency,
     largest_difference,
     needed,
+    onnx_beside,
     onnx_bytes,
     onnx_run,
+    openvino_files,
     openvino_run,
     round_to_half,
     stored_in_half,
+    write_graph,
 )
 from autosearch.metrics import image_scores
 
-FORMATS = ("onnx", "openvino", "torch")
-"""What can be written; ``torch`` means the tensors alone."""
+FORMATS = ("onnx", "openvino", "torch", "onnx-static", "openvino-int8")
+"""What can be written; ``torch`` means the tensors alone. For the last two see `static` and `int8`
+beside this module."""
 
 TOLERANCE = 1e-4
 """Largest difference between runtimes, as `largest_difference` measures it."""
@@ -48,7 +57,7 @@ TOLERANCE = 1e-4
 LATENCY_THREADS = 2
 """Of studies that do not say on how many threads graphs are timed."""
 
-_FILES = (ONNX, OPENVINO, OPENVINO_DATA, TENSORS)
+_FILES = (ONNX, ONNX_DATA, OPENVINO, OPENVINO_DATA, TENSORS)
 
 Maps = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -87,6 +96,8 @@ def check_formats(formats: tuple[str, ...]) -> None:
     for name, packages in {
         "onnx": GRAPH_PACKAGES,
         "openvino": ("onnx", "onnxscript", "openvino"),
+        "onnx-static": GRAPH_PACKAGES,
+        "openvino-int8": ("onnx", "onnxscript", *INT8_PACKAGES),
     }.items():
         if name in formats:
             for package in packages:
@@ -101,24 +112,26 @@ def freeze(
     say: Say,
     opset: int = OPSET,
     threads: int = LATENCY_THREADS,
+    limit: int = MAX_BYTES,
 ) -> Frozen:
     """Write the graph in every format, and compare each with torch on anomalous images first.
 
     Of a detector of tiles the graph is that of a tile, and tiles are compared; where every
-    position has a detector, each has a graph.
+    position has a detector, each has a graph. Large tensors of a graph of more bytes than
+    ``limit`` lie in a file beside it.
     """
-    frozen, parts = Frozen(threads=threads), _parts(detector, val)
+    frozen, parts = Frozen(threads=threads), parts_of(detector, val)
     if isinstance(detector, TiledDetector):
         frozen.tiles = len(detector.grid)
     for number, (part, images) in enumerate(parts):
         if len(parts) > 1:
             say(f"tile {number + 1} of {len(parts)}")
         names = {name: numbered(name, number, len(parts)) for name in _FILES}
-        _freeze(frozen, part, images, formats, half, opset, names, say)
+        _freeze(frozen, part, images, formats, half, opset, names, say, limit)
     return frozen
 
 
-def _parts(detector: Detector, val: ImageSet) -> list[tuple[Detector, Maps]]:
+def parts_of(detector: Detector, val: ImageSet) -> list[tuple[Detector, Maps]]:
     """Detectors with a graph of their own, each with up to three images that it is asked."""
     order = np.argsort(~val.labels, kind="stable")[:3]
     if not isinstance(detector, TiledDetector):
@@ -142,6 +155,7 @@ def _freeze(
     opset: int,
     names: Mapping[str, str],
     say: Say,
+    limit: int,
 ) -> None:
     """The same of one graph, whose files have names of their own."""
     reference, share = detector.anomaly_maps(shared_tensor(images)).numpy(), detector.top_share
@@ -155,19 +169,37 @@ def _freeze(
     _time(frozen, "torch", lambda noise: _module_maps(module, noise), images)
     if "torch" in formats:
         frozen.files[names[TENSORS]] = _tensors(module, half)
-    if {"onnx", "openvino"} & set(formats):
-        say("writing and checking the ONNX graph")
-        graph = onnx_bytes(module, (images.shape[2], images.shape[3]), half, opset, share)
-    if "onnx" in formats:
-        frozen.files[names[ONNX]] = graph
-        run = onnx_run(graph, threads=frozen.threads)
-        _verify(frozen, "onnxruntime", run, images, reference, share)
-    if "openvino" in formats:
-        say("writing and checking the OpenVINO model")
-        network, data = _openvino_files(graph)
-        frozen.files |= {names[OPENVINO]: network, names[OPENVINO_DATA]: data}
-        run = openvino_run(network, data, frozen.threads)
-        _verify(frozen, "openvino", run, images, reference, share)
+    if not {"onnx", "openvino"} & set(formats):
+        return
+    say("writing and checking the ONNX graph")
+    size = (images.shape[2], images.shape[3])
+    try:
+        files = {names[ONNX]: onnx_bytes(module, size, half, opset, share, limit)}
+    except TooLarge:
+        both = onnx_beside(module, size, names[ONNX_DATA], half, opset, share)
+        files = dict(zip((names[ONNX], names[ONNX_DATA]), both, strict=True))
+    with _readable(files) as graph:
+        if "onnx" in formats:
+            frozen.files |= files
+            run = onnx_run(graph, threads=frozen.threads)
+            _verify(frozen, "onnxruntime", run, images, reference, share)
+        if "openvino" in formats:
+            say("writing and checking the OpenVINO model")
+            network, data = openvino_files(graph)
+            frozen.files |= {names[OPENVINO]: network, names[OPENVINO_DATA]: data}
+            run = openvino_run(network, data, frozen.threads)
+            _verify(frozen, "openvino", run, images, reference, share)
+
+
+@contextmanager
+def _readable(files: Mapping[str, bytes]) -> Iterator[bytes | Path]:
+    """A graph in memory, or on the disk for as long as it takes, where it is of two files."""
+    graph, *beside = files.items()
+    if not beside:
+        yield graph[1]
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield write_graph(Path(place), graph[1], *beside[0])
 
 
 def _verify(
@@ -218,16 +250,6 @@ def _tensors(module: nn.Module, half: bool) -> bytes:
         for name, value in state.items()
     }
     return safetensors.torch.save(stored)
-
-
-def _openvino_files(graph: bytes) -> tuple[bytes, bytes]:
-    """Network and tensors."""
-    openvino = needed("openvino")
-    with tempfile.TemporaryDirectory() as place:
-        model = openvino.Core().read_model(graph)
-        # Its own compression would round what follows from other tensors, such as their norms.
-        openvino.save_model(model, Path(place, OPENVINO), compress_to_fp16=False)
-        return Path(place, OPENVINO).read_bytes(), Path(place, OPENVINO_DATA).read_bytes()
 
 
 def _module_maps(module: nn.Module, images: Maps) -> Maps:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,12 @@ class Found:
     Attributes:
         path: The file.
         name: What its outputs are called, different from all others.
+        content: Its bytes, where they have been read already.
     """
 
     path: Path
     name: str
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
         for member, name in members:
             found.setdefault(member, name)
     taken: set[str] = set()
-    return [Found(path, _unique(name, taken)) for path, name in found.items()]
+    return [Found(path, unique_name(name, taken)) for path, name in found.items()]
 
 
 def make_folders(out: Path) -> None:
@@ -182,10 +184,15 @@ def predict_images(
         out: Folder of the results, as `make_folders` makes it.
         batch: Images per pass, or tiles of one.
     """
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with workers() as pool:
         step = together(model, batch)
         for start in range(0, len(images), step):
-            yield from _predicted(model, images[start : start + step], out, batch, pool)
+            yield from predict_together(model, images[start : start + step], out, batch, pool)
+
+
+def workers() -> ThreadPoolExecutor:
+    """Threads that read and write pictures."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
 
 
 def together(model: ExportedModel, batch: int) -> int:
@@ -283,7 +290,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
     """The name, or the name with the lowest free number; case does not tell files apart."""
     wanted, number = name, 1
     while wanted.lower() in taken:
@@ -296,9 +303,9 @@ def _unique(name: str, taken: set[str]) -> str:
 def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
     try:
         str(found.path).encode()
-        if not found.path.is_file():
+        if found.content is None and not found.path.is_file():
             raise DataError(found.path, "is no file", "name images or folders")
-        image = read_image(found.path, orientation=model.orientation)
+        image = read_image(found.path, found.content, model.orientation)
         return prepared(image, model.framing, found.path)
     except UnicodeEncodeError:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
@@ -306,7 +313,7 @@ def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
         return Skipped(str(found.path), str(error).removeprefix(f"{found.path}: "))
 
 
-def _predicted(
+def predict_together(
     model: ExportedModel, images: Sequence[Found], out: Path, batch: int, pool: Executor
 ) -> Iterator[Prediction | Skipped]:
     """Images that are held together; what they take is free again before others are read."""
@@ -317,8 +324,18 @@ def _predicted(
         for found, entry in zip(images, loaded, strict=True)
         if isinstance(entry, Loaded)
     ]
-    if not whole:
-        return
+    if whole:
+        yield from predict_loaded(model, whole, out, batch, pool)
+
+
+def predict_loaded(
+    model: ExportedModel,
+    whole: Sequence[tuple[Found, Loaded]],
+    out: Path,
+    batch: int,
+    pool: Executor,
+) -> Iterator[Prediction]:
+    """The same of images that have been read."""
     before = time.perf_counter()
     maps, scores = model.answers([entry.pixels for _, entry in whole], batch)
     seconds = (time.perf_counter() - before) / len(whole)

@@ -60,7 +60,7 @@ class Predictor:
 
     Args:
         model: Folder of the export; all its files are checked.
-        provider: What runs it: ``cpu``, ``cuda`` or ``openvino``.
+        provider: What runs it: ``cpu``, ``cuda``, ``openvino`` or ``openvino-int8``.
         threads: CPU threads; by default the runtime's own choice.
 
     Attributes:

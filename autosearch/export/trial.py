@@ -32,11 +32,14 @@ from autosearch.data import (
 from autosearch.errors import StudyError
 from autosearch.export.card import model_card, score_text
 from autosearch.export.chosen import Chosen, records_of
+from autosearch.export.examples import examples
 from autosearch.export.folder import CARD, MANIFEST, PICTURE, read_manifest, seal
 from autosearch.export.frozen import LATENCY_THREADS, TOLERANCE, Frozen, check_formats, freeze
+from autosearch.export.int8 import Quantiser
 from autosearch.export.looked_at import REGION, mask_file
+from autosearch.export.static import check_batch, freeze_static
 from autosearch.files import write_atomic
-from autosearch.graphs import INPUT, MAPS, OLDEST_RUNTIME, OPSET, SCORES, check_opset
+from autosearch.graphs import INPUT, MAPS, MAX_BYTES, OLDEST_RUNTIME, OPSET, SCORES, check_opset
 from autosearch.metrics import (
     Criterion,
     Ranking,
@@ -56,7 +59,7 @@ from autosearch.study import (
     truth_of,
 )
 
-_PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
+_PACKAGES = ("torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 
 Maps = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -77,6 +80,8 @@ class ExportOptions:
         opset: Of the ONNX graph, among `autosearch.graphs.OPSETS`.
         ensemble: Numbers of scored trials that become one detector: the mean of their
             standardised maps; see `autosearch.contracts.EnsembleDetector`.
+        limit: Bytes that one ONNX file may hold; large tensors of more lie in a file beside it.
+        batch: Images of a pass, or tiles, of ``onnx-static``; None: one.
     """
 
     trial: int | None
@@ -87,6 +92,8 @@ class ExportOptions:
     max_fpr: float | None = None
     opset: int = OPSET
     ensemble: tuple[int, ...] = ()
+    limit: int = MAX_BYTES
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,21 +139,55 @@ def export_trial(
     _check_target(target, force)
     check_formats(options.formats)
     check_opset(options.opset)
+    check_batch(options.batch, options.formats)
     # Refused now rather than after everything was fitted.
-    choose_threshold([0.0, 1.0], np.array([False, True]), options.rule, options.max_fpr)
+    choose_threshold([1.0, 2.0], np.array([False, True]), options.rule, options.max_fpr)
     inputs = reopened() if reopened else reopen(folder)
     chosen = Chosen.of(inputs, records, options.coreset)
     data = inputs.data
     say(f"fitting on {len(data.train)} train images, for thresholds")
     detector, everything = chosen.fitted(data.train), data.train
     val_maps, scales = maps_of(detector, data.val), scales_of(detector)
+    threads = inputs.spec.resources.latency_threads or LATENCY_THREADS
+    share, prevalence = detector.top_share, inputs.spec.dataset.prevalence
+    figures = validation_figures(data.val, val_maps, prevalence, share)
+    quantiser = Quantiser(
+        data.train, inputs.spec.study.seed, options.half, options.opset, threads, say
+    )
+    in_8_bits = None
+    if "openvino-int8" in options.formats:
+        in_8_bits = quantiser.measure(
+            detector,
+            data.val,
+            lambda maps: validation_figures(data.val, maps, prevalence, share),
+            figures,
+        )
     # Training that selects on validation must not also learn from it.
     if not inputs.runner.supervised:
         everything = all_normal(data)
         say(f"fitting on all {len(everything)} normal images")
         detector = chosen.fitted(everything, scales)
-    threads = inputs.spec.resources.latency_threads or LATENCY_THREADS
-    frozen = freeze(detector, data.val, options.formats, options.half, say, options.opset, threads)
+    frozen = freeze(
+        detector,
+        data.val,
+        options.formats,
+        options.half,
+        say,
+        options.opset,
+        threads,
+        options.limit,
+    )
+    others: dict[str, Any] = {}
+    if "onnx-static" in options.formats:
+        say("writing and checking the ONNX graph of fixed shapes")
+        files, others["static"] = freeze_static(
+            detector, data.val, options.batch or 1, options.half, options.opset
+        )
+        frozen.files |= files
+    if in_8_bits is not None:
+        files, about = quantiser.write(detector, data.val, in_8_bits)
+        frozen.files |= files
+        others["int8"] = {**about, "scoring": _scoring(data.val, in_8_bits.maps, share, options)}
     frozen.files[PICTURE] = contact_sheet(data.val, val_maps)
     if (interest := read_interest(inputs.spec.dataset)) is not None:
         frozen.files[REGION] = mask_file(interest.mask)
@@ -162,14 +203,15 @@ def export_trial(
         },
         "validation": {
             "search": _finite(chosen.recorded()),
-            "exported_configuration": validation_figures(
-                data.val, val_maps, inputs.spec.dataset.prevalence, detector.top_share
-            ),
+            "exported_configuration": figures,
         },
         "cost": asdict(detector.cost()),
         "figures": detector.figures(),
         **_runtimes(frozen, options),
+        **others,
     }
+    if "onnx" in options.formats:
+        frozen.files |= examples(description)
     return _publish(target, description, frozen.files, force)
 
 
@@ -266,6 +308,7 @@ def _runtimes(frozen: Frozen, options: ExportOptions) -> dict[str, Any]:
     alone = {"threads": frozen.threads, "batch": 1}
     images = {name: round(frozen.tiles * time, 3) for name, time in frozen.latency.items()}
     return {
+        "formats": list(options.formats),
         "opset": options.opset,
         "tested_from": {"onnxruntime": OLDEST_RUNTIME},
         "storage": "float16" if options.half else "float32",

@@ -1,7 +1,8 @@
 """A graph for TensorRT: shapes that are fixed, an opset that it reads, no operator that it lacks.
 
-TensorRT itself is not asked; what its ONNX parser reads is as its tables of operators say
-(https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md, versions 8.5 to 10).
+TensorRT itself is not asked; what its ONNX parser lacks is as its table of operators says
+(https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md, that of 8.5), but for
+LayerNormalization and IsInf, which are taken as read from 8.6 on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LACKING = frozenset(
         "Unique",
     ]
 )  # fmt: skip
-"""Operators of ONNX that some TensorRT from 8.6 on does not read."""
+"""Operators of ONNX that the table says are not read."""
 
 
 @dataclass(frozen=True)

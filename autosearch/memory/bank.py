@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from autosearch.errors import ConfigError, did_you_mean
-from autosearch.memory.pruning import PrunedRows, leading_axes
+from autosearch.memory.half import HalfRows, has_fast_half, pays
+from autosearch.memory.pruning import BoundedRows, PrunedRows, leading_axes
 
 _BLOCK = (1024, 1024)
 """Queries and bank rows per product on a CPU: 4 MB, which stays in cache until it is reduced."""
@@ -131,13 +132,23 @@ class TorchBank(MemoryBank):
 
     A stored row is ``[-2b, |b|²]``; its product with ``[q, 1]`` is the distance less ``|q|²``, so
     that a block needs no pass over its elements but the minimum. Where patches vary in few
-    directions, bounds in those spare most of the work on a CPU (see `autosearch.memory.pruning`).
+    directions, bounds in those spare most of the work on a CPU (see `autosearch.memory.pruning`),
+    and where the processor is fast in bfloat16, products in that find the rows that are compared
+    (see `autosearch.memory.half`).
     """
+
+    halved = True
+    """Whether products in bfloat16 may find them."""
 
     def __init__(self, dimension: int, device: str | torch.device = "cpu") -> None:
         super().__init__(dimension, device)
         self._chunks: list[Tensor] = []
         self._bounded: tuple[Tensor, PrunedRows | None] | None = None
+        self._rounded: tuple[Tensor, HalfRows] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Bounds are made anew: their scratch memory belongs to threads of this process."""
+        return {**self.__dict__, "_bounded": None, "_rounded": None}
 
     def _append(self, patches: Tensor) -> None:
         norms = patches.square().sum(1, keepdim=True)
@@ -153,9 +164,9 @@ class TorchBank(MemoryBank):
         on_cpu = self.device.type == "cpu"
         size, bank_size = _BLOCK if on_cpu else _GPU_BLOCK
         threads = torch.get_num_threads() if on_cpu else 1
-        pruned = self._pruned(rows) if on_cpu and len(queries) >= _FEW else None
-        if pruned is not None:
-            size = pruned.block
+        bounded = [one for one in self._bounds(rows, len(queries)) if one] if on_cpu else []
+        if bounded:
+            size = min(one.block for one in bounded)
         # Equal shares: a last small block would leave all threads but one waiting.
         size = math.ceil(
             len(queries) / (threads * math.ceil(len(queries) / (threads * size)) or 1)
@@ -163,13 +174,25 @@ class TorchBank(MemoryBank):
 
         def answer(start: int) -> Tensor:
             block = queries[start : start + size]
-            found = pruned.search(block, num_neighbors) if pruned is not None else None
-            if found is None:
-                found = _nearest_in_blocks(block, rows, bank_size, num_neighbors)
-            return found
+            for one in bounded:
+                if (found := one.search(block, num_neighbors)) is not None:
+                    return found
+            return _nearest_in_blocks(block, rows, bank_size, num_neighbors)
 
         answers = _in_threads(answer, range(0, len(queries), size or 1), threads)
         return torch.cat([queries.new_empty(0, num_neighbors), *answers])
+
+    def _bounds(self, rows: Tensor, queries: int) -> tuple[BoundedRows | None, ...]:
+        """The rows with bounds, those first that spare more."""
+        return self._pruned(rows) if queries >= _FEW else None, self._half(rows, queries)
+
+    def _half(self, rows: Tensor, queries: int) -> HalfRows | None:
+        """The rows with bounds in bfloat16, made once; None where those would save nothing."""
+        if not (self.halved and pays(len(rows), self.dimension, queries) and has_fast_half()):
+            return None
+        if self._rounded is None or self._rounded[0] is not rows:
+            self._rounded = (rows, HalfRows(rows))
+        return self._rounded[1]
 
     def _pruned(self, rows: Tensor) -> PrunedRows | None:
         """The rows with bounds, made once; None where bounds would save nothing."""
@@ -177,6 +200,12 @@ class TorchBank(MemoryBank):
             axes = leading_axes(rows) if len(rows) >= _FEW else None
             self._bounded = (rows, None if axes is None else PrunedRows(rows, axes))
         return self._bounded[1]
+
+
+class TorchSingleBank(TorchBank):
+    """The same without bfloat16."""
+
+    halved = False
 
 
 class FaissCPUBank(MemoryBank):
@@ -228,6 +257,7 @@ class FaissGPUBank(MemoryBank):
 
 BACKENDS: dict[str, type[MemoryBank]] = {
     "torch": TorchBank,
+    "torch-float32": TorchSingleBank,
     "faiss-cpu": FaissCPUBank,
     "faiss-gpu": FaissGPUBank,
 }
@@ -240,6 +270,7 @@ def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
     gpu = faiss is not None and hasattr(faiss, "GpuIndexFlatL2") and faiss.get_num_gpus() > 0
     usable = {
         "torch": True,
+        "torch-float32": True,
         "faiss-cpu": faiss is not None,
         "faiss-gpu": gpu and torch.device(device).type == "cuda",
     }

@@ -13,7 +13,9 @@ full. Answers differ from an exhaustive search by rounding only.
 
 from __future__ import annotations
 
+import math
 import threading
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -36,26 +38,28 @@ _PATIENCE = 4
 _GATHERED = 1 << 18
 """Numbers copied at a time to compare queries with single rows."""
 _FAR = 1e38
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
+"""Of a product in single precision, as a share of the squares that it is made of."""
 
 
-class PrunedRows:
+class BoundedRows(ABC):
     """Rows of a bank together with what their bounds need.
 
     Args:
         rows: ``(M, D + 1)`` of ``[-2b, |b|²]``, so that a product with ``[q, 1]`` is the squared
             distance less ``|q|²``.
-        axes: ``(D, m)`` orthonormal, from `leading_axes`.
+        bounds: ``(M, m)`` whose product with what `_asked` makes of queries are the bounds; a
+            large number in the last column makes them large.
+        most: Queries that are searched at a time at most.
     """
 
-    def __init__(self, rows: Tensor, axes: Tensor) -> None:
-        self._rows, self._axes = rows, axes
-        projected = rows[:, :-1] @ (axes * -0.5)
-        rest = (rows[:, -1] - projected.square().sum(1)).clamp(min=0).sqrt()
-        bounds = torch.cat([projected * -2, rest[:, None] * -2, rows[:, -1:]], dim=1)
-        padding = bounds.new_zeros(-len(rows) % _CHUNK, bounds.shape[1])
+    def __init__(self, rows: Tensor, bounds: Tensor, most: int) -> None:
+        self._rows, self._most = rows, most
+        number = max(1, round(len(rows) / _CHUNK))
+        self._chunk = math.ceil(len(rows) / (number * _TILE)) * _TILE
+        padding = bounds.new_zeros(number * self._chunk - len(rows), bounds.shape[1])
         padding[:, -1] = _FAR
-        chunks = torch.cat([bounds, padding]).view(-1, _CHUNK, bounds.shape[1])
+        chunks = torch.cat([bounds, padding]).view(number, self._chunk, -1)
         self._bounds = chunks.transpose(1, 2).contiguous()
         self._scratch = threading.local()
         self._searched = self._missed = 0
@@ -63,23 +67,34 @@ class PrunedRows:
     @property
     def block(self) -> int:
         """Number of queries to search at a time."""
-        fitting = _SCRATCH_BYTES // (4 * _CHUNK * len(self._bounds))
-        return max(_FEWEST, min(_MOST, fitting))
+        one = self._bounds.element_size() * self._chunk * len(self._bounds)
+        return max(_FEWEST, min(self._most, _SCRATCH_BYTES // one))
+
+    @abstractmethod
+    def _asked(self, queries: Tensor, squares: Tensor) -> Tensor:
+        """What is multiplied with the bounds of rows, ``(Q, m)``."""
+
+    @abstractmethod
+    def _limit(self, queries: Tensor, squares: Tensor, upper: Tensor) -> Tensor:
+        """The largest bound that a row can have, ``(Q, 1)``, which lies no farther than that."""
 
     @torch.inference_mode()
     def search(self, queries: Tensor, num_neighbors: int) -> Tensor | None:
         """Squared distances of ``(Q, D)`` queries to their nearest rows, ``(Q, num_neighbors)``.
 
         Returns None where so many pairs pass the bound that an exhaustive search is faster, and
-        at once if that was so for most queries before. May be called from several threads.
+        at once if that was so for most queries before, or if more neighbours are asked for than
+        there are tiles. May be called from several threads.
         """
+        if num_neighbors > len(self._rows) / _TILE:
+            return None
         if 2 * self._missed > self._searched + _PATIENCE:
             return None
         self._searched += 1
         squares = queries.square().sum(1, keepdim=True)
         tiles, smallest = self._bound(queries, squares)
         upper = self._upper(queries, tiles, smallest, num_neighbors)
-        limit = upper - squares + _ROUNDING * (upper + squares)
+        limit = self._limit(queries, squares, upper)
         asking, tile = (smallest <= limit).nonzero(as_tuple=True)
         pair, place = (_tiles_of(tiles, asking, tile) <= limit[asking]).nonzero(as_tuple=True)
         if len(pair) > _MANY_CANDIDATES * len(queries) * len(self._rows):
@@ -91,17 +106,15 @@ class PrunedRows:
         return found
 
     def _bound(self, queries: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-        """Bounds less ``|q|²``: ``(chunks, Q, tiles, rows)``, and the least of every tile."""
-        projected = queries @ self._axes
-        rest = (squares - projected.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
-        asked = torch.cat([projected, rest, torch.ones_like(rest)], dim=1)
-        count, chunks = len(asked), len(self._bounds)
+        """Bounds, ``(chunks, Q, tiles, rows)``, and the least of every tile, ``(Q, tiles)``."""
+        asked = self._asked(queries, squares)
+        count, chunks, width = len(asked), len(self._bounds), self._chunk
         # Fresh memory for every block would cost more than the products that fill it.
         if not hasattr(self._scratch, "bounds"):
-            self._scratch.bounds = asked.new_empty(self.block * chunks * _CHUNK)
-        out = self._scratch.bounds[: count * chunks * _CHUNK].view(chunks, count, _CHUNK)
-        tiles = out.view(chunks, count, -1, _TILE)
-        smallest = asked.new_empty(count, chunks, _CHUNK // _TILE)
+            self._scratch.bounds = asked.new_empty(self.block * chunks * width)
+        out = self._scratch.bounds[: count * chunks * width].view(chunks, count, width)
+        tiles = _ordered(out.view(chunks, count, -1, _TILE))
+        smallest = tiles.new_empty(count, chunks, width // _TILE)
         for c in range(chunks):
             torch.mm(asked, self._bounds[c], out=out[c])
             torch.amin(tiles[c], 2, out=smallest[:, c])
@@ -123,6 +136,38 @@ class PrunedRows:
             difference = self._rows[row[part]][:, :-1].mul_(0.5).add_(queries[query[part]])
             torch.sum(difference.square_(), dim=1, out=out[part])
         return out
+
+
+class PrunedRows(BoundedRows):
+    """Bounds in a few dimensions, less ``|q|²``.
+
+    Args:
+        rows: See `BoundedRows`.
+        axes: ``(D, m)`` orthonormal, from `leading_axes`.
+    """
+
+    def __init__(self, rows: Tensor, axes: Tensor) -> None:
+        self._axes = axes
+        projected = rows[:, :-1] @ (axes * -0.5)
+        rest = (rows[:, -1] - projected.square().sum(1)).clamp(min=0).sqrt()
+        bounds = torch.cat([projected * -2, rest[:, None] * -2, rows[:, -1:]], dim=1)
+        super().__init__(rows, bounds, _MOST)
+
+    def _asked(self, queries: Tensor, squares: Tensor) -> Tensor:
+        projected = queries @ self._axes
+        rest = (squares - projected.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
+        return torch.cat([projected, rest, torch.ones_like(rest)], dim=1)
+
+    def _limit(self, queries: Tensor, squares: Tensor, upper: Tensor) -> Tensor:
+        return upper - squares + ROUNDING * (upper + squares)
+
+
+def _ordered(values: Tensor) -> Tensor:
+    """The same numbers, in bfloat16 as integers, whose minima are found several times faster.
+
+    Positive ones keep their order, and negative ones stay below them.
+    """
+    return values.view(torch.int16) if values.dtype == torch.bfloat16 else values
 
 
 def _tiles_of(tiles: Tensor, query: Tensor, tile: Tensor) -> Tensor:

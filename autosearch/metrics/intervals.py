@@ -58,13 +58,8 @@ def wilson(part: int, whole: int, level: float = LEVEL) -> tuple[float, float] |
         raise ValueError(f"part: {part!r} is not allowed; expected 0 to {whole}")
     if whole == 0:
         return None
-    z = float(stats.norm.ppf((1 + level) / 2))
-    share, spread = part / whole, z * z / whole
-    middle = share + spread / 2
-    half = math.sqrt(spread * share * (1 - share) + (spread / 2) ** 2)
-    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
-    # Both ends are exact where all or none are; rounding must not say otherwise.
-    return (0.0 if part == 0 else low), (1.0 if part == whole else high)
+    low, high = stats.binomtest(part, whole).proportion_ci(level, "wilson")
+    return float(low), float(high)
 
 
 def over_repeats(

@@ -251,7 +251,7 @@ class SynthesisSpec(Section):
 class MemorySpec(Section):
     """Who finds nearest neighbours."""
 
-    backend: Literal["auto", "torch", "faiss-cpu", "faiss-gpu"] = "auto"
+    backend: Literal["auto", "torch", "torch-float32", "faiss-cpu", "faiss-gpu"] = "auto"
 
 
 class ResourceSpec(Section):

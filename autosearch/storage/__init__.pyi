@@ -26,6 +26,10 @@ from .log import (
     StudyLog as StudyLog,
     silent as silent,
 )
+from .notes import (
+    LONGEST_NOTE as LONGEST_NOTE,
+    TrialNote as TrialNote,
+)
 from .optuna_study import (
     StoredTrials as StoredTrials,
     attributes_of as attributes_of,

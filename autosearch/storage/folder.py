@@ -3,8 +3,8 @@
 ``spec.yaml`` (resolved), ``meta.json`` (versions, seeds, hashes, machine), ``data.json`` (names
 and short hashes of the images), ``study.journal``
 (Optuna's) or ``storage.json`` (which database has the trials instead), ``trials/<number>/``
-(artifacts, tracebacks), ``pareto.csv`` and ``study.log``. Files other than journal and log appear
-whole or not at all.
+(artifacts, tracebacks), ``notes.json`` (what people wrote about trials), ``pareto.csv`` and
+``study.log``. Files other than journal and log appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from autosearch.spec import Override, StudySpec, defaults, load_spec
 from autosearch.storage.data_files import Files, read_files, write_files
 from autosearch.storage.database import VARIABLE, Database, read_place, write_place
 from autosearch.storage.identity import begun_with
+from autosearch.storage.notes import NOTES, TrialNote, read_notes, write_note
 from autosearch.storage.stored import FORMAT, read_meta
 from autosearch.storage.trial_files import TrialFiles
 from autosearch.storage.trial_store import TrialStore
@@ -154,6 +155,11 @@ class StudyFolder:
         return self.path / "storage.json"
 
     @property
+    def notes_path(self) -> Path:
+        """What people wrote about trials."""
+        return self.path / NOTES
+
+    @property
     def log_path(self) -> Path:
         """What happened to the study, line by line."""
         return self.path / "study.log"
@@ -212,6 +218,14 @@ class StudyFolder:
     def write_files(self, sha256: str, files: Files) -> None:
         """Keep which images the study is made with; see `autosearch.storage.data_files`."""
         write_files(self.files_path, sha256, files)
+
+    def load_notes(self) -> dict[int, TrialNote]:
+        """What people wrote about trials; see `autosearch.storage.notes`."""
+        return read_notes(self.path)
+
+    def write_note(self, number: int, text: str) -> TrialNote | None:
+        """Attach a note to a trial; see `autosearch.storage.notes`."""
+        return write_note(self.path, number, text)
 
     def write_spec(self, spec: StudySpec) -> None:
         """Write the resolved spec, and before it which database has the trials."""

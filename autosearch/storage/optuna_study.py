@@ -24,7 +24,7 @@ _FIRST = "first trials"
 
 _OWN_ATTRIBUTES = {
     "status", "canonical", "key", "seconds", "reason", "traceback", "cached_from",
-    "lease", "attempts", "curve", "duration", "threads", "taken_from", "values",
+    "lease", "attempts", "curve", "duration", "threads", "taken_from", "values", "post",
 }  # fmt: skip
 
 # Optuna's samplers learn from a pruned trial with a broken constraint; from a failed one they
@@ -197,13 +197,16 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     else:
         status = Status.COMPLETE if trial.state == TrialState.COMPLETE else Status.FAILED
     values = attributes.get("values", trial.values) if status in SCORED else None
+    # What an interrupted trial left counts for nothing.
+    post = attributes.get("post") if status in SCORED else None
+    drawn = dict(trial.params)
     # The clock of the machine may have been set back in the meantime.
     by_clock = max(0.0, trial.duration.total_seconds()) if trial.duration else None
     return TrialRecord(
         number=trial.number,
         status=status,
-        params=dict(trial.params),
-        canonical=attributes.get("canonical", {}),
+        params=post["params"] if post else drawn,
+        canonical=post["canonical"] if post else attributes.get("canonical", {}),
         values=dict(zip(objectives, values, strict=True)) if values else {},
         measured={
             name: value for name, value in attributes.items() if name not in _OWN_ATTRIBUTES
@@ -215,6 +218,8 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         duration=attributes.get("duration", by_clock) if trial.state.is_finished() else None,
         curve=tuple((at, values) for at, values in attributes.get("curve", ())),
         threads=attributes.get("threads"),
+        proposed=drawn if post else {},
+        post=tuple(post["tried"]) if post else (),
     )
 
 
@@ -228,6 +233,8 @@ def attributes_of(outcome: Outcome) -> dict[str, Any]:
     attributes: dict[str, Any] = {**outcome.measured, "seconds": outcome.seconds}
     if outcome.threads is not None:
         attributes["threads"] = outcome.threads
+    if outcome.post is not None:
+        attributes["post"] = outcome.post
     if outcome.status not in SCORED:
         # A value that counts for nothing as an objective is still worth reading.
         finite = {name: value for name, value in outcome.values.items() if math.isfinite(value)}

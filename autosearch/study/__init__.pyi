@@ -1,3 +1,8 @@
+from .answer import (
+    Answer as Answer,
+    SplitName as SplitName,
+    answer_of as answer_of,
+)
 from .background import measure_background as measure_background
 from .calibration import (
     SHARED as SHARED,
@@ -5,6 +10,7 @@ from .calibration import (
     choose_thresholds as choose_thresholds,
     thresholds_of as thresholds_of,
 )
+from .choice_data import MOST_SCORES as MOST_SCORES, scores_of as scores_of
 from .correlation import (
     compare as compare,
 )
@@ -101,6 +107,7 @@ from .summary import (
 )
 from .truth import (
     counted_pixels as counted_pixels,
+    maps_by as maps_by,
     maps_of as maps_of,
     truth_of as truth_of,
 )

@@ -23,6 +23,7 @@ from autosearch.contracts import (
     Assignment,
     Outcome,
     Progress,
+    Setting,
     Status,
     Summary,
     TrialRecord,
@@ -45,6 +46,7 @@ from autosearch.study.early_stopping import EarlyStopping
 from autosearch.study.handout import Handout
 from autosearch.study.leases import Leases
 from autosearch.study.ledger import Ledger
+from autosearch.study.post_settings import drawn_settings, settings_seed
 from autosearch.study.sampling import ReproducibleSampler
 from autosearch.study.telling import Teller
 
@@ -66,6 +68,10 @@ class StudyDriver:
         cumulative: Objectives that only grow while a trial trains.
         first: Looks up what a new study begins with in earlier ones; see
             `autosearch.study.earlier.first_trials`. A study that goes on has it already.
+        post_of: Parameters of a canonical configuration that may be set after its fit, for
+            ``study.post_trials``; see `Runner.post_of`.
+        told: Called with every trial that this driver tells, and no other, after it was stored; at
+            once, since nothing else goes on meanwhile.
 
     Raises:
         StudyError: The study on disk was made from something else.
@@ -82,6 +88,8 @@ class StudyDriver:
         note: Note = silent,
         cumulative: Collection[str] = (),
         first: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+        post_of: Callable[[Params], Collection[str]] = lambda canonical: (),
+        told: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
         self.note = note
         self._folder, self._spec = folder, spec
@@ -98,12 +106,21 @@ class StudyDriver:
         begins = begins_with(study)
         self._taken = {one["key"]: one for one in begins if "key" in one}
         start = [one["params"] for one in begins] or spec.configurations
-        study.sampler = ReproducibleSampler(spec.sampler, self._space, spec.study.seed, start)
+        self._start, self._post_of = start, post_of
+        study.sampler = ReproducibleSampler(
+            spec.sampler,
+            self._space,
+            spec.study.seed,
+            start,
+            tuple(directions),
+            bool(spec.constraints),
+        )
         self._stopping = EarlyStopping(spec.pruner, directions, cumulative)
         study.pruner = self._stopping.pruner()
         self._trials = StoredTrials(study, storage)
         self._ledger, self._handout = Ledger(directions), Handout()
-        self._teller = Teller(folder, self._trials, self._ledger, note, spec.sampler.pessimism)
+        pessimism = spec.sampler.pessimism
+        self._teller = Teller(folder, self._trials, self._ledger, note, pessimism, told)
         self._claims = Claims(
             self._trials,
             Leases(folder.database),
@@ -255,11 +272,22 @@ class StudyDriver:
         if self._handout.follow(number, key):
             self._claims.wait(number)
             return None
-        assignment = Assignment(
-            number, params, canonical, trial_seed(self._spec.study.seed, canonical)
-        )
+        seed = trial_seed(self._spec.study.seed, canonical, self._post_of(canonical))
+        others = self._others(number, Setting(params, canonical, {}), seed)
+        assignment = Assignment(number, params, canonical, seed, others)
         self._handout.add(assignment)
         return assignment
+
+    def _others(self, number: int, proposed: Setting, seed: int) -> tuple[Setting, ...]:
+        """What is tried on the fit of a trial beside what was proposed."""
+        wanted = self._spec.study.post_trials
+        if not wanted:
+            return ()
+        # What a first configuration names is meant.
+        meant = self._start[number] if number < len(self._start) else {}
+        names = set(self._post_of(proposed.canonical)) - set(meant)
+        drawn = settings_seed(seed, proposed.canonical)
+        return drawn_settings(self._space, self._canonical, proposed, names, wanted, drawn)
 
     def _give_up(self, number: int, reason: str) -> None:
         self._teller.store(number, Outcome(Status.FAILED, reason=reason))

@@ -31,6 +31,7 @@ from autosearch.metrics import (
     confusion,
     false_alarms,
     missed_defects,
+    normal_cut,
     over_repeats,
     precision_at,
     wilson,
@@ -244,13 +245,19 @@ def _pixels(
     if pixels is None:
         unknown = dict.fromkeys(("pixel_sensitivity", "pixel_specificity", "pixel_f1"), math.nan)
         return unknown, unknown
-    places = [_best(part, criterion) for part in (pixels.threshold_set, pixels.inference_set)]
+    places = [
+        _best(part, pixels.cuts, criterion)
+        for part in (pixels.threshold_set, pixels.inference_set)
+    ]
     honest, naive = (_counted(pixels.inference_set, place) for place in places)
     return honest, naive
 
 
-def _best(counts: PixelCounts, criterion: Criterion) -> int:
+def _best(counts: PixelCounts, cuts: Sequence[float], criterion: Criterion) -> int:
     """Position of the best of all cuts; -1 for one above all of them."""
+    if criterion.of_normals:
+        alarms = np.array(counts.alarms)
+        return normal_cut(np.array(cuts), alarms, counts.negatives, criterion)[1]
     hits, alarms = (np.array([0, *values]) for values in (counts.hits, counts.alarms))
     return best_cut(hits, alarms, counts.positives, counts.negatives, criterion) - 1
 

@@ -39,14 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.contracts import (
-    HALF,
-    Detector,
-    Scored,
-    TrialRecord,
-    derived_seed,
-    scales_of,
-)
+from autosearch.contracts import HALF, TrialRecord, derived_seed, scales_of
 from autosearch.data import ImageSet
 from autosearch.metrics import (
     Floats,
@@ -64,9 +57,9 @@ from autosearch.study.clock import Clock
 from autosearch.study.ensemble import fitted
 from autosearch.study.fitted import Fit, all_normal, fit_of
 from autosearch.study.inputs import Inputs
-from autosearch.study.reproduction import held_against
+from autosearch.study.reproduction import checked_on_validation
 from autosearch.study.subsets import Subset, Subsets, strata_of
-from autosearch.study.truth import beside_of, maps_of, truth_beside, truth_of
+from autosearch.study.truth import maps_of, truth_of
 
 METRICS = {
     "rwap": "region-weighted average precision over pixels",
@@ -182,7 +175,9 @@ class FinalEvaluator:
         )
         checked = {
             "metrics": _plain(_Figures(val_maps, self._val_truth, terms).metrics()),
-            **self._checked(detector, records, val_maps, clock.seconds),
+            **checked_on_validation(
+                self._inputs, records, detector, val_maps, self._val_truth, clock.seconds
+            ),
         }
         if self._fit == "all":
             clock.start("refit")
@@ -222,29 +217,6 @@ class FinalEvaluator:
             "validation": checked,
         }
         return Evaluated(plain, resamples)
-
-    def _checked(
-        self,
-        detector: Detector,
-        records: Sequence[TrialRecord],
-        maps: NDArray[np.float32],
-        seconds: dict[str, float],
-    ) -> dict[str, Any]:
-        """What is said of validation besides its metrics."""
-        data, spec = self._inputs.data, self._inputs.spec
-        height, width = data.val.pixels.shape[2:]
-        scored = Scored(
-            maps,
-            self._val_truth,
-            seconds,
-            self._prevalence,
-            (height, width),
-            data.val.synthetic,
-            top_share=detector.top_share,
-            threads=spec.resources.latency_threads,
-            beside=beside_of(detector, data, truth_beside(data)),
-        )
-        return held_against(self._inputs, records, detector, scored)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def work(
         None where it is not known, as of what trains.
     """
     times, found = trials * spec.study.repeats, list[float]()
-    for params in (_first(spec, runner), *_drawn(spec)):
+    for params in first_and_drawn(spec, runner):
         try:
             _, seconds = _timed(spec, runner, params, validation, train, asked)
         except Infeasible:
@@ -143,6 +143,11 @@ def forecast_of_data(dataset: DatasetSpec, space: str) -> Forecast | None:
         return forecast(spec, runner, blank, train, asked)
     except AutosearchError:
         return None
+
+
+def first_and_drawn(spec: StudySpec, runner: Runner) -> list[Params]:
+    """Configurations that stand for all of a study, more than are wanted; see `forecast`."""
+    return [_first(spec, runner), *_drawn(spec)]
 
 
 def _timed(

@@ -31,10 +31,11 @@ from autosearch.contracts import (
 from autosearch.data import SearchData, load_search_data, open_index, settled
 from autosearch.errors import ConfigError, DataError, StudyError
 from autosearch.files import user_path
-from autosearch.spec import ArchitectureSpec, Override, StartSpec, StudySpec
+from autosearch.spec import ArchitectureSpec, Override, Params, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import build
 from autosearch.study.forecast import forecast, work
+from autosearch.study.post_settings import check_post_trials
 from autosearch.study.same_data import check_data
 from autosearch.study.scorable import check_scorable, named_figures
 from autosearch.synthesis import FolderTextures, add_synthetic
@@ -105,6 +106,14 @@ class Inputs:
             "machine": machine(),
         }
 
+    def post_of(self, canonical: Params) -> frozenset[str]:
+        """`Runner.post_of` where the study tries several settings on one fit, else nothing."""
+        return self.runner.post_of(canonical) if self.spec.study.post_trials else frozenset()
+
+    def seed_of(self, canonical: Params) -> int:
+        """Seed of a trial: see `trial_seed`."""
+        return trial_seed(self.spec.study.seed, canonical, self.post_of(canonical))
+
     def memory(self) -> dict[str, Any] | None:
         """What large pictures and the first configuration take; None where it is little."""
         train, val = self.data.train, self.data.val
@@ -151,8 +160,10 @@ def load_inputs(
     _check_tiling(spec, runner_class)
     spec = _with_architecture(spec)
     textures = _textures_sha256(spec)
-    check_space(spec.parsed_space, runner_class.parameters, f"runner {spec.study.runner}")
+    runner_name = f"runner {spec.study.runner}"
+    check_space(spec.parsed_space, runner_class.parameters, runner_name, runner_class.elsewhere)
     _check_probabilities(spec, runner_class, known)
+    check_post_trials(spec, runner_class.post_parameters, objectives)
     made = runner_class(spec)
     index = open_index(spec.dataset)
     dataset = settled(index, spec.dataset)
@@ -210,7 +221,7 @@ def rebuild(inputs: Inputs, record: TrialRecord) -> Detector:
         StudyError: The trial has no values, so nothing says that it can be built.
     """
     _check_scored(record)
-    seed = trial_seed(inputs.spec.study.seed, record.canonical)
+    seed = inputs.seed_of(record.canonical)
     return build(inputs.spec, inputs.runner, record.canonical, seed, inputs.data.val)
 
 
@@ -323,6 +334,10 @@ def _absolute(spec: StudySpec) -> StudySpec:
     if isinstance(spec.start, StartSpec):
         folders = [str(user_path(name, "start.from").resolve()) for name in spec.start.from_]
         spec = spec.model_copy(update={"start": spec.start.model_copy(update={"from_": folders})})
+    if spec.sampler.registry is not None:
+        given = user_path(spec.sampler.registry, "sampler.registry")
+        sampler = spec.sampler.model_copy(update={"registry": str(given.resolve())})
+        spec = spec.model_copy(update={"sampler": sampler})
     if spec.synthesis.textures is not None:
         given = user_path(spec.synthesis.textures, "synthesis.textures")
         folder = str(given.resolve())

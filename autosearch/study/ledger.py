@@ -35,10 +35,12 @@ class Ledger:
     def remember(self, trial: FrozenTrial) -> TrialRecord:
         """Take note of a trial that is told."""
         record = record_of(trial, self.objectives)
+        # What was proposed, and not what was chosen on its fit: that is another trial's own.
+        proposed = trial.user_attrs.get("canonical")
         new = record.number not in self._records
         self._records[record.number] = record
-        if record.status == Status.COMPLETE and record.canonical:
-            self._by_key.setdefault(canonical_key(record.canonical), trial)
+        if record.status == Status.COMPLETE and proposed:
+            self._by_key.setdefault(canonical_key(proposed), trial)
         if new:
             self._counts[record.status] += 1
             if record.status in SCORED:
@@ -64,7 +66,7 @@ class Ledger:
         return dict(zip(self.objectives, self._directions, strict=True))
 
     def complete(self, key: str) -> FrozenTrial | None:
-        """The first complete trial of a canonical configuration."""
+        """The first complete trial for which a canonical configuration was proposed."""
         return self._by_key.get(key)
 
     @property

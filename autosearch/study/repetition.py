@@ -19,9 +19,9 @@ from autosearch.contracts import (
     Status,
     TrialRecord,
     derived_seed,
-    trial_seed,
 )
 from autosearch.errors import StudyError
+from autosearch.spec import Params
 from autosearch.storage import REPEATS, Run
 
 if TYPE_CHECKING:  # What evaluates a trial must not load Optuna.
@@ -67,6 +67,9 @@ def repeated_steps(
     done: list[Outcome] = []
     for index in range(repeats):
         own = replace(assignment, seed=run_seed(assignment.seed, index))
+        if done and (post := done[0].post) is not None:
+            # The first run has chosen among settings for all.
+            own = replace(own, params=post["params"], canonical=post["canonical"], others=())
         for step in once(own):
             if isinstance(step, Progress):
                 yield _so_far(done, step, repeats, cumulative)
@@ -82,7 +85,7 @@ def repeat_trials(
     folder: StudyFolder,
     records: Sequence[TrialRecord],
     once: Callable[[Assignment], Outcome],
-    study_seed: int,
+    seed_of: Callable[[Params], int],
     repeats: int,
     told: Callable[[TrialRecord, int, int], None] = lambda record, done, total: None,
 ) -> None:
@@ -92,7 +95,7 @@ def repeat_trials(
         folder: The study's.
         records: Trials with values.
         once: Evaluates once, with the seed of an assignment.
-        study_seed: The study's.
+        seed_of: Seed of a trial from its canonical configuration.
         repeats: Runs wanted of each, the trial itself included.
         told: Told of the trial at hand before each run, of runs done and of all.
 
@@ -101,7 +104,7 @@ def repeat_trials(
     """
     runs = {record.number: list(folder.files.load_runs(record.number)) for record in records}
     for record in records:
-        runs[record.number] = runs[record.number] or [first_run(record, study_seed)]
+        runs[record.number] = runs[record.number] or [first_run(record, seed_of)]
     total = sum(max(0, repeats - len(known)) for known in runs.values())
     done = 0
     for record in records:
@@ -127,9 +130,9 @@ def run_seed(seed: int, index: int) -> int:
     return seed if index == 0 else derived_seed(seed, "run", index)
 
 
-def first_run(record: TrialRecord, study_seed: int) -> Run:
+def first_run(record: TrialRecord, seed_of: Callable[[Params], int]) -> Run:
     """A trial that was evaluated once, as its first run."""
-    seed = trial_seed(study_seed, record.canonical)
+    seed = seed_of(record.canonical)
     return Run(seed=seed, figures={**_numbers(record.measured), **record.values})
 
 

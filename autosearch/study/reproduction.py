@@ -6,11 +6,53 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autosearch.contracts import Detector, Scored, TrialRecord
+from autosearch.metrics import Truth
 from autosearch.study.inputs import Inputs
+from autosearch.study.truth import beside_of, truth_beside
 
 TOLERANCE = 1e-4
 """Largest difference to the search's figures that rounding on another machine may explain."""
+
+
+def checked_on_validation(
+    inputs: Inputs,
+    records: Sequence[TrialRecord],
+    detector: Detector,
+    maps: NDArray[np.float32],
+    truth: Truth,
+    seconds: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Hold a detector that was fitted as in the search against what the search recorded.
+
+    Args:
+        inputs: What the study was made from.
+        records: The trial, or those of an ensemble.
+        detector: Fitted on the train split.
+        maps: ``(N, h, w)``, its answer to validation.
+        truth: Of validation.
+        seconds: What parts of this took.
+
+    Returns:
+        See `held_against`.
+    """
+    data, spec = inputs.data, inputs.spec
+    height, width = data.val.pixels.shape[2:]
+    scored = Scored(
+        maps,
+        truth,
+        seconds or {},
+        spec.dataset.prevalence,
+        (height, width),
+        data.val.synthetic,
+        top_share=detector.top_share,
+        threads=spec.resources.latency_threads,
+        beside=beside_of(detector, data, truth_beside(data)),
+    )
+    return held_against(inputs, records, detector, scored)
 
 
 def held_against(

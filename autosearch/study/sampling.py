@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autosearch.contracts import derived_seed
-from autosearch.spec import Parameter, SamplerSpec, Space, Value
+from autosearch.spec import SamplerSpec, Space, Value
+from autosearch.study.distributions import distributions
+from autosearch.study.hub import foreign_maker
+from autosearch.study.shrinkage import Shrinkage
 from autosearch.study.subset import Subset
 
 _Numbers = dict[tuple[str, ...], dict[int, NDArray[Any]]]
@@ -34,6 +32,8 @@ class ReproducibleSampler(BaseSampler):
     drawn one by one depend on the parameter's name too, so a trial cut off between two of them
     can be taken up again.
 
+    Samplers of OptunaHub are others: see `autosearch.study.hub.ForeignSampler`.
+
     A space without conditions is handed to the sampler as a whole; finding it out again from all
     finished trials costs as much as sampling itself once there are a few hundred.
 
@@ -42,6 +42,8 @@ class ReproducibleSampler(BaseSampler):
         space: What is drawn from.
         seed: The study's.
         start: Values of the first trials, one mapping a trial; what is missing is drawn.
+        objectives: Names, in the order of a trial's values; their errors are looked for.
+        constrained: Whether trials can break constraints.
     """
 
     def __init__(
@@ -50,12 +52,21 @@ class ReproducibleSampler(BaseSampler):
         space: Space,
         seed: int,
         start: Sequence[Mapping[str, Value]] = (),
+        objectives: Sequence[str] = (),
+        constrained: bool = False,
     ) -> None:
         # These outlive the samplers, of which every trial has its own.
         numbers: _Numbers = {}
-        self._maker = _makers(sampler, space, numbers, Subset(seed))[sampler.name]
+        subset = Subset(seed)
+        seen = Shrinkage(objectives, subset) if sampler.noise == "shrink" else subset
         self._seed, self._start = seed, start
-        self._known = None if space.conditional else _distributions(space)
+        self._known: dict[str, BaseDistribution] | None
+        if sampler.package is None:
+            self._maker = _makers(sampler, space, numbers, seen)[sampler.name]
+            self._known = distributions(space)
+        else:
+            # What such a one draws together is its own to say.
+            self._maker, self._known = foreign_maker(sampler, space, constrained), None
         self._current: tuple[int, BaseSampler] | None = None
 
     def infer_relative_search_space(
@@ -95,7 +106,8 @@ class ReproducibleSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """Let the sampler take note of a result."""
-        self._make(self._seed).after_trial(study, trial, state, values)
+        seed = derived_seed(self._seed, trial.number)
+        self._make(seed).after_trial(study, trial, state, values)
 
     def _make(self, seed: int) -> BaseSampler:
         with warnings.catch_warnings():
@@ -117,28 +129,28 @@ class _TPE(optuna.samplers.TPESampler):
 
     Args:
         numbers: Of the study's trials so far; more are added.
-        subset: Which of them it learns from.
+        seen: Which of them it learns from, and what it takes their figures for.
         options: See Optuna.
     """
 
-    def __init__(self, numbers: _Numbers, subset: Subset, **options: Any) -> None:
+    def __init__(self, numbers: _Numbers, seen: Subset | Shrinkage, **options: Any) -> None:
         super().__init__(**options)
-        self._numbers, self._subset = numbers, subset
+        self._numbers, self._seen = numbers, seen
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._subset.of(study), trial)
+        return super().infer_relative_search_space(self._seen.of(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(self._subset.of(study), trial, search_space)
+        return super().sample_relative(self._seen.of(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
-        return super().sample_independent(self._subset.of(study), trial, name, distribution)
+        return super().sample_independent(self._seen.of(study), trial, name, distribution)
 
     def _get_internal_repr(
         self,
@@ -160,14 +172,14 @@ class _TPE(optuna.samplers.TPESampler):
 
 
 def _makers(
-    spec: SamplerSpec, space: Space, numbers: _Numbers, subset: Subset
+    spec: SamplerSpec, space: Space, numbers: _Numbers, seen: Subset | Shrinkage
 ) -> dict[str, Callable[[int], BaseSampler]]:
     grouped = space.conditional if spec.group is None else spec.group
 
     def tpe(seed: int) -> BaseSampler:
         return _TPE(
             numbers,
-            subset,
+            seen,
             seed=seed,
             multivariate=spec.multivariate,
             constant_liar=spec.constant_liar,
@@ -184,21 +196,3 @@ def _makers(
         "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(population_size=size, seed=seed),
         "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     }
-
-
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    known = {parameter.name: _distribution(parameter) for parameter in space.parameters}
-    return {name: known[name] for name in sorted(known) if not known[name].single()}
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.kind == "choice":
-        return CategoricalDistribution(parameter.choices)
-    if parameter.kind == "int":
-        return IntDistribution(
-            int(parameter.low),
-            int(parameter.high),
-            log=parameter.log,
-            step=int(parameter.step or 1),
-        )
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)

@@ -14,6 +14,7 @@ from autosearch.storage import StudyFolder, StudyLog, files_of, silent
 from autosearch.study.driver import StudyDriver
 from autosearch.study.earlier import first_trials
 from autosearch.study.evaluation import TrialEvaluator
+from autosearch.study.hub import check_hub_sampler
 from autosearch.study.inputs import Inputs
 from autosearch.study.room import Room
 from autosearch.study.same_data import check_data
@@ -38,8 +39,10 @@ def open_driver(
     folder: StudyFolder,
     listener: Callable[[TrialRecord], None] | None = None,
     log: StudyLog | None = None,
+    told: Callable[[TrialRecord], None] = lambda record: None,
 ) -> StudyDriver:
     """Create the study or continue it, and write its spec and its meta data."""
+    check_hub_sampler(inputs.spec, list(inputs.directions.values()))
     resumed, spec = folder.exists(), inputs.spec.study
     guard = inputs.guard()
     windows = None if resumed else first_windows(inputs)
@@ -58,6 +61,8 @@ def open_driver(
         log.note if log else silent,
         inputs.cumulative,
         first,
+        inputs.post_of,
+        told,
     )
     aligned = folder.load_meta().get("alignment") if resumed else windows and windows.text
     meta = inputs.meta() | {"memory": inputs.memory(), "alignment": aligned}
@@ -67,8 +72,8 @@ def open_driver(
     if log is not None:
         versions = {"autosearch": meta["autosearch"], **meta["packages"]}
         its = {"study": spec.name, "runner": spec.runner, "seed": spec.seed, "trials": spec.trials}
-        told = driver.summary().finished
-        log.begin(**its, objectives=inputs.directions, resumed=resumed, told=told,
+        done = driver.summary().finished
+        log.begin(**its, objectives=inputs.directions, resumed=resumed, told=done,
                   versions=versions)  # fmt: skip
     return driver
 

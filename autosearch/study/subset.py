@@ -53,7 +53,7 @@ class Subset:
         if since != self._since:
             self._chosen, self._since = self._choose(study, trials[:since]), since
         shown = [*(trials[number] for number in self._chosen), *trials[since:]]
-        return cast(optuna.Study, _Thinned(study, shown))
+        return Thinned.of(study, shown)
 
     def _choose(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[int]:
         """Numbers of those of the trials that are shown, rising."""
@@ -66,13 +66,18 @@ class Subset:
         return sorted(trial.number for trial in (*best, *others, *under_way))
 
 
-class _Thinned:
+class Thinned:
     """A study that seems to have some of its trials alone, as far as a sampler asks.
 
     Args:
         study: The study.
         trials: Those that it seems to have, in order of number.
     """
+
+    @classmethod
+    def of(cls, study: optuna.Study, trials: list[FrozenTrial]) -> optuna.Study:
+        """One that stands for a study."""
+        return cast(optuna.Study, cls(study, trials))
 
     def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
         self._whole, self._shown = study, trials

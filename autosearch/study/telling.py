@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Teller:
         ledger: Is given every trial that is told.
         note: Told what happens to trials, for a log.
         pessimism: Standard errors that are taken off figures before the sampler is told of them.
+        listener: Called with every trial that this process tells, after it was stored.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class Teller:
         ledger: Ledger,
         note: Note,
         pessimism: float = 0.0,
+        listener: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
         self._folder, self._trials, self._ledger, self._note = folder, trials, ledger, note
-        self._pessimism = pessimism
+        self._pessimism, self._listener = pessimism, listener
         self._asked: dict[int, float] = {}
 
     def asked(self, number: int) -> None:
@@ -67,7 +69,7 @@ class Teller:
         original = record_of(source, self._ledger.objectives)
         outcome = Outcome(
             Status.CACHED, original.values, original.measured, dict(source.constraints),
-            threads=original.threads,
+            threads=original.threads, post=source.user_attrs.get("post"),
         )  # fmt: skip
         attributes = attributes_of(outcome) | {"cached_from": source.number}
         return self._finish(number, outcome, attributes)
@@ -121,6 +123,7 @@ class Teller:
         level = logging.ERROR if record.status == Status.FAILED else logging.INFO
         names = ("status", "values", "duration", "reason", "cached_from", "taken_from")
         self._note("trial told", level, trial=number, **{n: getattr(record, n) for n in names})
+        self._listener(record)
         return record
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from autosearch.contracts import Beside, Detector, shared_tensor
 from autosearch.data import NORMAL, ImageSet, SearchData
@@ -53,32 +54,45 @@ def truth_beside(data: SearchData) -> Truth | None:
     return Truth.from_masks(masks, types, regions, NORMAL, counted, valid)
 
 
-def beside_of(detector: Detector, data: SearchData, truth: Truth | None) -> Beside | None:
+Ask = Callable[[Detector, ImageSet], NDArray[np.float32]]
+"""`maps_of`, or what stands for it."""
+
+
+def beside_of(
+    detector: Detector, data: SearchData, truth: Truth | None, ask: Ask | None = None
+) -> Beside | None:
     """What a detector answers to the anomalies made beside validation.
 
     Args:
         detector: Fitted.
         data: What it was fitted and is measured on.
         truth: See `truth_beside`.
+        ask: Gives the maps; None for `maps_of`.
     """
     if data.made is None or truth is None:
         return None
-    return Beside(maps_of(detector, data.made), truth)
+    return Beside((ask or maps_of)(detector, data.made), truth)
 
 
 def maps_of(detector: Detector, images: ImageSet) -> NDArray[np.float32]:
+    """Anomaly maps of a split at the size of its masks; see `maps_by`."""
+    return maps_by(detector.anomaly_maps, images)
+
+
+def maps_by(ask: Callable[[Tensor], Tensor], images: ImageSet) -> NDArray[np.float32]:
     """Anomaly maps of a split at the size of its masks.
+
+    Args:
+        ask: ``(n, 3, H, W)`` images to their ``(n, H, W)`` maps, asked for `parts_of` in turn.
+        images: The split.
 
     Returns:
         ``(N, h, w)``; where nothing is to be scored, the lowest value of the image, so that its
         highest one is that of a pixel that counts.
     """
-    found = np.empty(images.masks.shape, dtype=np.float32)
-    height, width = images.pixels.shape[2:]
-    step = max(1, _PIXELS_AT_ONCE // (height * width))
-    for start in range(0, len(images), step):
-        part = images.part(start, min(start + step, len(images)))
-        maps = detector.anomaly_maps(shared_tensor(part.pixels))
+    found, start = np.empty(images.masks.shape, dtype=np.float32), 0
+    for part in parts_of(images):
+        maps = ask(shared_tensor(part.pixels))
         if maps.shape[1:] != found.shape[1:]:
             size = found.shape[1:]
             maps = F.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0]
@@ -86,7 +100,16 @@ def maps_of(detector: Detector, images: ImageSet) -> NDArray[np.float32]:
         if part.valid is not None:
             for one, valid in zip(found[start:], part.valid, strict=False):
                 one[~valid] = (one[valid] if valid.any() else one).min()
+        start += len(part)
     return found
+
+
+def parts_of(images: ImageSet) -> Iterator[ImageSet]:
+    """A split in parts of few enough images to be asked for at once."""
+    height, width = images.pixels.shape[2:]
+    step = max(1, _PIXELS_AT_ONCE // (height * width))
+    for start in range(0, len(images), step):
+        yield images.part(start, min(start + step, len(images)))
 
 
 def counted_pixels(

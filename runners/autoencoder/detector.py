@@ -19,7 +19,7 @@ from autosearch.errors import Infeasible
 from ..frozen_maps import mean_where
 from ..spreading import Spreading
 from ..ssim import SMALLEST, dissimilarity
-from ..trained import TrainedDetector
+from ..trained import ScheduledDetector
 from ..training import Schedule, Training
 from ..unets import unet_bytes
 from .networks import MIDDLE, Architecture, AutoEncoder, make_autoencoder
@@ -96,7 +96,7 @@ class AutoEncoderMaps(nn.Module):
         return maps
 
 
-class AutoEncoderDetector(TrainedDetector):
+class AutoEncoderDetector(ScheduledDetector):
     """Learns to rebuild normal images.
 
     Args:
@@ -114,7 +114,6 @@ class AutoEncoderDetector(TrainedDetector):
                 f"SSIM needs sides of {SMALLEST} pixels, and images have {context.image_size}"
             )
         self._settings = settings
-        self._training: Training | None = None
         self._network = profile(self._untrained(), (1, 3, *context.image_size))
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
@@ -131,11 +130,11 @@ class AutoEncoderDetector(TrainedDetector):
         images = shared_tensor(train.pixels)
         valid = None if train.valid is None else shared_tensor(train.valid)
         module = self._untrained().to(context.device).to(memory_format=torch.channels_last)
-        self._module, network = module, module.network
+        network = module.network
         optimiser = torch.optim.Adam(
             network.parameters(), lr=settings.schedule.lr, weight_decay=settings.weight_decay
         )
-        self._training = Training(network, optimiser, settings.schedule, context.seed)
+        training = Training(network, optimiser, settings.schedule, context.seed)
 
         def step(indices: NDArray[np.intp], rng: np.random.Generator) -> dict[str, Tensor]:
             chosen = torch.from_numpy(indices)
@@ -147,10 +146,7 @@ class AutoEncoderDetector(TrainedDetector):
                 wrong = unlike(shown, rebuilt.float(), settings.loss)
                 return {settings.loss: mean_where(wrong, counted)}
 
-        try:
-            yield from self._training.run(len(images), step)
-        finally:
-            module.requires_grad_(False).zero_grad()
+        yield from self._train(module, training, len(images), step)
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: one step, and what the optimiser keeps."""
@@ -158,10 +154,6 @@ class AutoEncoderDetector(TrainedDetector):
         # Without batch norms, and with maps that are halved at once, there is less than that.
         one = unet_bytes(settings.base_width, height * width) + _PIXEL_BYTES * height * width
         return settings.schedule.batch * one + 16 * self._network.parameters
-
-    def artifacts(self) -> dict[str, bytes]:
-        """See `Detector.artifacts`: the loss of every epoch."""
-        return {} if self._training is None else self._training.curves()
 
     def _untrained(self) -> AutoEncoderMaps:
         settings, context = self._settings, self._context

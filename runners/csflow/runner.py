@@ -60,7 +60,7 @@ class CsFlowSettings:
     image_score: Literal["mean", "max"] = "mean"
 
 
-class CsFlowDetector(FlowDetector):
+class CsFlowDetector(FlowDetector[CsFlowSettings]):
     """Learns one flow of the maps of an image in three sizes.
 
     The published score of an image is the mean of z^2 / 2 over all three scales. An image's score
@@ -69,7 +69,7 @@ class CsFlowDetector(FlowDetector):
 
     Args:
         extractor: The frozen backbone, in evaluation mode.
-        network: The flow.
+        settings: Of the flow and of scores.
         training: How it is trained.
         context: Seed, device and image size.
         recalibrated: Whether batch norms take their statistics from the training images.
@@ -78,14 +78,13 @@ class CsFlowDetector(FlowDetector):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        network: CsFlowSettings,
+        settings: CsFlowSettings,
         training: FlowTraining,
         context: TrialContext,
         recalibrated: bool = False,
     ) -> None:
-        self._settings = network
-        self.top_share = 1.0 if network.image_score == "mean" else None
-        super().__init__(extractor, training, context, recalibrated)
+        super().__init__(extractor, settings, training, context, recalibrated)
+        self.top_share = 1.0 if settings.image_score == "mean" else None
 
     def _frozen(self, extractor: FeatureExtractor) -> FrozenMaps:
         return Pyramid(extractor)

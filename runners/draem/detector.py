@@ -18,7 +18,7 @@ from autosearch.synthesis import open_textures
 from ..frozen_maps import mean_where
 from ..glass.losses import focal_loss
 from ..ssim import dissimilarity
-from ..trained import TrainedDetector
+from ..trained import ScheduledDetector
 from ..training import Schedule, Training
 from ..unets import unet_bytes
 from .anomalies import Anomalies, AnomalySettings, Batch
@@ -51,7 +51,7 @@ class DraemSettings:
     schedule: Schedule = field(default_factory=Schedule)
 
 
-class DraemDetector(TrainedDetector):
+class DraemDetector(ScheduledDetector):
     """Learns to repair made-up anomalies and to say where they were.
 
     Args:
@@ -65,7 +65,6 @@ class DraemDetector(TrainedDetector):
     def __init__(self, settings: DraemSettings, context: TrialContext) -> None:
         super().__init__(context)
         self._settings = settings
-        self._training: Training | None = None
         self._network = profile(self._untrained(), (1, 3, *context.image_size))
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
@@ -84,16 +83,13 @@ class DraemDetector(TrainedDetector):
         anomalies = Anomalies(train, settings.anomalies, textures)
         # Channels beside each other are what convolutions of few of them compute fastest with.
         module = self._untrained().to(context.device).to(memory_format=torch.channels_last)
-        self._module, network = module, module.network
-        self._training = training_of(network, settings.schedule, context.seed)
+        network = module.network
+        training = training_of(network, settings.schedule, context.seed)
 
         def step(indices: NDArray[np.intp], rng: np.random.Generator) -> dict[str, Tensor]:
             return losses(network, anomalies.batch(indices, rng), context.device)
 
-        try:
-            yield from self._training.run(len(train.pixels), step)
-        finally:
-            module.requires_grad_(False).zero_grad()
+        yield from self._train(module, training, len(train.pixels), step)
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: one step, and what the optimiser keeps."""
@@ -101,10 +97,6 @@ class DraemDetector(TrainedDetector):
         widths = settings.base_width + settings.disc_width
         one = unet_bytes(widths, height * width) + _PIXEL_BYTES * height * width
         return settings.schedule.batch * one + 16 * self._network.parameters
-
-    def artifacts(self) -> dict[str, bytes]:
-        """See `Detector.artifacts`: the losses of every epoch."""
-        return {} if self._training is None else self._training.curves()
 
     def _untrained(self) -> DraemMaps:
         settings, context = self._settings, self._context

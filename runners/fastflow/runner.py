@@ -48,27 +48,8 @@ class FastFlowSettings:
     conv3x3_only: bool = False
 
 
-class FastFlowDetector(FlowDetector):
-    """Learns a flow of every level's map, and scores cells by how improbable they are.
-
-    Args:
-        extractor: The frozen backbone, in evaluation mode.
-        network: The flows.
-        training: How they are trained.
-        context: Seed, device and image size.
-        recalibrated: Whether batch norms take their statistics from the training images.
-    """
-
-    def __init__(
-        self,
-        extractor: FeatureExtractor,
-        network: FastFlowSettings,
-        training: FlowTraining,
-        context: TrialContext,
-        recalibrated: bool = False,
-    ) -> None:
-        self._settings = network
-        super().__init__(extractor, training, context, recalibrated)
+class FastFlowDetector(FlowDetector[FastFlowSettings]):
+    """Learns a flow of every level's map, and scores cells by how improbable they are."""
 
     def _frozen(self, extractor: FeatureExtractor) -> FrozenMaps:
         return FrozenMaps(extractor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +17,15 @@ from autosearch.contracts import TrialContext, shared_tensor
 from autosearch.data import ImageSet, Size
 from autosearch.errors import Infeasible
 
-from ..frozen_maps import KEPT_BYTES, FrozenMaps, KeptMaps
-from ..trained import TrainedDetector
+from ..frozen_maps import FrozenMaps, KeptMaps, kept_bytes
+from ..trained import ScheduledDetector
 from ..training import Schedule, Training
 from .coupling import negative_log_likelihood
 
 LOSS = "negative log-likelihood"
+
+Settings = TypeVar("Settings")
+"""What a method says of its flow."""
 
 
 class Flow(nn.Module, ABC):
@@ -79,11 +83,12 @@ class FlowTraining:
     per_number: bool = False
 
 
-class FlowDetector(TrainedDetector):
+class FlowDetector(ScheduledDetector, Generic[Settings]):
     """A frozen backbone and a flow that is trained to tell how likely its maps are.
 
     Args:
-        extractor: The backbone, in evaluation mode.
+        extractor: The frozen backbone, in evaluation mode.
+        settings: The method's own, of its flow.
         training: How the flow is trained.
         context: Seed, device and image size.
         recalibrated: Whether batch norms take their statistics from the training images.
@@ -95,13 +100,14 @@ class FlowDetector(TrainedDetector):
     def __init__(
         self,
         extractor: FeatureExtractor,
+        settings: Settings,
         training: FlowTraining,
         context: TrialContext,
         recalibrated: bool = False,
     ) -> None:
         super().__init__(context)
-        self._extractor, self._how, self._recalibrated = extractor, training, recalibrated
-        self._training: Training | None = None
+        self._extractor, self._recalibrated = extractor, recalibrated
+        self._settings, self._how = settings, training
         self._grids = self._checked_grids(self._frozen(extractor))
         untrained = self._untrained(extractor)
         self._network = profile(untrained, (1, 3, *context.image_size))
@@ -151,13 +157,10 @@ class FlowDetector(TrainedDetector):
         every = kept.counted(np.arange(len(images)))
         if every is not None and not any(bool(cells.any()) for cells in every):
             raise Infeasible(f"no training image has a cell that counts, of {self._grids}")
-        self._module = module
         optimiser = torch.optim.Adam(
             flow.parameters(), lr=how.schedule.lr, eps=how.eps, weight_decay=how.weight_decay
         )
-        self._training = training = Training(
-            flow, optimiser, how.schedule, self._context.seed, clip=how.clip
-        )
+        training = Training(flow, optimiser, how.schedule, self._context.seed, clip=how.clip)
         divisor = self._numbers if how.per_number else 1
 
         def step(indices: NDArray[np.intp], rng: np.random.Generator) -> dict[str, Tensor]:
@@ -165,22 +168,12 @@ class FlowDetector(TrainedDetector):
             loss = negative_log_likelihood(latent, log_determinants, kept.counted(indices))
             return {LOSS: loss / divisor}
 
-        try:
-            yield from training.run(len(images), step)
-        finally:
-            module.requires_grad_(False).zero_grad()
+        yield from self._train(module, training, len(images), step)
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: maps kept between epochs, one step, and Adam's state."""
-        every = 4 * self._numbers * images
-        # In half precision where they would not fit otherwise, and else not at all.
-        maps = next((size for size in (every, every // 2) if size <= KEPT_BYTES), 0)
         step = 4 * self._step_numbers * min(images, self._how.schedule.batch)
-        return maps + step + 16 * self._weights
-
-    def artifacts(self) -> dict[str, bytes]:
-        """See `Detector.artifacts`: the loss of every epoch."""
-        return {} if self._training is None else self._training.curves()
+        return kept_bytes(self._numbers * images) + step + 16 * self._weights
 
     def _untrained(self, extractor: FeatureExtractor) -> LikelihoodMaps:
         """Around an extractor, which is not copied, a new flow."""

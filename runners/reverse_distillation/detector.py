@@ -16,8 +16,8 @@ from autosearch.contracts import TrialContext, shared_tensor
 from autosearch.data import ImageSet, Size
 from autosearch.errors import Infeasible
 
-from ..frozen_maps import KEPT_BYTES, FrozenMaps, KeptMaps
-from ..trained import TrainedDetector
+from ..frozen_maps import FrozenMaps, KeptMaps, kept_bytes
+from ..trained import ScheduledDetector
 from ..training import Schedule, Training
 from .distances import Compared, DistanceMaps, MapMode, level_loss
 from .networks import Student
@@ -72,7 +72,7 @@ class ReverseMaps(nn.Module):
         return maps
 
 
-class ReverseDistillationDetector(TrainedDetector):
+class ReverseDistillationDetector(ScheduledDetector):
     """Learns to rebuild a teacher's maps of normal images.
 
     Args:
@@ -94,7 +94,6 @@ class ReverseDistillationDetector(TrainedDetector):
         untrained = self._untrained(extractor)
         self._network = profile(untrained, (1, 3, *context.image_size))
         self._weights = sum(one.numel() for one in untrained.student.parameters())
-        self._training: Training | None = None
 
     def fit_in_steps(self, train: ImageSet) -> Iterator[float]:
         """Train on the normal images, all of which must have the context's size.
@@ -128,27 +127,17 @@ class ReverseDistillationDetector(TrainedDetector):
                 for name, own, found, cells in parts
             }
 
-        self._module, self._training = module, training
-        try:
-            yield from training.run(len(images), step)
-        finally:
-            module.requires_grad_(False).zero_grad()
+        yield from self._train(module, training, len(images), step)
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: maps kept between epochs, the optimiser, and one step."""
         levels = self._extractor.feature_info
         cells = [math.prod(grid) for grid in self._grids]
         numbers = sum(one.channels * own for one, own in zip(levels, cells, strict=True))
-        every = 4 * images * numbers
-        # In half precision where they would not fit otherwise, and else not at all.
-        kept = next((size for size in (every, every // 2) if size <= KEPT_BYTES), 0)
         settings = self._settings
         made = numbers * (1 + settings.decoder_width * (2 + 4 * settings.decoder_blocks))
-        return kept + 16 * self._weights + round(_STEP_BYTES * settings.schedule.batch * made)
-
-    def artifacts(self) -> dict[str, bytes]:
-        """See `Detector.artifacts`: the loss of every level over the epochs."""
-        return {} if self._training is None else self._training.curves()
+        step = round(_STEP_BYTES * settings.schedule.batch * made)
+        return kept_bytes(images * numbers) + 16 * self._weights + step
 
     def _untrained(self, extractor: FeatureExtractor) -> ReverseMaps:
         """Around an extractor, which is not copied, a new student."""

@@ -16,8 +16,8 @@ from autosearch.contracts import TrialContext, shared_tensor
 from autosearch.data import ImageSet
 from autosearch.errors import Infeasible
 
-from ..frozen_maps import KEPT_BYTES, KeptMaps, mean_where
-from ..trained import TrainedDetector
+from ..frozen_maps import KeptMaps, kept_bytes, mean_where
+from ..trained import ScheduledDetector
 from ..training import Schedule, Training
 from .maps import AlignedMaps, ChannelScale, PooledSpreading, UniADMaps, grid_of
 from .reconstruction import Reconstruction, TransformerSettings
@@ -55,7 +55,7 @@ class UniADSettings:
     bn_recalibration: bool = False
 
 
-class UniADDetector(TrainedDetector):
+class UniADDetector(ScheduledDetector):
     """Learns to reconstruct a frozen backbone's features of normal images.
 
     A cell's score is the Euclidean distance of its features to the reconstructed ones. The network
@@ -77,7 +77,6 @@ class UniADDetector(TrainedDetector):
         super().__init__(context)
         self._extractor, self._settings = extractor, settings
         self._grid = grid_of(context.image_size, settings.stride, extractor)
-        self._training: Training | None = None
         untrained = self._untrained(extractor)
         seen = profile(untrained, (1, 3, *context.image_size))
         self._network = replace(seen, flops=seen.flops + untrained.reconstruction.norm_flops())
@@ -103,7 +102,7 @@ class UniADDetector(TrainedDetector):
         if settings.bn_recalibration:
             extractor = recalibrate(extractor, images)
         module = self._untrained(optimise_for_inference(extractor)).to(device).eval()
-        self._module, network = module, module.reconstruction
+        network = module.reconstruction
         kept = KeptMaps(module.features, images, device, train.valid)
         counted = kept.counted(np.arange(len(images)))
         if counted is not None and not counted[0].any():
@@ -124,7 +123,6 @@ class UniADDetector(TrainedDetector):
             factor=_FACTOR,
             clip=_CLIP,
         )
-        self._training = training
 
         def step(batch: NDArray[np.intp], rng: np.random.Generator) -> dict[str, Tensor]:
             (features,), cells = kept[batch], kept.counted(batch)
@@ -132,18 +130,13 @@ class UniADDetector(TrainedDetector):
             counted = None if cells is None else cells[0]
             return {"features": features_loss(features, network(features), counted)}
 
-        try:
-            yield from training.run(len(images), step)
-        finally:
-            module.requires_grad_(False).zero_grad()
+        yield from self._train(module, training, len(images), step)
 
     def memory(self, images: int) -> int:
         """See `Detector.memory`: kept features, and a pass of the backbone or a step."""
         settings, (height, width) = self._settings.transformer, self._context.image_size
         cells, batch = self._grid[0] * self._grid[1], self._settings.schedule.batch
-        every = 4 * images * self._channels * cells
-        # In half precision where they would not fit otherwise, and else not at all.
-        kept = next((size for size in (every, every // 2) if size <= KEPT_BYTES), 0)
+        kept = kept_bytes(images * self._channels * cells)
         attentions = settings.encoder_layers + 2 * settings.decoder_layers
         layers = settings.encoder_layers + settings.decoder_layers
         # Attention keeps its weights before and after the softmax, and gradients of both.
@@ -151,10 +144,6 @@ class UniADDetector(TrainedDetector):
         tokens = 16 * attentions * settings.hidden + 4 * layers * settings.feedforward
         step = 4 * batch * cells * (looks + tokens) + 16 * self._weights
         return kept + max(step, 4 * _PASS_BYTES * height * width)
-
-    def artifacts(self) -> dict[str, bytes]:
-        """See `Detector.artifacts`: the losses of every epoch."""
-        return {} if self._training is None else self._training.curves()
 
     def _untrained(self, extractor: FeatureExtractor) -> UniADMaps:
         """Around an extractor, which is not copied, a new transformer."""
