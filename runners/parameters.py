@@ -36,9 +36,12 @@ def images_per_epoch(default: int, help: str) -> ParameterInfo:
 
 
 def drawn(spec: StudySpec, name: str, *otherwise: Value) -> tuple[Value, ...]:
-    """All values that a study may draw for a parameter; ``otherwise`` if its space lacks it."""
+    """All values that a study may draw for a parameter; ``otherwise`` where it draws none."""
     named = {parameter.name: parameter for parameter in spec.parsed_space.parameters}
-    return named[name].values() if name in named else otherwise
+    if name not in named:
+        return otherwise
+    found = named[name]
+    return (*found.values(), *otherwise) if found.when else found.values()
 
 
 def settings(kind: Callable[..., Settings], full: Params, **given: object) -> Settings:

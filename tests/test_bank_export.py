@@ -1,5 +1,6 @@
 """A study whose banks have windows, from the search to the exported model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from autosearch.contracts.registry import find_space
 from autosearch.data import load_search_data
 from autosearch.errors import ConfigError
 from autosearch.executors.local import LocalExecutor
+from autosearch.export.chosen import exported_configuration
 from autosearch.export.folder import load_model
 from autosearch.export.trial import ExportOptions, all_normal, export_trial
 from autosearch.spec.reading import load_spec
 from autosearch.storage.folder import StudyFolder
-from autosearch.study.inputs import load_inputs
+from autosearch.study.inputs import load_inputs, reopen
 from autosearch.study.session import open_driver, run
 
 SPACE = (
@@ -49,6 +51,16 @@ def test_a_share_of_all_patches_is_refused(folder: StudyFolder, tmp_path: Path) 
     )
     with pytest.raises(ConfigError, match=said):
         export_trial(folder, ExportOptions(0, coreset=0.1), tmp_path / "model")
+
+
+def test_a_share_of_all_patches_replaces_a_number_of_rows(folder: StudyFolder) -> None:
+    inputs, (record,) = reopen(folder), folder.trials.records()
+    own = {**record.canonical, "window": None, "rows_per_place": None, "bank_rows": 50}
+    found = replace(record, canonical=inputs.runner.canonical(own))
+    assert found.canonical["bank_rows"] == 50
+    exported = exported_configuration(inputs, found, 0.1)
+    assert exported["coreset_ratio"] == 0.1 and exported["coreset_method"] == "kcenter"
+    assert "bank_rows" not in exported
 
 
 def test_the_exported_model_gives_the_same_maps(folder: StudyFolder, tmp_path: Path) -> None:

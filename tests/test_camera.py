@@ -158,6 +158,7 @@ class TestCamera:
 
         with Journal(out, model) as journal:
             assert look_at_frames(model, opened, journal, answers.append, enough) == 4
+            assert not journal.seen
         shown = without_password(source)
         assert said == [
             f"{shown}: gives no picture; tried again until it does", f"{shown}: is there again",
@@ -183,6 +184,8 @@ class TestSources:
     def test_that_are_none(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="the number of a camera"):
             open_source(str(tmp_path / "none.avi"), 1)
+        with pytest.raises(ConfigError, match="the number of a camera"):
+            open_source("²", 1)
         (tmp_path / "empty.avi").touch()
         with pytest.raises(ConfigError, match="OpenCV can read"):
             open_source(str(tmp_path / "empty.avi"), 1)
@@ -195,3 +198,6 @@ class TestSources:
     def test_passwords(self) -> None:
         assert without_password("rtsp://a:b@c:554/d?e=f@g") == "rtsp://c:554/d?e=f@g"
         assert without_password("http://c/d") == "http://c/d" and without_password("0") == "0"
+        assert without_password("http://c/d?password=b@&n=1") == "http://c/d?password=…&n=1"
+        assert without_password("rtsp://c/u=a_Password=b_n=1") == "rtsp://c/u=a_Password=…"
+        assert without_password("rtsp://a:b@[::1/d") == "rtsp://[::1/d"

@@ -16,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from autosearch import __version__, cli
-from autosearch.cli.console import short, trial_table
+from autosearch.cli.configuration import short
+from autosearch.cli.console import next_commands, trial_table
 from autosearch.contracts.trials import Status, TrialRecord
 from autosearch.data import demo_root
 from autosearch.storage.folder import StudyFolder
@@ -400,3 +401,8 @@ def test_output_goes_to_a_pipe_that_closes(study: Path) -> None:
         ["sh", "-c", f"{command} | head -n 1"], capture_output=True, text=True, env=os.environ
     )
     assert done.stdout.startswith("number,gflops,rwap,")
+
+
+def test_commands_to_type_next_can_be_pasted() -> None:
+    told = next_commands(Path("my results/a"), [], [])
+    assert all("'my results/a'" in line for line in told)

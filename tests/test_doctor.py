@@ -157,15 +157,27 @@ class TestCompletion:
         for params in ({"directory": Path("none")}, {}):
             assert list(trial_numbers(SimpleNamespace(params=params, parent=None), "")) == []
 
+    @pytest.mark.parametrize(
+        ("words", "offered"),
+        [
+            ("show results/nut --trial ", ["7", "12"]),
+            ("evaluate results/n", ["results/nut"]),
+            ("report results/bolt results/n", ["results/nut"]),
+        ],
+    )
     def test_the_shell_gets_them(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        words: str,
+        offered: list[str],
     ) -> None:
         monkeypatch.setenv("_AUTOSEARCH_COMPLETE", "complete_bash")
-        monkeypatch.setenv("COMP_WORDS", "autosearch show results/nut --trial ")
-        monkeypatch.setenv("COMP_CWORD", "4")
+        monkeypatch.setenv("COMP_WORDS", f"autosearch {words}")
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ") + 1))
         with pytest.raises(SystemExit):
             cli.app(prog_name="autosearch")
-        assert capsys.readouterr().out.split() == ["7", "12"]
+        assert capsys.readouterr().out.split() == offered
 
 
 class TestLinks:
@@ -179,6 +191,7 @@ class TestLinks:
             (ConfigError("dataset.validation.synthetic.kind", 0, ""),
              "docs/spec.md#datasetvalidationsynthetic"),
             (ConfigError("--set dataset.root", 0, ""), "docs/spec.md#on-the-command-line"),
+            (ConfigError("tracking.mlflow", 0, ""), "docs/spec.md#tracking"),
             (ConfigError("--port", 0, ""), None),
             (DataError("x.png", "is no image", "remove it"), "docs/spec.md#layout"),
             (WeightsError("gone"), "docs/methods.md#weights"),

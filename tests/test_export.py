@@ -25,6 +25,7 @@ from autosearch.data import load_search_data
 from autosearch.data.records import NORMAL
 from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.export import frozen, trial as export
+from autosearch.export.card import model_card
 from autosearch.export.folder import ModelError, load_model
 from autosearch.export.predictor import Predictor
 from autosearch.export.trial import Exported, ExportOptions, export_trial
@@ -184,6 +185,18 @@ class TestCard:
         assert f"{figures['search']['rwap']:.4f} | " in card
         assert f" {figures['exported_configuration']['rwap']:.4f} |" in card
         assert "half precision" in card
+
+    @pytest.mark.parametrize("bank", [{}, {"coreset_ratio": 0.1}])
+    def test_says_that_graphs_compute_in_float32(
+        self, plain_export: Exported, bank: dict[str, float]
+    ) -> None:
+        exported = {"window": 1, **bank}
+        searched = {"window": 1, "precision": "bfloat16"}
+        found = {**plain_export.manifest}
+        found["configuration"] = {"search": searched, "exported": exported}
+        card = model_card(found, {})
+        assert "The search computed networks in bfloat16" in card
+        assert ("coreset ratio 0.1" in card) == bool(bank)
 
     def test_shows_test_figures_where_there_are_any(
         self, exported_study: StudyFolder, plain_export: Exported, tmp_path: Path,

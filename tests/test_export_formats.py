@@ -1,6 +1,8 @@
 """Exports for other runtimes: fixed shapes in half precision, and 8-bit integers."""
 
+import importlib
 import io
+import os
 from functools import cache
 
 import numpy as np
@@ -8,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_parts import Exports, unseen
+from export_parts import SIDE, Exports, unseen
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -20,7 +22,9 @@ from autosearch.data import TileGrid
 from autosearch.data.records import NORMAL
 from autosearch.errors import ConfigError
 from autosearch.export import folder, int8, static
+from autosearch.export.card import model_card
 from autosearch.export.folder import load_model
+from autosearch.export.frozen import check_formats
 from autosearch.export.int8 import Measured, Quantiser
 from autosearch.export.predictor import Predictor
 from autosearch.export.static import in_half
@@ -272,6 +276,15 @@ class TestExport:
             with pytest.raises(ModelError, match=f"was exported without {name}; it holds "):
                 load_model(path, provider)
 
+    def test_the_card_names_graphs_as_they_are(self, both: Exported) -> None:
+        found = {**both.manifest}
+        card = model_card(found, {})
+        assert "`model.static.onnx` is for" in card and "`model.int8.xml` computes" in card
+        tiles = TileGrid((SIDE, 2 * SIDE), (SIDE, SIDE), (0,), (0, SIDE)).to_plain()
+        found["input"] = {**found["input"], "tiling": {**tiles, "banks": "position"}}
+        card = model_card({**found, "tile_latency_ms": found["latency_ms"]}, {})
+        assert "`model.static-00.onnx` is for" in card and "`model.int8-00.xml` computes" in card
+
     def test_what_is_told_of_both(self, both: Exported) -> None:
         screen = Console(file=io.StringIO(), width=120)
         screen.print(export_cli._int8_table(both.manifest["int8"]))
@@ -280,6 +293,16 @@ class TestExport:
         told = screen.file.getvalue()  # type: ignore[attr-defined]
         assert "8 bits" in told and "batches of 2, opset 17, network in float16" in told
         assert told.rstrip().endswith("--provider openvino-int8")
+
+
+def test_nncf_is_asked_to_tell_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NNCF_CI", raising=False)
+    told: dict[str, str | None] = {}
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: told.update({name: os.environ.get("NNCF_CI")})
+    )
+    check_formats(("openvino-int8",))
+    assert told["nncf"] == "1" and told["openvino"] is None and "NNCF_CI" not in os.environ
 
 
 def test_times_are_taken_in_turns() -> None:

@@ -190,6 +190,13 @@ def _rest(one: Shown) -> tuple[Any, ...]:
     return one.folder, one.name, one.starts, one.exported
 
 
+def test_an_open_study_is_not_opened_again(folders, monkeypatch) -> None:
+    study = autosearch.open_study(folders[0].path)
+    # The password of a database may have been given when it was opened, and nowhere else.
+    monkeypatch.delattr(StudyFolder, "open")
+    assert study.figure("pareto").data and study.figure("thresholds", trial=0).data
+
+
 class TestFiles:
     @pytest.mark.parametrize("kind", KINDS)
     def test_svg_has_the_labels(self, shown, kind: str) -> None:
@@ -256,6 +263,7 @@ class TestRefusals:
             (["DIR", "pareto"], "expected the kind of figure first"),
             (["pareto", "DIR", "--out", "a.jpg"], "ending in .png, .svg, .pdf, .html"),
             (["pareto", "DIR", "--out", "a.html", "--dpi", "50"], "pages fill a window"),
+            (["pareto", "DIR", "--out", "/dev/null/a.png"], "a.png: cannot be written"),
             (["pareto", "DIR", "--width", "wide"], "--width: 'wide' .* 30 to 500 mm, single or"),
             (["pareto", "DIR", "--width", "nan"], "--width: nan"),
             (["pareto", "DIR", "--font-size", "99"], "--font-size: 99.0 .* 4 to 30 points"),

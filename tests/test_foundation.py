@@ -205,6 +205,15 @@ def test_a_preset_gives_what_the_space_does_not() -> None:
     assert len({str(runner.canonical({"backbone": VIT, "preset": p})) for p in PRESETS}) == 3
 
 
+def test_where_a_condition_leaves_no_backbone_there_is_the_usual_one() -> None:
+    """Of the baseline over timm's models, too."""
+    drawn = {"choice": [VIT], "when": {"num_neighbors": [1]}}
+    for kind in ("foundation", "patchcore"):
+        space = {"num_neighbors": [1, 3], "backbone": drawn}
+        found = made(space, registry.load_runner(kind)).canonical({"num_neighbors": 3})
+        assert found["backbone"] == CNN
+
+
 @pytest.mark.parametrize(
     ("space", "reason"),
     [

@@ -197,7 +197,7 @@ class TestRecommendation:
         assert cheapest.values["gflops"] == min(r.values["gflops"] for r in scored)
 
     def test_recommends_by_rules_and_says_how_sure_it_is(self, study: autosearch.Study) -> None:
-        for rule in ("best", "pessimistic", "synthetic", "ranks", "smooth"):
+        for rule in ("best", "pessimistic", "synthetic", "balanced", "ranks", "smooth"):
             found = study.recommend(rule=rule)
             assert found.rule == rule and found.trial in study.trials
             if found.doubt is None:

@@ -139,6 +139,7 @@ class TestData:
         answer = an_answer()
         data = gallery_data(answer)
         edges = np.array(data["pixel"]["edges"])
+        assert data["pixel"]["high"] == answer.maps.max()
         places = {name: i for i, name in enumerate(answer.images.paths)}
         for one in data["images"]:
             i = places[one["name"]]
@@ -283,6 +284,9 @@ class TestPage:
     ) -> None:
         data = gallery_data(answer)
         browser.get(written.as_uri())
+        palette = "return autosearchGallery.draw.palette({edges: [1, 2, 99], low: 1, high: 2})"
+        # A threshold above all scores darkens no map.
+        assert browser.execute_script(palette)[2] == browser.execute_script(palette)[3]
         first = [one["name"] for one in data["images"]]
         assert names(browser) == [name.removeprefix("part/") for name in first]
         assert not browser.find_element("css selector", ".moved").is_displayed()
@@ -340,6 +344,16 @@ class TestPage:
             "\ue014"
         )
         wait_until(lambda: title.text.removeprefix("part/") == shown[1])
+        # What is shown large may be the last of a list that no image passes any more.
+        browser.execute_script(
+            "const search = document.querySelector('input[type=search]');"
+            "search.value = 'no such name'; search.dispatchEvent(new Event('input'));"
+        )
+        assert names(browser) == []
+        title.find_element("xpath", "..").find_element("css selector", "button").send_keys(
+            "\ue014"
+        )
+        assert title.text.removeprefix("part/") == shown[1]
         dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)

@@ -254,8 +254,10 @@ class TestCommand:
         assert "val 3 good + 3 hole, test 4 good + 6 hole" in re.sub(r"\n +# ", " ", text)
 
     def test_without_masks_images_are_ranked(self, init, tmp_path: Path) -> None:
-        init(make(tmp_path / "nut", defects={"hole": 3}, masks=False), "--no-try")
-        assert build_spec("nut.yaml", ()).objectives == ["total_gflops", "image_auroc"]
+        root = make(tmp_path / "nut", defects={"hole": 3}, masks=False)
+        _, out, _ = init(root, "--no-try", "--out", "my nut.yaml")
+        assert "autosearch run 'my nut.yaml'" in out
+        assert build_spec("my nut.yaml", ()).objectives == ["total_gflops", "image_auroc"]
 
     def test_no_file_is_replaced_unasked(self, init, tmp_path: Path) -> None:
         root = make(tmp_path / "nut", 4)

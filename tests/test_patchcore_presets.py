@@ -97,12 +97,13 @@ class TestDetector:
         expected = upsampled(plain.square() * weights[:, None])
         found = detector.anomaly_maps(asked)
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
-        rooted, unweighed = (
-            fitted({**given, "distance": "root"}).anomaly_maps(asked).flatten(1).amax(1)
-            for given in (params, {"bank_rows": 60})
-        )
-        close = torch.allclose(rooted / unweighed, weights, rtol=1e-2)
-        assert close, "the score of the image is equation 7's"
+        for distance in ("root", "euclidean"):
+            rooted, unweighed = (
+                fitted({**given, "distance": distance}).anomaly_maps(asked).flatten(1).amax(1)
+                for given in (params, {"bank_rows": 60})
+            )
+            close = torch.allclose(rooted / unweighed, weights, rtol=1e-2)
+            assert close, "the score of the image is equation 7's"
 
     def test_what_counts_in_no_image_weighs_none(self) -> None:
         corner = fitted(WEIGHED, valid_but((ALL, CORNER, CORNER)))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_parts import CURVES, ODD, SPEND, filter_table
+from report_parts import CURVES, ODD, SPEND, filter_table, wait_until
 
 from autosearch.cli.pages import report
 from autosearch.contracts.trials import SCORED, Outcome, Status, TrialRecord
 from autosearch.errors import ConfigError, StudyError
+from autosearch.files import write_atomic
 from autosearch.report import page as report_page
 from autosearch.report.info import study_info, view_data
 from autosearch.report.page import write_report
@@ -94,6 +95,40 @@ def test_the_command_writes_where_it_is_told(
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be written"):
         report([path], out=tmp_path / "file" / "report.html")
+
+
+def test_details_link_to_galleries_that_lie_beside_the_report(
+    browser: Any, make_study: MakeStudy, tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path / "a #1", 12)
+    other, number = [r.number for r in folder.trials.records() if r.status in SCORED][:2]
+    names = [f"trial-{number}-test.html", f"trial-{number}-50%<b>?.html"]
+    for name in (*names, f"trial-{number}0-test.html", f"ensemble-{number}+{other}-test.html"):
+        write_atomic(folder.path / "galleries" / name, f"<title>{name}</title>")
+    (folder.path / "galleries" / f"trial-{other}-folder.html").mkdir()
+    part = (
+        "return [...document.querySelectorAll('.details h4')]"
+        ".find((one) => one.textContent === 'All its images').nextElementSibling.textContent"
+    )
+    beside = write_report([folder], folder.path / "report.html")
+    elsewhere = write_report([folder], tmp_path / "report.html")
+
+    def shown(report: Path, trial: int) -> str:
+        browser.get("about:blank")
+        browser.get(f"{report.as_uri()}#trial={trial}")
+        return str(browser.execute_script(part))
+
+    assert shown(beside, other).startswith("autosearch gallery ")
+    assert f"--trial {other}" in shown(beside, other)
+    assert f"--trial {number}" in shown(elsewhere, number)
+    assert shown(beside, number) == "".join(sorted(names))
+    links = browser.find_elements("css selector", ".galleries a")
+    assert [link.text for link in links] == sorted(names)
+    for place, name in enumerate(sorted(names)):
+        shown(beside, number)
+        browser.find_elements("css selector", ".galleries a")[place].click()
+        wait_until(lambda name=name: name.partition("<")[0] in browser.title)
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.slow

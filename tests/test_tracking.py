@@ -92,6 +92,19 @@ def test_a_search_tells_each_trial_once_and_resuming_tells_the_rest(
     assert again.study.id == told.study.id and said == []
 
 
+def test_of_many_trials_those_that_are_there_leave_room_for_others(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "MOST_WAITING", 2)
+    said: list[str] = []
+    send_rest(finished(tmp_path, trials=4), [told])
+    again, later = Told(), Told()
+    search(tmp_path, again, said, trials=5).close("finished")
+    assert again.numbers == [4]
+    search(tmp_path, later, said, trials=5).close("finished")
+    assert later.calls == ["open", "close finished"] and said == []
+
+
 def test_a_driver_tells_only_its_own_trials(tmp_path: Path) -> None:
     mine, its = [], []
     one = open_driver(tmp_path, mine.append, trials=4)
@@ -208,13 +221,15 @@ def test_a_missing_package_is_one_line(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("mlflow", "https://me:secret@host/x"), ("mlflow", "mlruns"), ("mlflow", ""),
-     ("wandb", "a/b/c"), ("wandb", ""), ("tensorboard", ""), ("comet", "x")],
+    [("mlflow", "https://me:secret@host/x"), ("mlflow", "postgresql://me:se/cret@host/x"),
+     ("mlflow", "postgresql://host/x?user=me&password=secret"), ("mlflow", "mlruns"),
+     ("mlflow", ""), ("wandb", "a/b/c"), ("wandb", ""), ("tensorboard", ""), ("comet", "x")],
 )  # fmt: skip
 def test_what_no_tracker_understands_is_refused(key: str, value: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_spec({**_small(), "tracking": {key: value}})
     assert str(refused.value).startswith(f"tracking.{key}")
+    assert "cret" not in str(refused.value)
 
 
 def test_trackers_are_no_part_of_what_a_study_is(

@@ -37,9 +37,18 @@ def figure(
         ConfigError: There is no such kind, figure or option.
         StudyError: A study cannot be read, or none of its trials has values yet.
     """
+    return drawn(_folders(studies), kind, labels, **options)
+
+
+def drawn(
+    folders: Sequence[StudyFolder],
+    kind: str,
+    labels: Sequence[str] | None = None,
+    **options: Any,
+) -> plotly.graph_objects.Figure:
+    """`figure` of studies that are open."""
     from autosearch.report import draw, shown_studies
 
-    folders = _folders(studies)
     exported = _exported(folders) if kind == "thresholds" else ()
     return draw(shown_studies(folders, exported, labels), kind, **options)
 

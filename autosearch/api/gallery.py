@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from autosearch.metrics import Criterion, Rule
     from autosearch.study import SplitName
 
-GALLERIES = "galleries"
-"""Folder of a study with its galleries."""
-
 
 class ShownStudy(EstimatedStudy):
     """A study whose trials can be looked at, image by image."""
@@ -60,7 +57,7 @@ class ShownStudy(EstimatedStudy):
             StudyError: The trial does not exist or has no values; data or weights have changed;
                 the file cannot be written.
         """
-        from autosearch.report import write_gallery
+        from autosearch.report import GALLERIES, write_gallery
         from autosearch.study import answer_of
 
         if out is not None and Path(out).is_dir():

@@ -192,8 +192,9 @@ class StoredStudy:
                 objective that is maximised.
             rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
                 ``synthetic`` (by the geometric mean of rwAP on real and on made anomalies),
+                ``balanced`` (of these two and AP on real ones),
                 ``ranks`` (by the mean rank over several figures) or ``smooth`` (by that figure
-                averaged over similar configurations); by default ``synthetic`` where rwAP decides
+                averaged over similar configurations); by default ``balanced`` where rwAP decides
                 and trials have one of made anomalies, else ``best``.
             floor: Whether its AP must be no lower than that of trial 0, a configuration of
                 ``start``.
@@ -296,9 +297,10 @@ class StoredStudy:
             ConfigError: There is no such kind, figure or option.
             StudyError: No trial has values yet.
         """
-        from autosearch.api.figures import figure
+        from autosearch.api.figures import drawn
 
-        return figure([self.path], kind, **options)
+        # Opened anew it would have lost the address of its database, which no file holds.
+        return drawn([self._folder], kind, **options)
 
     def _fixed_choice(self, records: Sequence[TrialRecord], needed: bool) -> TrialRecord | None:
         """Trial 0, where it is a configuration that the search was to begin with.

@@ -31,7 +31,8 @@ def trainable(
     ``progress``, the part of its training that is done. One that fails, cannot be built or breaks
     a constraint ends with Tune's error. Nothing is stored: trials, sampler, budget and pruning
     are Tune's, but a spec with ``pruner: {name: none}`` does not report while it trains. There
-    are no checkpoints: a trial that Tune pauses or restores begins anew.
+    are no checkpoints: a trial that Tune pauses or restores begins anew. ``study.post_trials``
+    tries nothing here: what comes after a fit is Tune's to propose, too.
 
     Images are read now, and go to each machine once. Without a Ray session one begins.
 

@@ -19,7 +19,6 @@ from .packaged import (
 )
 from .precision import (
     Precision as Precision,
-    fast_bfloat16 as fast_bfloat16,
     in_precision as in_precision,
 )
 from .recalibration import (

@@ -23,8 +23,8 @@ def in_precision(
     """An extractor that computes its products in a shorter type, and returns float32.
 
     Weights stay float32; torch's autocast decides which operations are safe in the shorter type.
-    bfloat16 is faster on CPUs with instructions for it (see `fast_bfloat16`), slower on others. A
-    graph that is exported computes in float32: its runtime decides for itself.
+    bfloat16 is faster on CPUs with instructions for it, slower on others. A graph that is exported
+    computes in float32: its runtime decides for itself.
 
     Args:
         extractor: The backbone, ready for inference; the result shares its weights.
@@ -45,12 +45,6 @@ def in_precision(
             "bfloat16 or float32 there"
         )
     return _Shorter(extractor, getattr(torch, precision)).eval()
-
-
-def fast_bfloat16() -> bool:
-    """Whether this machine's CPU has instructions for products in bfloat16."""
-    has = torch.cpu.get_capabilities()
-    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 class _Shorter(FeatureExtractor):
@@ -87,11 +81,11 @@ class _Shorter(FeatureExtractor):
         return self.extractor.input_size(size)
 
     def _cast(self, images: Tensor) -> torch.autocast:
-        exporting = torch.compiler.is_exporting()
+        exporting = torch.compiler.is_compiling()
         return torch.autocast(images.device.type, dtype=self._kind, enabled=not exporting)
 
     def _long(self, found: Tensor) -> Tensor:
-        checked = self._kind == torch.float16 and not torch.compiler.is_exporting()
+        checked = self._kind == torch.float16 and not torch.compiler.is_compiling()
         if checked and not found.isfinite().all():
             raise Infeasible("precision float16: features pass 65504; bfloat16 or float32")
         return found.float()

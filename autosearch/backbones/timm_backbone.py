@@ -120,7 +120,7 @@ class TimmBackbone(FeatureExtractor):
         self.mean = tuple(model.pretrained_cfg["mean"])
         self.std = tuple(model.pretrained_cfg["std"])
         # Blocks of tokens return no maps, so these do: each map is what a named module returns.
-        self.maps = nn.ModuleList(nn.Identity() for _ in levels if _made_of_tokens(known))
+        self.maps = nn.ModuleList(nn.Identity() for _ in levels if made_of_tokens(known))
         self.feature_info = tuple(
             replace(info, module=f"maps.{place}") if self.maps else info
             for place, info in enumerate(known[level] for level in levels)
@@ -200,7 +200,7 @@ def _sets_size_once(name: str) -> bool:
     Windows of transformers in stages would change with it, so those that take any size are left.
     """
     model = create_without_weights(name)
-    tokens = _made_of_tokens(_levels(name, model))
+    tokens = made_of_tokens(_levels(name, model))
     return hasattr(model, "set_input_size") and (tokens or not _any_size(name))
 
 
@@ -226,26 +226,26 @@ def _refusal(name: str, size: Size, level: int) -> str | None:
     return None
 
 
-def _made_of_tokens(known: tuple[FeatureInfo, ...]) -> bool:
+def made_of_tokens(known: tuple[FeatureInfo, ...]) -> bool:
     """Whether all levels of a model are alike, as blocks of plain transformers are."""
     return len(known) > 1 and len({(info.channels, info.reduction) for info in known}) == 1
 
 
 def _has_final_norm(model: Any, known: tuple[FeatureInfo, ...]) -> bool:
     norm = getattr(model, "norm", None)
-    return _made_of_tokens(known) and norm is not None and not isinstance(norm, nn.Identity)
+    return made_of_tokens(known) and norm is not None and not isinstance(norm, nn.Identity)
 
 
 def _has_class_token(model: Any, known: tuple[FeatureInfo, ...]) -> bool:
     """Whether a class token goes through all blocks together with those of patches."""
     given = signature(model.forward_intermediates).parameters
     there = getattr(model, "cls_token", None) is not None
-    return _made_of_tokens(known) and there and "return_prefix_tokens" in given
+    return made_of_tokens(known) and there and "return_prefix_tokens" in given
 
 
 def _multiple(model: Any, known: tuple[FeatureInfo, ...]) -> Size:
     """What sides of images must be multiples of."""
-    if _made_of_tokens(known):
+    if made_of_tokens(known):
         return known[0].reduction, known[0].reduction
     embedding: Any = getattr(model, "patch_embed", None)
     if hasattr(embedding, "strict_img_size"):  # One of timm's own, which refuses other sides.

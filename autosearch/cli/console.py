@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -312,7 +313,7 @@ def next_commands(
     distinct: bool = True,
 ) -> Iterable[str]:
     """What to type next; no trial is named where validation cannot tell them apart."""
-    folder = escape(str(path))
+    folder = escape(shlex.quote(str(path)))
     yield f"autosearch show {folder}"
     failed = [record for record in records if record.status == Status.FAILED]
     if front:

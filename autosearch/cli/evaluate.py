@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,13 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from autosearch.cli.completion import trial_numbers
-from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
+from autosearch.cli.options import (
+    CategoryOption,
+    DataOption,
+    Directory,
+    EnsembleOption,
+    ensemble_of,
+)
 from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken, reading_bar
 from autosearch.contracts import called, ensemble_name
 from autosearch.errors import StudyError
@@ -34,7 +40,7 @@ if TYPE_CHECKING:  # Imported where they are used, so that --help answers at onc
 
 
 def evaluate(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
+    directory: Directory,
     trial: Annotated[
         list[int] | None,
         typer.Option(
@@ -127,10 +133,10 @@ def evaluate(
         console.print(f"Stopped; {len(shown)} of {total} trials have figures{onward}")
         raise typer.Exit(INTERRUPTED)
     if found:
-        place = f"{study.path}/trials"
-        console.print(f"Kept in {place}; by type: autosearch show {study.path} --trial N")
+        place, folder = escape(f"{study.path}/trials"), escape(shlex.quote(str(study.path)))
+        console.print(f"Kept in {place}; by type: autosearch show {folder} --trial N")
     if several:
-        console.print(f"Kept in {study.path}/ensembles")
+        console.print(f"Kept in {escape(str(study.path))}/ensembles")
 
 
 def _ensembles(study: Study, members: Sequence[int] | None) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def init(
     print_unbroken([f"[bold]{escape(str(path))}[/]: {found.time}", "Next:"])
     print_unbroken(
         [
-            f"  autosearch run {escape(str(path))}{again}",
+            f"  autosearch run {escape(shlex.quote(str(path)))}{again}",
             f"  autosearch report results/{name}   # the front, trials and maps as a page",
         ]
     )

@@ -33,6 +33,7 @@ _KEYS = {
     "synthesis": "synthesis",
     "memory": "memory",
     "resources": "resources",
+    "tracking": "tracking",
     "--set": "on-the-command-line",
     "AUTOSEARCH_CACHE": "environment-variables",
 }

@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
+from autosearch.cli.completion import study_folders
+
 
 def report(
     directories: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR…", help="Folders of studies; several are compared."),
+        typer.Argument(
+            metavar="DIR…",
+            help="Folders of studies; several are compared.",
+            autocompletion=study_folders,
+        ),
     ],
     out: Annotated[
         Path | None,

@@ -77,7 +77,7 @@ def predict(
     Images that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C keeps
     what is written. With --baseline, drift.json says whether scores are what they were.
 
-    With --watch and --camera it goes on until Ctrl-C or SIGTERM; results.jsonl has a line an image
+    With --watch or --camera it goes on until Ctrl-C or SIGTERM; results.jsonl has a line an image
     at once, and what it has is not looked at again by a later call.
     """
     from autosearch.export import Prediction, Predictor

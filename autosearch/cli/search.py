@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -178,17 +179,18 @@ def _conclude(study: Study) -> None:
     print_unbroken(map(escape, taken_over(records)))
     number = study.counts
     place = escape(str(study.path))
+    folder = escape(shlex.quote(str(study.path)))
     console.print(f"{view.counts_line(number)}; results in [bold]{place}[/]")
     if not study.stopped and not (number["complete"] or number["cached"]):
         print_unbroken(map(escape, _why_none(records, str(study.path))))
         raise typer.Exit(1)
     if sum(number.values()) - number["running"] < study.budget:
         why = "Stopped" if study.stopped else "Time is up"
-        console.print(f"{why}. Continue with: autosearch resume {place}")
+        console.print(f"{why}. Continue with: autosearch resume {folder}")
         raise typer.Exit(INTERRUPTED if study.stopped else 0)
     if study.stopped:
         console.print(
-            f"Stopped while the front was run again. Continue with: autosearch resume {place}"
+            f"Stopped while the front was run again. Continue with: autosearch resume {folder}"
         )
         raise typer.Exit(INTERRUPTED)
     console.print("Next:")
@@ -207,4 +209,4 @@ def _why_none(records: Sequence[TrialRecord], path: str) -> Iterator[str]:
     trials = f"{times} of {len(records)} trials" if len(records) > 1 else "The trial"
     how = why[0] if why[0] == "failed" else f"{'is' if times == 1 else 'are'} {why[0]}"
     yield f"{trials} {how}: {why[1]}"
-    yield f"See: autosearch show {path} --trial {first}"
+    yield f"See: autosearch show {shlex.quote(path)} --trial {first}"

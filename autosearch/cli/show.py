@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,10 +134,10 @@ def recommend(
         typer.Option(
             "--rule",
             metavar="RULE",
-            show_default="synthetic where trials have figures of made anomalies, else best",
+            show_default="balanced where trials have figures of made anomalies, else best",
             help="best by that figure; pessimistic: less its standard error; synthetic: by "
-            "rwAP of real and of made anomalies; ranks: by several figures; smooth: with that of "
-            "similar configurations.",
+            "rwAP of real and of made anomalies; balanced: by AP, too; ranks: by several figures; "
+            "smooth: with that of similar configurations.",
         ),
     ] = None,
     floor: Annotated[
@@ -194,7 +195,7 @@ def recommend(
         console.print(f"  {command}", highlight=False)
     if found.together:
         numbers = ",".join(map(str, found.together))
-        name = escape(str(study.path))
+        name = escape(shlex.quote(str(study.path)))
         console.print(
             f"  autosearch evaluate {name} --ensemble {numbers}   # the same of all together",
             highlight=False,
@@ -219,7 +220,7 @@ def threshold_line(kind: str, chosen: Threshold) -> str:
 
 def _commands(path: Path, number: int, criterion: Criterion | None = None) -> Iterable[str]:
     """What to type next about one trial; thresholds of an export by a criterion, if any."""
-    folder = escape(str(path))
+    folder = escape(shlex.quote(str(path)))
     yield f"autosearch evaluate {folder} --trial {number}   # figures on the test split"
     yield f"autosearch export {folder} --trial {number}{_rule_options(criterion)}"
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,8 @@ LONGEST_PAUSE = 30.0
 
 _TURN = 0.05
 """Seconds after which a wait looks again whether there is something to do."""
+_SECRET = re.compile(r"((?:pass|pwd|token|secret)\w*=)[^&#]*", re.IGNORECASE)
+"""What some cameras are told in an address instead of a user before the host."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Camera:
     def __init__(
         self, source: str, fps: float, said: Callable[[str], None] = lambda text: None
     ) -> None:
-        self._source: str | int = int(source) if source.isdigit() else source
+        self._source: str | int = int(source) if source.isdecimal() else source
         self._shown, self._fps, self._said = without_password(source), fps, said
         self._capture = _opened(self._source, self._shown)
         self._newest: tuple[Any, datetime] | None = None
@@ -124,7 +125,7 @@ class Camera:
                     continue
                 bgr, when = newest
                 stamp = when.isoformat(timespec="milliseconds")
-                name = f"{'camera' if self._shown.isdigit() else 'stream'}-"
+                name = f"{'camera' if self._shown.isdecimal() else 'stream'}-"
                 name += when.strftime("%Y%m%d-%H%M%S-") + f"{when.microsecond // 1000:03d}"
                 yield Frame(_rgb(bgr), f"{self._shown}#{stamp}", name, {"at": stamp})
                 due = max(due + 1 / self._fps, time.monotonic())
@@ -161,7 +162,7 @@ def open_source(
     Raises:
         ConfigError: It is none of them, cannot be read, or OpenCV is missing.
     """
-    if text.isdigit() or "://" in text:
+    if text.isdecimal() or "://" in text:
         return Camera(text, fps, said)
     path = user_path(text, "--camera")
     if not path.is_file():
@@ -206,9 +207,12 @@ def look_at_frames(
 
 
 def without_password(address: str) -> str:
-    """The address of a stream as results may have it."""
-    user = urlsplit(address).netloc.rpartition("@")[0] if "://" in address else ""
-    return one_line(address.replace(f"{user}@", "", 1) if user else address)
+    """The address of a stream as results may have it: without user and secrets."""
+    scheme, mark, rest = address.partition("://")
+    if mark:
+        end = next((i for i, letter in enumerate(rest) if letter in "/?#"), len(rest))
+        rest = _SECRET.sub(r"\1…", rest[rest.rfind("@", 0, end) + 1 :])
+    return one_line(f"{scheme}{mark}{rest}")
 
 
 def _answer(

@@ -137,11 +137,20 @@ def _figures(d: Mapping[str, Any]) -> Iterable[str]:
             else "The test split was not evaluated (`autosearch evaluate`)."
         )
     )
-    if changed:
-        yield (
-            f"Exported with coreset ratio {configurations(d)[0]['exported']['coreset_ratio']:g} "
-            "(k-centre) in place of the trial's own memory bank."
-        )
+    yield from dict.fromkeys(_instead(configurations(d)))  # Of an ensemble each once.
+
+
+def _instead(each: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """What exported configurations have in place of those of the search."""
+    for one in each:
+        searched, exported = dict(one["search"]), one["exported"]
+        if (kind := searched.pop("precision", None)) is not None:
+            yield f"The search computed networks in {kind}; the exported graph does in float32."
+        if searched != exported:
+            yield (
+                f"Exported with coreset ratio {exported['coreset_ratio']:g} "
+                "(k-centre) in place of the trial's own memory bank."
+            )
 
 
 def _thresholds(thresholds: Mapping[str, Any], top_share: float | None) -> Iterable[str]:
@@ -246,7 +255,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             f"`{network}` is the same graph for OpenVINO: "
             "`autosearch predict … --provider openvino`."
         )
-    yield from other_formats(d)
+    yield from other_formats(d, _graphs(d, STATIC)[0], _graphs(d, INT8)[0])
     if (tensors := _graphs(d, TENSORS)[0]) in sizes:
         yield (
             f"`{tensors}` holds the tensors of the torch module that the graph was made from: "

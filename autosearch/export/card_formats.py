@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.export.folder import INT8, STATIC
 
+def other_formats(d: Mapping[str, Any], of_static: str, of_int8: str) -> Iterable[str]:
+    """Paragraphs, and a table, of the formats that a description has.
 
-def other_formats(d: Mapping[str, Any]) -> Iterable[str]:
-    """Paragraphs, and a table, of the formats that a description has."""
+    Args:
+        d: The description.
+        of_static: Name of the graph of fixed shapes, of several the first.
+        of_int8: Of that in integers, likewise.
+    """
     if (static := d.get("static")) is not None:
-        yield _static(static)
+        yield _static(static, of_static)
     if (int8 := d.get("int8")) is not None:
-        yield _int8(int8)
+        yield _int8(int8, of_int8)
         yield "\n".join(_int8_table(int8))
 
 
-def _static(static: Mapping[str, Any]) -> str:
+def _static(static: Mapping[str, Any], name: str) -> str:
     short = static["network"] == "float16"
     computed = (
         "The network computes in float16; distances, which pass what 16 bits hold, and all that "
@@ -26,9 +30,9 @@ def _static(static: Mapping[str, Any]) -> str:
         if short
         else "All of it computes in float32, since half precision changed the maps too much."
     )
-    operators = ", ".join(f"{name} {count}" for name, count in static["operators"].items())
+    operators = ", ".join(f"{kind} {count}" for kind, count in static["operators"].items())
     return (
-        f"`{STATIC}` is for batches of {static['batch']} and no other, in opset "
+        f"`{name}` is for batches of {static['batch']} and no other, in opset "
         f"{static['opset']}, for TensorRT and what else wants fixed shapes. {computed} In "
         f"onnxruntime its maps differ from torch's by {static['difference']:.1e} of the highest "
         f"score (allowed: {static['tolerance']:g}); it was not run in TensorRT. Operators: "
@@ -36,11 +40,11 @@ def _static(static: Mapping[str, Any]) -> str:
     )
 
 
-def _int8(int8: Mapping[str, Any]) -> str:
+def _int8(int8: Mapping[str, Any], name: str) -> str:
     calibration = int8["calibration"]
     left = int8["in_float"]
     return (
-        f"`{INT8}` computes in 8-bit integers (OpenVINO; {left} left in float): "
+        f"`{name}` computes in 8-bit integers (OpenVINO; {left} left in float): "
         "`autosearch predict … --provider openvino-int8`. Ranges were measured on "
         f"{calibration['images']} {calibration['of']} (seed {calibration['seed']}); what lies "
         "beyond them is cut off, so the highest scores are lower than in float. It has "

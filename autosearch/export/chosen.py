@@ -157,6 +157,7 @@ def exported_configuration(inputs: Inputs, record: TrialRecord, coreset: float |
     low = known["coreset_ratio"].low
     if not low <= coreset <= 1:
         raise ConfigError("--coreset", coreset, f"a share from {low:g} to 1")
+    found.pop("bank_rows", None)  # A number of rows would go before the share.
     bank: Params = {"coreset_ratio": coreset, "coreset_method": "kcenter"}
     canonical = inputs.runner.canonical({**found, **bank})
     if "coreset_ratio" not in canonical:

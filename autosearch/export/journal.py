@@ -57,7 +57,7 @@ class Journal:
 
     Attributes:
         out: The folder.
-        seen: What has been looked at, by path as `key` gives it.
+        seen: Files and frames of videos that have been looked at, by path as results have it.
         scores: The last of this very model, oldest first.
 
     Raises:
@@ -69,7 +69,7 @@ class Journal:
         make_folders(out)
         self.out, self._model = out, model
         self._path = out / RESULTS
-        self.seen: dict[str, Seen | None] = {}
+        self.seen: dict[str, Seen] = {}
         self.scores: deque[float] = deque(maxlen=window)
         self._names: set[str] = set()
         self._file = _locked(self._path)
@@ -125,7 +125,9 @@ class Journal:
         self._remember(answer.path, seen, getattr(answer, "score", None))
 
     def _remember(self, path: str, seen: Seen | None, score: float | None) -> None:
-        self.seen[path] = seen
+        # What is live never comes again, and would only fill memory.
+        if seen is not None:
+            self.seen[path] = seen
         if score is not None:
             self.scores.append(score)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,6 @@ _BOUNDARY = {
 }
 """What belongs to a network, or to nothing."""
 _TRANSFORMER = {"Softmax", "MVN", "ScaledDotProductAttention"}
-_WITHOUT_TELEMETRY = "NNCF_CI"
-"""With this variable of the environment, NNCF sends nothing to anybody."""
 
 
 def openvino_files(graph: bytes | Path) -> tuple[bytes, bytes]:
@@ -52,7 +49,7 @@ def in_int8(network: bytes, data: bytes, images: Sequence[Images]) -> tuple[byte
     Raises:
         ConfigError: OpenVINO or NNCF is not installed.
     """
-    openvino, nncf = needed("openvino"), _nncf()
+    openvino, nncf = needed("openvino"), needed("nncf")
     model = openvino.Core().read_model(network, data)
     kinds = {node.get_type_name() for node in model.get_ops()}
     left = search_nodes(model)
@@ -130,21 +127,6 @@ def _saved(model: Any) -> tuple[bytes, bytes]:
         # Its own compression would round what follows from other tensors, such as their norms.
         needed("openvino").save_model(model, path, compress_to_fp16=False)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
-
-
-def _nncf() -> Any:
-    """NNCF, which is asked to tell nobody of its use: that is decided when it is imported."""
-    before = os.environ.get(_WITHOUT_TELEMETRY)
-    os.environ[_WITHOUT_TELEMETRY] = "1"
-    # It loads torch's compiler of extensions, which tells of a CUDA that nobody asked for.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    try:
-        return needed("nncf")
-    finally:
-        if before is None:
-            del os.environ[_WITHOUT_TELEMETRY]
-        else:
-            os.environ[_WITHOUT_TELEMETRY] = before
 
 
 @contextmanager

@@ -6,9 +6,12 @@ tensors in another one beside it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ _INSTALL = {
     "openvino": "the package openvino: pip install 'autosearch[openvino]'",
     "nncf": "the package nncf: pip install 'autosearch[int8]'",
 }
+_WITHOUT_TELEMETRY = "NNCF_CI"
+"""With this variable of the environment, NNCF sends nothing to anybody."""
 
 Images = NDArray[np.float32]
 Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -117,10 +122,27 @@ def needed(package: str) -> Any:
         ConfigError: It is not installed; names what to install.
     """
     try:
-        return importlib.import_module(package)
+        with _untold() if package == "nncf" else contextlib.nullcontext():
+            return importlib.import_module(package)
     except ImportError as error:
         remedy = _INSTALL.get(package, _INSTALL["onnxruntime"].replace("onnxruntime", package))
         raise ConfigError(package, f"not installed ({_line(error)})", remedy) from None
+
+
+@contextlib.contextmanager
+def _untold() -> Iterator[None]:
+    """Ask NNCF to tell nobody of its use: that is decided when it is imported, by whomever."""
+    before = os.environ.get(_WITHOUT_TELEMETRY)
+    os.environ[_WITHOUT_TELEMETRY] = "1"
+    # It loads torch's compiler of extensions, which tells of a CUDA that nobody asked for.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_WITHOUT_TELEMETRY]
+        else:
+            os.environ[_WITHOUT_TELEMETRY] = before
 
 
 def _line(error: BaseException) -> str:

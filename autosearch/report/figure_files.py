@@ -260,7 +260,7 @@ def _series(ax: Any, one: Series) -> None:
 
 
 def _parallel(figure: Any, drawing: Parallel) -> None:
-    """A line for each trial, the best on top, through axes that each have their own scale."""
+    """A line for each trial, the highest on top, through axes that each have their own scale."""
     from matplotlib.collections import LineCollection
 
     ax = figure.subplots()

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from autosearch.errors import ConfigError, did_you_mean
+from autosearch.errors import ConfigError, StudyError, did_you_mean
 from autosearch.files import write_atomic
 from autosearch.report import figures_of_trials as trials, figures_over_trials as over
 from autosearch.report.chart import Drawing
@@ -73,7 +73,7 @@ def write_figure(
 
     Raises:
         ConfigError: As `chart`; or there is no such kind of file, or it has no print size.
-        StudyError: As `chart`.
+        StudyError: As `chart`; or the file cannot be written.
     """
     suffix = suffix_of(out)
     if suffix not in PICTURES and how is not None:
@@ -81,7 +81,11 @@ def write_figure(
         raise ConfigError("--out", str(out), expected)
     drawing = chart(shown, kind, **options)
     if suffix in PICTURES:
-        write_atomic(out, picture(drawing, suffix, how or Print()))
+        content: bytes | str = picture(drawing, suffix, how or Print())
     else:
-        write_atomic(out, to_plotly(drawing).to_html(include_plotlyjs=True))
+        content = to_plotly(drawing).to_html(include_plotlyjs=True)
+    try:
+        write_atomic(out, content)
+    except OSError as error:
+        raise StudyError(f"{out}: cannot be written ({error.strerror})") from None
     return out

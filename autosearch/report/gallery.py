@@ -40,10 +40,10 @@ def gallery_data(answer: Answer, room: int = ROOM) -> dict[str, Any]:
     Returns:
         ``normal``, the type of defect-free images; ``image``: ``cuts``, thresholds of images, and
         ``start``, the place of the one that was chosen; ``pixel``: ``edges``, ``start`` (a level,
-        from 1 on), ``low``, the median score, and ``counts``, as `Levels` has them; ``images``,
-        the worst first: ``name``, ``type``, ``score``, ``made``, ``marked``, and where there was
-        room ``photo``, ``map``, ``truth`` (data URIs; the last is None where nothing is marked and
-        all is scored) and ``top``, the highest level of its map.
+        from 1 on), ``low`` and ``high``, the median score and the highest, and ``counts``, as
+        `Levels` has them; ``images``, the worst first: ``name``, ``type``, ``score``, ``made``,
+        ``marked``, and where there was room ``photo``, ``map``, ``truth`` (data URIs; the last is
+        None where nothing is marked and all is scored) and ``top``, the highest level of its map.
     """
     images, scores = answer.images, answer.scores
     levels = Levels.of(answer.maps, answer.truth, answer.thresholds.pixel.value)
@@ -70,6 +70,7 @@ def gallery_data(answer: Answer, room: int = ROOM) -> dict[str, Any]:
             "edges": levels.edges.tolist(),
             "start": levels.start,
             "low": float(np.median(answer.maps)),
+            "high": float(answer.maps.max()),
             "counts": {
                 kind: {name: number.tolist() for name, number in its.items()}
                 for kind, its in levels.counts.items()

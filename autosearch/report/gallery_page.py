@@ -14,6 +14,9 @@ from autosearch.report.html import page
 from autosearch.report.view import ASSETS
 from autosearch.study import SHARED, Answer
 
+GALLERIES = "galleries"
+"""Folder of a study with its galleries, which are called ``trial-3-validation.html``, say."""
+
 _SCRIPTS = ("gallery-data.js", "gallery-draw.js", "gallery-parts.js", "gallery.js")
 _STYLE = "gallery.css"
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import plotly.offline
 
 from autosearch.errors import StudyError
 from autosearch.files import write_atomic
 from autosearch.report.curves import read_curves
+from autosearch.report.gallery_page import GALLERIES
 from autosearch.report.html import json_text as _json, page
 from autosearch.report.info import ARTIFACTS, CURVES, Info, artifact_path, study_info, view_data
 from autosearch.report.view import ASSETS, SCRIPTS, STYLE
@@ -34,6 +38,7 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const kept = read("artifacts");
 autosearch.mount(document.getElementById("view"), read("data"), {
   artifact: (study, number, file) => kept[study]?.[number]?.[file] ?? null,
+  galleries: (study, number) => kept[study]?.[number]?.galleries ?? [],
 });
 """
 
@@ -44,7 +49,7 @@ def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
     It holds plotly.js, the view, the data, pictures of trials on the front as far as there is room
     (3 MB), curves of trainings (1 MB), those of the front first, and the ends of the first
     tracebacks. A browser that opens it is told to load nothing from anywhere and to run no other
-    script.
+    script. Where it lies in a study's folder, it links to the galleries there.
 
     Args:
         folders: Studies to show; several are compared.
@@ -58,7 +63,12 @@ def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
         ConfigError: A spec names an objective that is not installed here.
     """
     data = view_data([study_info(folder) for folder in folders])
-    text = _page(data, _artifacts(folders, data["studies"]))
+    artifacts = _artifacts(folders, data["studies"])
+    for folder, study in zip(folders, data["studies"], strict=True):
+        if out.absolute().parent.resolve() == folder.path.resolve():
+            for number, found in _galleries(folder).items():
+                artifacts[study["name"]].setdefault(number, {})["galleries"] = found
+    text = _page(data, artifacts)
     try:
         write_atomic(out, text)
     except OSError as error:
@@ -140,3 +150,15 @@ def _tracebacks(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iter
                 text = path.read_text(encoding="utf-8", errors="replace")
                 cut = "…" if len(text) > _TRACEBACK_END else ""
                 yield study["name"], number, path.name, cut + text[-_TRACEBACK_END:]
+
+
+def _galleries(folder: StudyFolder) -> dict[int, list[dict[str, str]]]:
+    """By trial its galleries: ``name``, and ``address`` as seen from the study's folder."""
+    found: dict[int, list[dict[str, str]]] = {}
+    for path in sorted((folder.path / GALLERIES).glob("trial-*-*.html")):
+        number = re.match(r"trial-([0-9]{1,9})-", path.name)
+        if number and path.is_file():
+            address = f"{GALLERIES}/{quote(os.fsencode(path.name))}"
+            name = os.fsencode(path.name).decode(errors="replace")
+            found.setdefault(int(number[1]), []).append({"name": name, "address": address})
+    return found

@@ -254,4 +254,5 @@ def _first_problem(error: ValidationError, prefix: tuple[str, ...] = ()) -> Conf
         example = f'in YAML, quote what looks like something else: {location[-1]}: "01"'
         return ConfigError(key, first["input"], f"text; {example}")
     message = first["msg"].removeprefix("Input should be ")
-    return ConfigError(key, first["input"], message[0].lower() + message[1:])
+    value = "…" if first["type"] == "password" else first["input"]
+    return ConfigError(key, value, message[0].lower() + message[1:])

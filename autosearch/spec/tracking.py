@@ -26,7 +26,7 @@ class TrackingSpec(Section):
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
         """Refuse what would stand in files for everybody to read."""
-        if value is not None and re.search(r"//[^/@]*:[^/@]*@", value):
+        if value is not None and re.search(r"//[^/@]*:[^@]*@|[?&]password=", value):
             raise PydanticCustomError(
                 "password",
                 "Input should be an address without password; "

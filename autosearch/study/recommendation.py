@@ -105,8 +105,9 @@ def recommend(
             means: one run flatters whoever was chosen for it. Else they count as run once.
         doubt: What `autosearch.study.distinct.indistinct` says of the first objective that is
             maximised; then the trial is said to be the highest, and not the best.
-        rule: A name of `autosearch.study.rules.RULES`; by default ``synthetic`` where rwAP
-            decides and trials have one of made anomalies, else ``best``.
+        rule: A name of `autosearch.study.rules.RULES`; by default ``balanced`` where rwAP
+            decides and trials have one of made anomalies (``synthetic`` if they have no AP), else
+            ``best``.
         floor: Whether the choice must reach the AP of the fixed choice.
         kept: Gives what `autosearch.study.choice_data` left of a trial that was evaluated. Without
             it nothing is said of how sure the choice is, and errors are those of the records.
@@ -182,8 +183,13 @@ def recommend(
 
 def _usual_rule(records: Sequence[TrialRecord], prefer: str) -> str:
     """The rule that is measured to choose best of what trials have."""
-    made = all(figure_of(record, rules.MADE) is not None for record in records)
-    return "synthetic" if made and prefer in rules.REAL else "best"
+
+    def known(name: str) -> bool:
+        return all(figure_of(record, name) is not None for record in records)
+
+    if prefer not in rules.REAL or not known(rules.MADE):
+        return "best"
+    return "balanced" if any(map(known, rules.REAL_AP)) else "synthetic"
 
 
 @dataclass(frozen=True)

@@ -218,15 +218,14 @@ def distances(configurations: Sequence[Mapping[str, object]]) -> Floats:
     Source: Gower, "A general coefficient of similarity and some of its properties" (1971).
     """
     names = dict.fromkeys(name for one in configurations for name in one)
-    parts = []
+    number, varied = len(configurations), 0
+    whole: Floats = np.zeros((number, number))
     for name in names:
-        column = [one.get(name, _ABSENT) for one in configurations]
-        part = _differences(column)
+        part = _differences([one.get(name, _ABSENT) for one in configurations])
         if part.any():
-            parts.append(part)
-    number = len(configurations)
-    whole: Floats = sum(parts, np.zeros((number, number)))
-    return whole / max(1, len(parts))
+            whole += part
+            varied += 1
+    return whole / max(1, varied)
 
 
 _ABSENT = object()

@@ -45,7 +45,7 @@ class TrialContent:
     Attributes:
         number: In the study.
         status: How it ended.
-        params: Values as drawn, by name.
+        params: Values as drawn, or as chosen of several settings on one fit, by name.
         values: Objectives, everything else that was measured, and seconds by part; all finite.
         curves: How the objectives stood while it trained, and the curves of its training.
         tags: Status, reason, where values come from, and what the data and weights were.

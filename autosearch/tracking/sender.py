@@ -6,10 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from autosearch.contracts import TrialRecord
-from autosearch.errors import one_line
+from autosearch.errors import StudyError, one_line
 from autosearch.tracking.content import Contents, Tracker
 from autosearch.tracking.sent import Sent
 
@@ -54,8 +55,14 @@ class Sender:
 
     def start(self, records: Iterable[TrialRecord]) -> None:
         """Begin, with trials of earlier runs, of which those that it has are passed over."""
+        with suppress(StudyError):  # Is said when the first one is to be sent.
+            self._there = self._sent.runs(self._tracker.name, self._tracker.to)
         for record in records:
-            self.add(record)
+            if record.number in self._there:
+                self._given.add(record.number)
+                self._arrived += 1
+            else:
+                self.add(record)
         self._thread.start()
 
     def add(self, record: TrialRecord) -> None:
@@ -117,9 +124,10 @@ class Sender:
                 with self._changed:
                     self._failures, self._again = 0, 0.0
                     self._arrived += 1
-        if self._its is not None and self._closing and not self._failures:
+        late = self._its is None and self._abandoned
+        if self._closing and self._given and not self._failures and not late:
             try:
-                self._tracker.close(self._its.study(), self._closing)
+                self._tracker.close(self._opened().study(), self._closing)
             except Exception as error:
                 self._problem = _said(error)
 
@@ -135,14 +143,19 @@ class Sender:
                 self._changed.wait(self._again - now if self._waiting else None)
         return None
 
-    def _send(self, record: TrialRecord) -> None:
+    def _opened(self) -> Contents:
+        """What makes that which is sent, once the tracker is reached."""
         if self._its is None:
             its = self._contents(self._sent.study_id())
             self._tracker.open(its.study())
             self._there = self._sent.runs(self._tracker.name, self._tracker.to)
             self._its = its
+        return self._its
+
+    def _send(self, record: TrialRecord) -> None:
+        its = self._opened()
         if record.number not in self._there:
-            run = self._tracker.send(self._its.trial(record))
+            run = self._tracker.send(its.trial(record))
             self._sent.add(self._tracker.name, self._tracker.to, record.number, run)
             self._there[record.number] = run
 

@@ -80,12 +80,14 @@ class StagedStore(WholeStore):
     def answers(self, queries: Tensor, alike: Tensor | None) -> Tensor:
         """See `Store.answers`; of the rows that are open."""
         asked, wanted = queries.flatten(0, 1), self._settings.num_neighbors
-        key = hashlib.blake2b(asked.contiguous().cpu().numpy().data, digest_size=16).digest()
+        key, closed = b"", self._open < len(self._parts)
+        if closed or self._found:  # Once all is open and told, hashing would only take time.
+            key = hashlib.blake2b(asked.contiguous().cpu().numpy().data, digest_size=16).digest()
         done, nearest = self._found.pop(key, (0, asked.new_empty(len(asked), 0)))
         for part in filter(len, self._parts[done : self._open]):
             found = torch.cat([nearest, part.search(asked, min(wanted, len(part)))], dim=1)
             nearest = found.topk(min(wanted, found.shape[1]), largest=False).values
-        if self._open < len(self._parts):
+        if closed:
             self._found[key] = self._open, nearest
         return nearest.mean(dim=1).view(queries.shape[:2])
 

@@ -171,8 +171,9 @@ class ReweightedStore(WholeStore):
     def module(self) -> ReweightedRows:
         """See `Store.module`."""
         settings, around = self._settings, self._settings.reweighting or 0
+        rooted = settings.root or settings.euclidean
         return ReweightedRows(
-            self.patches(), settings.num_neighbors, around, self._counted, settings.root
+            self.patches(), settings.num_neighbors, around, self._counted, rooted
         )
 
     def compared(self) -> int:

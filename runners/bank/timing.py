@@ -46,12 +46,13 @@ def seconds_of(
             found[0] = to_patches(features(images))
 
     one = _seconds(look, device) / len(images)
-    cells, channels = len(found[0]) // len(images), found[0].shape[1]
+    # Behind every patch there may be a class token, which is in no bank.
+    cells, channels = len(found[0]) // len(images), features.channels
     count, _ = row_bytes(settings, fitted, cells, channels)
     bank = make_memory_bank(settings.backend, channels, device)
     rows = max(settings.num_neighbors, min(count, _ROWS))
     bank.add(torch.randn(rows, channels, device=device))
-    queries = found[0][:cells]
+    queries = found[0][:cells, :channels]
     search = _seconds(lambda: bank.search(queries, settings.num_neighbors), device)
     search *= compared(settings, count, cells, fitted) / rows
     calibrated = fitted / _HELD_OUT if settings.weights and settings.scaled else 0

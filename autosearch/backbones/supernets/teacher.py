@@ -13,11 +13,11 @@ from autosearch.backbones.supernets.token_targets import (
     LEARNT_AT,
     block_of_each_map,
     blocks_at,
-    made_of_tokens,
 )
 from autosearch.backbones.timm_backbone import (
     TimmBackbone,
     create,
+    made_of_tokens,
     timm_feature_info,
     timm_has_final_norm,
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autosearch.backbones.features import FeatureInfo
 from autosearch.errors import ConfigError
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -17,11 +16,6 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 LEARNT_AT = (8, 16, 16, 32)
 """Reductions of the maps that learn blocks, shallow ones first."""
-
-
-def made_of_tokens(levels: Sequence[FeatureInfo]) -> bool:
-    """Whether all levels of a model are alike, as blocks of a plain transformer are."""
-    return len(levels) > 1 and len({(level.channels, level.reduction) for level in levels}) == 1
 
 
 def blocks_at(shares: Sequence[float] | None, depth: int) -> tuple[int, ...]:

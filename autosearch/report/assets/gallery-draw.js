@@ -59,8 +59,8 @@
   }
 
   // A colour for each level of a map: from the median score of the split to its highest.
-  function palette({ edges, low }) {
-    const high = edges[edges.length - 1];
+  // A threshold of validation may lie above all of them.
+  function palette({ edges, low, high }) {
     return [edges[0], ...edges].map((edge) => {
       const share = high > low ? (edge - low) / (high - low) : 0;
       return [...heat(share), 230];

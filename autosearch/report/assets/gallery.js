@@ -182,7 +182,10 @@
     const title = element("h2", { id: "large-title" });
     const facts = element("p", { class: "facts" });
     const panels = Object.keys(HOW).reverse().map((kind) => ({ kind, ...frame() }));
-    const walk = (by) => show(list[(list.indexOf(state.one) + by + list.length) % list.length]);
+    function walk(by) {
+      const next = list[(list.indexOf(state.one) + by + list.length) % list.length];
+      if (next) show(next);
+    }
     const large = element("dialog", { class: "large", "aria-labelledby": "large-title",
       onclose: () => cards.get(state.one.place).button.focus() },
       element("div", { class: "bar" }, title,
@@ -213,7 +216,9 @@
       const { one, picture } = state;
       const kind = found.outcome(one, state.cut);
       title.textContent = one.name;
-      const said = [`${list.indexOf(one) + 1} of ${list.length}`, `${one.type}${extra(one)}`,
+      // A threshold that was moved may have taken it out of the list.
+      const at = list.indexOf(one);
+      const said = [...(at < 0 ? [] : [`${at + 1} of ${list.length}`]), `${one.type}${extra(one)}`,
         `score ${digits(one.score)}, threshold ${digits(found.cuts[state.cut])}`];
       if (picture) {
         const { inside, outside } = draw.foundIn(picture, state.level);

@@ -174,6 +174,14 @@
     return block;
   }
 
+  // Links to a trial's galleries where the page knows of any, else the command that writes one.
+  function galleries(options, study, number, folder) {
+    const found = options.galleries ? options.galleries(study.name, number) : [];
+    return found.length ? element("ul", { class: "galleries" }, found.map(({ name, address }) =>
+      element("li", {}, element("a", { href: address }, name))))
+      : copyable(`autosearch gallery ${folder} --trial ${number}`);
+  }
+
   const part = (title, ...content) => content.some(Boolean)
     ? [element("h4", {}, title), ...content.filter(Boolean)] : [];
 
@@ -253,6 +261,8 @@
       ...part("Export this trial", of().scored(study, i)
         ? copyable(`autosearch export ${folder} --trial ${number}`) : null,
       ),
+      ...part("All its images", of().scored(study, i)
+        ? galleries(options, study, number, folder) : null),
       ...Object.entries(PICTURES).map(([file, { title }]) => part(title, has(file, owner)
         ? picture(options, study, owner, file) : null)).flat(),
       ...part("Training", has(CURVES, owner) ? training(options, study, owner, plot) : null),

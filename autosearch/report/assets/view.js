@@ -13,6 +13,8 @@
 //   "curves.json"                what `autosearch.report.curves` made of it, null, or a promise
 //   "traceback.txt"              the text itself, null, or a promise of either
 // It is asked only for files that the data lists.
+// options.galleries(study, number), where there is one: galleries of a trial, each with a name and
+//   an address.
 // options.note, where there is one: see view-notes.js.
 // Needs window.Plotly and the other view-*.js.
 (() => {
