@@ -279,7 +279,8 @@ class TestRefusals:
         (out / "stale.txt").touch()
         export_trial(exported_study, ExportOptions(0), out, force=True)
         assert sorted(path.name for path in out.iterdir()) == [
-            "README.md", "maps.jpg", "model.json", "weights.safetensors",
+            "README.md", "maps.jpg", "model.json", "run_onnx.cpp", "run_onnx.py",
+            "weights.safetensors",
         ]  # fmt: skip
         assert [path.name for path in out.parent.iterdir()] == ["out"]
 

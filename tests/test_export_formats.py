@@ -160,10 +160,11 @@ class TestStatic:
         [(("onnx",), 2, "--format onnx-static beside it"), (FORMATS, 0, "a whole number from 1")],
     )
     def test_refuses_a_batch_size(
-        self, exports: Exports, formats: tuple[str, ...], batch: int, said: str
+        self, exports: Exports, formats: tuple[str, ...], batch: int, said: str, tmp_path: Path
     ) -> None:
+        study, out = open_study(exports.study.path), tmp_path / "model"
         with pytest.raises(ConfigError, match=f"--batch: {batch} .*{said}"):
-            open_study(exports.study.path).export(0, formats=formats, batch=batch)
+            study.export(0, formats=formats, batch=batch, out=out)
 
 
 class TestInt8:

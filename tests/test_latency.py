@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,7 +179,7 @@ class TestObjective:
         assert sizes == [grid.tile] * 2
 
     def test_of_a_graph_that_no_file_can_hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(onnx_graph, "_MAX_BYTES", 15)
+        monkeypatch.setattr(graphs, "onnx_bytes", partial(onnx_graph.onnx_bytes, limit=15))
         with pytest.raises(Infeasible, match=r"latency_ms: its graph holds '?0\.0 GB"):
             LATENCY.measure(Stub(), scored())
 

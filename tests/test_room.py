@@ -91,19 +91,20 @@ def test_who_dies_holds_nothing(room: Room) -> None:
         assert waited < 1
 
 
-def test_an_error_while_waiting_leaves_the_queue(room: Room) -> None:
-    def interrupt(number: int, frame: object) -> None:
+def test_an_error_while_waiting_leaves_the_queue(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        assert len(json.loads(room._path.read_text())["queue"]) == 2
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with room.held(900):
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
+    with room.held(900):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "sleep", interrupted)
             with pytest.raises(TimeoutError), room.held(900):
                 pass
-        assert json.loads(room._path.read_text())["queue"] == []
-    finally:
-        signal.signal(signal.SIGALRM, before)
+        assert len(json.loads(room._path.read_text())["queue"]) == 1
+    assert json.loads(room._path.read_text())["queue"] == []
 
 
 def test_a_damaged_file_is_begun_again(room: Room) -> None:
