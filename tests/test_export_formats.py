@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
