@@ -30,6 +30,9 @@ _CURVES = 1_000_000
 
 _TRACEBACKS, _TRACEBACK_END = 20, 4000
 
+_Pictured = tuple[str, int, list[Path]]
+"""Study, trial, and its pictures."""
+
 _Artifact = tuple[str, int, str, Any]
 """Study, trial, file name, and what the view is given for it."""
 
@@ -46,10 +49,10 @@ autosearch.mount(document.getElementById("view"), read("data"), {
 def write_report(folders: Sequence[StudyFolder], out: Path) -> Path:
     """Write the report of one or several studies as one HTML file.
 
-    It holds plotly.js, the view, the data, pictures of trials on the front as far as there is room
-    (3 MB), curves of trainings (1 MB), those of the front first, and the ends of the first
-    tracebacks. A browser that opens it is told to load nothing from anywhere and to run no other
-    script. Where it lies in a study's folder, it links to the galleries there.
+    It holds plotly.js, the view, the data, pictures of recommended trials and of those on the
+    front as far as there is room (3 MB), curves of trainings (1 MB), those of the front first, and
+    the ends of the first tracebacks. A browser that opens it is told to load nothing from anywhere
+    and to run no other script. Where it lies in a study's folder, it links to the galleries there.
 
     Args:
         folders: Studies to show; several are compared.
@@ -98,24 +101,40 @@ def _artifacts(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> dict[
 
 
 def _pictures(folders: Sequence[StudyFolder], studies: Sequence[Info]) -> Iterator[_Artifact]:
-    """Data URIs of the pictures of trials on the fronts, trials thinned out evenly if too many."""
-    found = [
-        (study["name"], number, paths)
-        for folder, study in zip(folders, studies, strict=True)
-        for number in study["front"]
-        if (paths := _picture_paths(folder, number))
-    ]
-    needed = sum(path.stat().st_size for *_, paths in found for path in paths) * 4 / 3
-    step = max(1.0, needed / _PICTURES)
+    """Data URIs of pictures of trials: recommended ones first, then those on the fronts.
+
+    Where there is not room for all of the fronts they are thinned out evenly.
+    """
+    first: list[_Pictured] = []
+    others: list[_Pictured] = []
+    for folder, study in zip(folders, studies, strict=True):
+        named = _recommended(study)
+        for number in dict.fromkeys([*named, *study["front"]]):
+            if paths := _picture_paths(folder, number):
+                (first if number in named else others).append((study["name"], number, paths))
+    needed = sum(map(_encoded_size, others))
+    step = max(1.0, needed / max(1.0, _PICTURES - sum(map(_encoded_size, first))))
     room = _PICTURES
-    for place in range(int(len(found) / step)):
-        name, number, paths = found[int(place * step)]
+    for name, number, paths in [
+        *first,
+        *(others[int(place * step)] for place in range(int(len(others) / step))),
+    ]:
         for path in paths:
             encoded = base64.b64encode(path.read_bytes()).decode()
             room -= len(encoded)
             if room < 0:
                 return
             yield name, number, path.name, f"data:{ARTIFACTS[path.name]};base64,{encoded}"
+
+
+def _recommended(study: Info) -> list[int]:
+    """The trial that a page recommends, and its runners-up."""
+    found = study["recommended"]
+    return [found["number"], *found["runners_up"]] if found else []
+
+
+def _encoded_size(found: _Pictured) -> float:
+    return sum(path.stat().st_size for path in found[2]) * 4 / 3
 
 
 def _picture_paths(folder: StudyFolder, number: int) -> list[Path]:

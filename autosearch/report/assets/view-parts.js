@@ -134,8 +134,8 @@
   function picture(options, study, number, file) {
     const address = options.artifact(study.name, number, file);
     if (!address) {
-      return onDisk(study, number, file, "Not in this page, which holds pictures of the front " +
-        "as far as there is room.");
+      return onDisk(study, number, file, "Not in this page, which holds pictures of recommended " +
+        "trials and of the front as far as there is room.");
     }
     return element("figure", {},
       element("img", { src: address, loading: "lazy", alt: `${PICTURES[file].shown} of trial ` +
