@@ -84,7 +84,7 @@ def save(path: Path, size: tuple[int, int] = (20, 12), seed: int = 0, **options:
 def run(model: Path, *images: Path | str, out: Path, batch: int = 8) -> int:
     """Exit code of the command."""
     try:
-        predict_cli.predict(model, [str(image) for image in images], out, batch)
+        predict_cli.predict(model, out, [str(image) for image in images], batch)
     except typer.Exit as end:
         return end.exit_code
     return 0

@@ -92,7 +92,7 @@ class TestVideo:
         self, place: Path, video: Path, tmp_path: Path, capsys: Any
     ) -> None:
         out = tmp_path / "out"
-        predict_cli.predict(place, [], out, camera=str(video), fps=2.0)
+        predict_cli.predict(place, out, camera=str(video), fps=2.0)
         found = rows(out)
         assert [row["at"] for row in found] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
         for row, level in zip(found, np.arange(0.305, 0.6, 0.05), strict=True):
@@ -101,7 +101,7 @@ class TestVideo:
             assert (out / row["heatmap"]).name == f"line-{row['frame']:06d}.jpg"
             assert (out / row["mask"]).is_file()
         assert "6 images, 2 anomalous" in capsys.readouterr().out
-        predict_cli.predict(place, [], out, camera=str(video), fps=4.0)
+        predict_cli.predict(place, out, camera=str(video), fps=4.0)
         assert len(rows(out)) == 12 and rows(out)[:6] == found
 
     def test_of_another_shape_than_the_model_looks_at(self, video: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ class TestVideo:
         described = {"shape": ["batch", 3, SIDE, SIDE], "framing": framing}
         narrow = write_model(tmp_path / "model", input=described)
         with pytest.raises(typer.Exit) as end:
-            predict_cli.predict(narrow, [], tmp_path / "out", camera=str(video), fps=1.0)
+            predict_cli.predict(narrow, tmp_path / "out", camera=str(video), fps=1.0)
         assert end.value.exit_code == 1
         assert [row["frame"] for row in rows(tmp_path / "out")] == [0, 10, 20]
         assert all("region" in row["problem"] for row in rows(tmp_path / "out"))

@@ -104,7 +104,7 @@ class TestPredict:
     @staticmethod
     def run(model: Path, folder: Path, out: Path, **options: bool) -> int:
         try:
-            predict_cli.predict(model, [str(folder)], out, 8, **options)
+            predict_cli.predict(model, out, [str(folder)], 8, **options)
         except typer.Exit as end:
             return int(end.exit_code)
         return 0

@@ -172,7 +172,7 @@ class TestCard:
         done = subprocess.run(
             [sys.executable, "-c", code[1]], cwd=folder, capture_output=True, text=True, check=True
         )
-        predict_cli.predict(folder, [str(folder / "part.png")], tmp_path / "out", 1)
+        predict_cli.predict(folder, tmp_path / "out", [str(folder / "part.png")], 1)
         (entry,) = json.loads((tmp_path / "out" / "scores.json").read_text())["images"]
         score, called = done.stdout.split()
         assert float(score) == pytest.approx(entry["score"], rel=0.05)

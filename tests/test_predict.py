@@ -231,8 +231,8 @@ class TestCommand:
         save(tmp_path / "a.png")
         script = (
             "import sys, pathlib; from autosearch.cli.predict import predict\n"
-            f"predict(pathlib.Path({str(model)!r}), [{str(tmp_path / 'a.png')!r}],"
-            f" pathlib.Path({str(tmp_path / 'out')!r}), 8)\n"
+            f"predict(pathlib.Path({str(model)!r}), pathlib.Path({str(tmp_path / 'out')!r}),"
+            f" [{str(tmp_path / 'a.png')!r}], 8)\n"
             "print(*sys.modules)"
         )
         done = subprocess.run(

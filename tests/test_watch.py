@@ -285,7 +285,7 @@ class TestCommand:
         # What was seen before a restart is in the window, but is not asked about again.
         more(10)
         with pytest.raises(typer.Exit) as end:
-            predict_cli.predict(model, [str(inside)], out, 4, **options)
+            predict_cli.predict(model, out, [str(inside)], 4, **options)
         assert end.value.exit_code == 3
         said = capsys.readouterr().out
         assert "9 images seen before" in said and "scores have drifted" in said
@@ -296,9 +296,9 @@ class TestCommand:
         for options in ({"camera": "0", "watch": True}, {"camera": "none.avi"}):
             images = [str(inside)] if "watch" in options else []
             with pytest.raises(ConfigError, match="--camera"):
-                predict_cli.predict(place, images, out, **options)  # type: ignore[arg-type]
+                predict_cli.predict(place, out, images, **options)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="IMAGES"):
-            predict_cli.predict(place, [], out)
+            predict_cli.predict(place, out)
 
 
 def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:

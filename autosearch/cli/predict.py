@@ -30,16 +30,15 @@ class Provider(StrEnum):
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an exported model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGES",
             help="Files, folders or patterns; none with --camera.",
-            default_factory=list,
             show_default=False,
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
+    ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images, or tiles, per pass.")] = 8,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.")
@@ -82,6 +81,7 @@ def predict(
     """
     from autosearch.export import Prediction, Predictor
 
+    images = images or []
     _check_source(images, watch, camera)
     answers: list[Prediction | Skipped] = []
     start, stopped, wanted = time.perf_counter(), False, 0
