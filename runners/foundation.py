@@ -7,7 +7,6 @@ Blocks are named by their share of the depth, so that one space fits backbones o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from autosearch.backbones import (
@@ -25,8 +24,8 @@ from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, c
 from .bank.post import names_after, post_of
 from .foundation_presets import PRESETS
 from .memory_bank import MemoryBankDetector, smaller_size
-from .parameters import PATCH_SIZE, drawn, switch
-from .presets import PRESET
+from .parameters import PATCH_SIZE, switch
+from .presets import PRESET, backbones_of
 from .pretrained import PretrainedRunner
 
 BLOCKS = 4
@@ -95,7 +94,7 @@ class FoundationRunner(PretrainedRunner):
         """Load every backbone that the space may draw."""
         super().__init__(spec)
         check_backend(spec.memory.backend)
-        names = [str(name) for name in _backbones(spec)]
+        names = backbones_of(spec, PRESETS, DEFAULT_BACKBONE)
         self._load(name for name in names if name not in MODEL_NAMES)
         self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
         self._normed = {name for name in self._weights if timm_has_final_norm(name)}
@@ -178,16 +177,6 @@ class FoundationDetector(MemoryBankDetector):
         seen = self._extractor.input_size(given)
         sides = dict(zip(("network_height", "network_width"), map(float, seen), strict=True))
         return super().figures() | (sides if seen != given else {})
-
-
-def _backbones(spec: StudySpec) -> Iterable[object]:
-    """The names that a study may draw, or that a preset stands for where it draws none."""
-    presets = [PRESETS.get(str(name), {}) for name in drawn(spec, PRESET, None)]
-    usual = [preset.get("backbone", DEFAULT_BACKBONE) for preset in presets]
-    names = drawn(spec, "backbone", *usual)
-    if any(presets) and spec.parsed_space.conditional:
-        names = (*names, *usual)
-    return dict.fromkeys(names)
 
 
 def _spec_of(spec: StudySpec, widths: list[float]) -> StudySpec:

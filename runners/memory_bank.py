@@ -44,13 +44,11 @@ from .bank.rows import (
 )
 from .bank.scores import MixedScore, Mixture, NearestPatchScore, ScoreMaps
 from .bank.stores import Store, WholeStore, filled_stores
-from .bank.timing import bytes_of, seconds_of
+from .bank.timing import HELD_OUT, bytes_of, seconds_of
 from .bank.transform import needs_sample, transforms_of
 
 _TIMED = 4
 """Images whose passes are timed."""
-_HELD_OUT = 10
-"""Of so many training images one asks the others how large distances of normal patches are."""
 
 
 class MemoryBankDetector(Detector):
@@ -294,7 +292,7 @@ class MemoryBankDetector(Detector):
         if not self._settings.scaled:
             return [1.0 for _ in self._settings.weights]
         # What is made of an image is held out with it.
-        held = torch.arange(len(there)) % len(images) % _HELD_OUT == 0
+        held = torch.arange(len(there)) % len(images) % HELD_OUT == 0
         others = known.of_images(~held, there.shape[1])
         if held.all() or len(others.rows) < self._settings.num_neighbors:
             raise Infeasible(f"fusion levels: {len(images)} training images are too few")
@@ -302,7 +300,7 @@ class MemoryBankDetector(Detector):
         mixture = self._mixed((), others.pooled, self._mixture.places)
         mixture.transforms = self._mixture.transforms
         found: list[list[Tensor]] = [[] for _ in stores]
-        for number in range(0, len(images), _HELD_OUT):
+        for number in range(0, len(images), HELD_OUT):
             one = self._patches(features, images[number : number + 1])[None]
             alike = None if mixture.alike is None else mixture.alike(mixture.pooled(one))
             for answers, vectors, store in zip(found, mixture.vectors(one), stores, strict=True):

@@ -17,8 +17,8 @@ from autosearch.spec import Params, StudySpec
 from .bank.parameters import PARAMETERS, WEIGHT, BankSettings, canonical_bank, check_backend
 from .bank.post import names_after, post_of
 from .memory_bank import MemoryBankDetector, smaller_size
-from .parameters import BACKBONE, PATCH_SIZE, drawn, switch
-from .presets import PRESET
+from .parameters import BACKBONE, PATCH_SIZE, switch
+from .presets import PRESET, backbones_of
 from .pretrained import PretrainedRunner
 
 _LEVELS = 6
@@ -76,12 +76,7 @@ class PatchCoreRunner(PretrainedRunner):
         """Load every backbone that the space may draw."""
         super().__init__(spec)
         check_backend(spec.memory.backend)
-        presets = [PRESETS.get(str(name), {}) for name in drawn(spec, PRESET, None)]
-        usual = [preset.get("backbone", BACKBONE.default) for preset in presets]
-        names = drawn(spec, "backbone", *usual)
-        if any(presets) and spec.parsed_space.conditional:
-            names = (*names, *usual)  # A preset may stand where the space has no backbone.
-        self._load(dict.fromkeys(names))
+        self._load(backbones_of(spec, PRESETS, BACKBONE.default))
         self._levels = {name: len(timm_feature_info(name)) for name in self._weights}
 
     def canonical(self, params: Params) -> Params:

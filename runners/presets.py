@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autosearch.contracts import ParameterInfo, with_defaults
-from autosearch.spec import Params
+from autosearch.spec import Params, StudySpec, Value
+
+from .parameters import drawn
 
 PRESET = "preset"
 SMALL = "small"
@@ -16,6 +18,22 @@ def preset(presets: Mapping[str, Params]) -> ParameterInfo:
     """The parameter that names one of some presets, or `SMALL`."""
     help = "where the defaults of the other parameters come from"
     return ParameterInfo(SMALL, help, choices=(SMALL, *presets))
+
+
+def backbones_of(spec: StudySpec, presets: Mapping[str, Params], usual: Value) -> list[str]:
+    """The backbones that a study may draw, or that a preset stands for where it draws none.
+
+    Args:
+        spec: Of the study.
+        presets: By name what a preset has instead of the defaults.
+        usual: The backbone without a preset.
+    """
+    chosen = [presets.get(str(name), {}) for name in drawn(spec, PRESET, None)]
+    defaults = [preset.get("backbone", usual) for preset in chosen]
+    names = drawn(spec, "backbone", *defaults)
+    if any(chosen) and spec.parsed_space.conditional:
+        names = (*names, *defaults)  # A preset may stand where the space has no backbone.
+    return [str(name) for name in dict.fromkeys(names)]
 
 
 def with_preset(

@@ -11,8 +11,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from autosearch.cli.completion import trial_numbers
-from autosearch.cli.options import CategoryOption, DataOption, EnsembleOption, ensemble_of
+from autosearch.cli.options import (
+    CategoryOption,
+    DataOption,
+    EnsembleOption,
+    TrialOption,
+    ensemble_of,
+)
 from autosearch.cli.screen import console, reading_bar
 from autosearch.cli.threshold_options import (
     CostFnOption,
@@ -45,16 +50,7 @@ class Format(StrEnum):
 
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
-    trial: Annotated[
-        int | None,
-        typer.Option(
-            "--trial",
-            min=0,
-            help="Its number.",
-            show_default="the recommended one",
-            autocompletion=trial_numbers,
-        ),
-    ] = None,
+    trial: TrialOption = None,
     ensemble: EnsembleOption = None,
     formats: Annotated[
         list[Format] | None,

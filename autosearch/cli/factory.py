@@ -20,7 +20,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from autosearch.cli.completion import trial_numbers
 from autosearch.cli.factory_checks import background, invariance
 from autosearch.cli.options import (
     AddressOption,
@@ -30,6 +29,7 @@ from autosearch.cli.options import (
     ExecutorName,
     ExecutorOption,
     Overrides,
+    TrialOption,
     ensemble_of,
 )
 from autosearch.cli.screen import INTERRUPTED, console, print_all, print_unbroken
@@ -72,16 +72,7 @@ PartsOption = Annotated[
 
 def estimate(
     directory: Folder,
-    trial: Annotated[
-        int | None,
-        typer.Option(
-            "--trial",
-            min=0,
-            help="Its number.",
-            show_default="the recommended one",
-            autocompletion=trial_numbers,
-        ),
-    ] = None,
+    trial: TrialOption = None,
     ensemble: EnsembleOption = None,
     spec: Annotated[
         str | None,

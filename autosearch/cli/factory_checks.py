@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import (
     CategoryOption,
     DataOption,
     Directory,
     EnsembleOption,
+    TrialOption,
     ensemble_of,
 )
 from autosearch.cli.screen import console, print_all, print_unbroken
@@ -24,17 +24,6 @@ from autosearch.cli.tables import plain_table
 
 if TYPE_CHECKING:  # Imported where they are used, so that --help answers at once.
     from autosearch.api import Update
-
-TrialOption = Annotated[
-    int | None,
-    typer.Option(
-        "--trial",
-        min=0,
-        help="Its number.",
-        show_default="the recommended one",
-        autocompletion=trial_numbers,
-    ),
-]
 
 _FIGURES = {
     "shift": "score",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from autosearch.cli.completion import trial_numbers
 from autosearch.cli.options import (
     CategoryOption,
     DataOption,
     Directory,
     EnsembleOption,
+    TrialOption,
     ensemble_of,
 )
 from autosearch.cli.screen import console, print_unbroken, reading_bar
@@ -44,16 +44,7 @@ class SplitOption(StrEnum):
 
 def gallery(
     directory: Directory,
-    trial: Annotated[
-        int | None,
-        typer.Option(
-            "--trial",
-            min=0,
-            help="Its number.",
-            show_default="the recommended one",
-            autocompletion=trial_numbers,
-        ),
-    ] = None,
+    trial: TrialOption = None,
     ensemble: EnsembleOption = None,
     split: Annotated[
         SplitOption, typer.Option("--split", help="Which images.")

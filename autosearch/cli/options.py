@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from autosearch.cli.completion import study_folders
+from autosearch.cli.completion import study_folders, trial_numbers
 from autosearch.errors import ConfigError
 
 
@@ -79,6 +79,16 @@ DataOption = Annotated[
 CategoryOption = Annotated[
     str | None,
     typer.Option("--category", help="With --data: their category, if it has another name now."),
+]
+TrialOption = Annotated[
+    int | None,
+    typer.Option(
+        "--trial",
+        min=0,
+        help="Its number.",
+        show_default="the recommended one",
+        autocompletion=trial_numbers,
+    ),
 ]
 EnsembleOption = Annotated[
     str | None,

@@ -23,7 +23,7 @@ _COPIES, _WEIGHING = 5, 2
 """Copies of the bank's rows for a moment, and more of them where images are weighed."""
 _QUERIES, _NETWORK_BYTES = 3 * 16, 2000
 """Copies of an image's patches in a search, and what networks take for each pixel of an image."""
-_HELD_OUT = 10
+HELD_OUT = 10
 """One of so many training images is asked the others where levels have weights."""
 
 
@@ -55,7 +55,7 @@ def seconds_of(
     queries = found[0][:cells, :channels]
     search = _seconds(lambda: bank.search(queries, settings.num_neighbors), device)
     search *= compared(settings, count, cells, fitted) / rows
-    calibrated = fitted / _HELD_OUT if settings.weights and settings.scaled else 0
+    calibrated = fitted / HELD_OUT if settings.weights and settings.scaled else 0
     # What shows the object must be known before patches are drawn.
     looked = fitted * (1 if settings.foreground is None else 2)
     total = one * (looked + asked + calibrated) + search * (asked + calibrated)
