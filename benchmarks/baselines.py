@@ -7,9 +7,9 @@
 Every row is one detector, fitted on the normal images of the train split and judged on the test
 split by the same functions; ± is the standard deviation over seeds. Nothing is chosen on test
 images. The peer (`baselines_anomalib.py`, in its own environment) has the same images, as many
-epochs of all of them and as many images a step, and the same weights in its backbone where its
-model lets one choose it; everything else is anomalib's own. Its image AUROC is that of its own
-image scores.
+epochs of all of them and as many images a step, the same first learning rate, as wide networks
+(DRAEM), and the same weights in its backbone where its model lets one choose it; everything else
+is anomalib's own. Its image AUROC is that of its own image scores.
 
 GFLOPs of both are what torch counts of a pass over one image: convolutions and matrix products,
 2 per multiply-add, a memory bank's search included. Minutes are of the training alone, with
@@ -49,6 +49,8 @@ from autosearch.study import Inputs, build, load_inputs, maps_of, truth_of
 
 PEERS = ("ReverseDistillation", "Fastflow", "Draem", "Patchcore", "Csflow")
 FIGURES = ("image AUROC", "AP", "rwAP", "AUPRO")
+GIVEN = ("lr", "base_width", "disc_width")
+"""Parameters that the peer takes from the runner's configuration, where that has them."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def _theirs(
     """Train the peer on the very images, once for every seed, in its own environment."""
     epochs = given.epochs or canonical.get("epochs", 1)
     settings = {"epochs": epochs, "batch": canonical.get("batch", 8), "threads": given.threads}
+    settings |= {name: canonical[name] for name in GIVEN if name in canonical}
     backbone = canonical.get("backbone")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -178,7 +181,7 @@ def _theirs(
             settings["textures"] = str(given.textures.resolve())
         script = Path(__file__).with_name("baselines_anomalib.py")
         start = [str(given.anomalib_python), "-W", "ignore", str(script), str(folder), given.peer]
-        asked = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        asked = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         # The other environment must not see this one's packages.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         for seed in given.seeds:

@@ -10,8 +10,9 @@ image scores, ``model.onnx`` for one image where the model can be exported, and 
 version, seconds of the training, what one image costs.
 
 All settings are anomalib's own but for these: the backbone is normalised for as timm says, images
-keep their size, epochs and batch are given, the last epoch is what remains, and the part that
-scales and thresholds maps is left out. Lightning trains without logs and checkpoints.
+keep their size, epochs, batch and the first learning rate are given, and so are the widths of
+Draem's networks, the last epoch is what remains, and the part that scales and thresholds maps is
+left out. Lightning trains without logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ import timm
 import torch
 from anomalib import models  # type: ignore[import-not-found]
 from anomalib.data import ImageBatch  # type: ignore[import-not-found]
+from anomalib.models.image.draem import torch_model as draem  # type: ignore[import-not-found]
 from anomalib.pre_processing import PreProcessor  # type: ignore[import-not-found]
-from lightning.pytorch import Trainer, seed_everything  # type: ignore[import-not-found]
+from lightning.pytorch import (  # type: ignore[import-not-found]
+    Callback,
+    Trainer,
+    seed_everything,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -56,7 +62,9 @@ def main() -> None:
     model.eval()
     with torch.no_grad():
         answers = [model(part) for part in torch.split(test, options.batch)]
-    np.save(folder / "maps.npy", torch.cat([one.anomaly_map for one in answers])[:, 0].numpy())
+    # Some models keep a dimension for the map's one channel.
+    maps = torch.cat([one.anomaly_map for one in answers]).reshape(-1, *side)
+    np.save(folder / "maps.npy", maps.numpy())
     np.save(folder / "scores.npy", torch.cat([one.pred_score.flatten() for one in answers]))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(test[:1])
@@ -87,11 +95,25 @@ def _trained(model: Any, train: Tensor, options: argparse.Namespace) -> float:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        callbacks=[] if options.lr is None else [_FirstRate(options.lr)],
         **wanted,
     )
     start = time.perf_counter()
     trainer.fit(model, train_dataloaders=loader)
     return time.perf_counter() - start
+
+
+class _FirstRate(Callback):  # type: ignore[misc]
+    """Sets the learning rate that a training begins with."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """See Lightning."""
+        for optimiser in trainer.optimizers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate
 
 
 def _export(model: Any, folder: Path, side: tuple[int, int]) -> None:
@@ -151,9 +173,16 @@ def _draem(options: argparse.Namespace, side: tuple[int, int]) -> Any:
     if options.textures is None:
         raise SystemExit("Draem needs --textures, a folder of images")
     transform = Compose([Resize(side)])
-    return models.Draem(
+    made = models.Draem(
         dtd_dir=options.textures, pre_processor=PreProcessor(transform=transform), **_QUIET
     )
+    made.model.reconstructive_subnetwork = draem.ReconstructiveSubNetwork(
+        base_width=options.base_width
+    )
+    made.model.discriminative_subnetwork = draem.DiscriminativeSubNetwork(
+        in_channels=6, out_channels=2, base_width=options.disc_width
+    )
+    return made
 
 
 def _cs_flow(options: argparse.Namespace, side: tuple[int, int]) -> Any:
@@ -178,6 +207,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--backbone", default="resnet18", help="timm model")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, help="else anomalib's own")
+    parser.add_argument("--base-width", type=int, default=128, help="of Draem")
+    parser.add_argument("--disc-width", type=int, default=64, help="of Draem")
     parser.add_argument("--textures", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

@@ -74,7 +74,8 @@ class MemoryBankDetector(Detector):
     ) -> None:
         self._settings, self._context, self.top_share = bank, context, bank.top_share
         self._input = smaller_size(context.image_size, bank.image_size)
-        self._network = profile(extractor, (1, 3, *(self._input or context.image_size)))
+        shape = (1, 3, *(self._input or context.image_size))
+        self._network = profile(extractor, shape, products=not extractor.layers_alone)
         self._extra_flops, self._bn_recalibration = extra_flops, bn_recalibration
         self._extractor, self._patch_sizes = extractor, patch_sizes
         self._channels = tuple(info.channels for info in extractor.feature_info)

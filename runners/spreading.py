@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
 
@@ -49,5 +49,5 @@ def spreading(grid: int, size: int, sigma: float) -> Tensor:
     resized = F.interpolate(torch.eye(grid)[None], size=size, mode="linear", align_corners=False)
     matrix: NDArray[np.float64] = resized[0].T.double().numpy()
     if sigma:
-        matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
+        matrix = scipy.ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
     return torch.from_numpy(matrix).float()

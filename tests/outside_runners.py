@@ -131,6 +131,20 @@ class ExportsAnother(MeanImageRunner):
             return super().anomaly_maps(images) * 1.01
 
 
+class CountsInPercent(MeanImageRunner):
+    class detector(MeanImage):
+        top_share = 5.0
+
+
+class LosesItsShare(MeanImageRunner):
+    class detector(MeanImage):
+        top_share = 0.3
+
+        def module(self) -> nn.Module:
+            self.top_share = None
+            return super().module()
+
+
 class Decides(Distances):
     def forward(self, images: Tensor) -> Tensor:
         maps = super().forward(images)
@@ -246,6 +260,8 @@ RUNNERS = (
     ComparesImages,
     DrawsFreely,
     ExportsAnother,
+    CountsInPercent,
+    LosesItsShare,
     CannotBeTraced,
     CostsNothing,
     WritesElsewhere,

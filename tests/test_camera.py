@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import datetime
+from json import loads
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,12 @@ from model_parts import SIDE, write_model
 from watch_parts import rows
 
 from autosearch.cli import predict as predict_cli
-from autosearch.errors import ConfigError
-from autosearch.export import camera
+from autosearch.errors import ConfigError, DataError
+from autosearch.export import camera, journal
 from autosearch.export.camera import Video, look_at_frames, open_source, without_password
 from autosearch.export.folder import ExportedModel, load_model
-from autosearch.export.journal import Journal
+from autosearch.export.journal import RESULTS, Journal
+from autosearch.export.predict import Prediction
 
 RATE = 10
 """Frames per second of the videos here."""
@@ -115,6 +117,10 @@ class TestVideo:
         assert all("region" in row["problem"] for row in rows(tmp_path / "out"))
 
 
+class OpenCvError(Exception):
+    """In the place of OpenCV's own."""
+
+
 class Fake:
     """What OpenCV would give of a camera that goes away after two pictures and comes back."""
 
@@ -141,7 +147,8 @@ class Fake:
 class TestCamera:
     @pytest.fixture(autouse=True)
     def fake(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(camera, "_cv2", lambda: SimpleNamespace(VideoCapture=Fake))
+        module = SimpleNamespace(VideoCapture=Fake, error=OpenCvError)
+        monkeypatch.setattr(camera, "_cv2", lambda: module)
 
     @pytest.mark.parametrize("source", ["0", "rtsp://me:secret@line/1"])
     def test_that_goes_away_is_reached_again(
@@ -171,6 +178,76 @@ class TestCamera:
             assert name == shown and row["at"] == when and datetime.fromisoformat(when).tzinfo
             assert "modified_ns" not in row
         assert "secret" not in (out / "results.jsonl").read_text()
+
+    @pytest.mark.parametrize(
+        ("problem", "expected"),
+        [
+            (OpenCvError("(-215)\n  of a frame"), (DataError, r"^0: OpenCV failed \(.-215. of a")),
+            (MemoryError("no room"), (MemoryError, "no room")),
+        ],
+    )
+    def test_what_goes_wrong_while_it_is_read_ends_the_command(
+        self,
+        place: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        problem: Exception,
+        expected: tuple[type[Exception], str],
+    ) -> None:
+        def read(self: Fake) -> tuple[bool, np.ndarray | None]:
+            self.number += 1
+            if self.number > 1:
+                time.sleep(0.1)
+                raise problem
+            return True, grey(0.2)
+
+        def hang(seconds: float) -> None:
+            assert time.monotonic() < end, "it goes on without its reader"
+            sleep(seconds)
+
+        sleep, end = time.sleep, time.monotonic() + 10
+        monkeypatch.setattr(Fake, "read", read)
+        monkeypatch.setattr(camera.time, "sleep", hang)
+        # Nor does the command read all that a camera has ever left.
+        monkeypatch.setattr(Journal, "_read", lambda self: pytest.fail("of a camera"))
+        kind, text = expected
+        with pytest.raises(kind, match=text):
+            predict_cli.predict(place, tmp_path / "out", camera="0", fps=20.0)
+        assert len(rows(tmp_path / "out")) <= 1
+
+    def test_nothing_is_kept_of_what_never_comes_again(
+        self, model: ExportedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, taken = tmp_path / "out", []
+        monkeypatch.setattr(journal, "_BLOCK", 100)  # Less than a line.
+
+        def look(count: int) -> list[float]:
+            with Journal(out, model, window=10, live=True) as its:
+                begun = list(its.scores)
+                for _ in range(count):
+                    # The clock may have been put back, so that a name comes again.
+                    name = its.name("camera-1")
+                    (out / "masks" / f"{name}.png").touch()
+                    taken.append(name)
+                    said = Prediction(f"0#{len(taken)}", len(taken) / 100, False, 0.5, 0, 0.0,
+                                      f"heatmaps/{name}.jpg", f"masks/{name}.png")  # fmt: skip
+                    its.add(said, None)
+                assert not its.seen and not its._names and len(its.scores) <= 10
+            return begun
+
+        assert look(0) == []
+        assert look(4) == []
+        whole = (out / RESULTS).read_bytes()
+        assert look(20) == pytest.approx([0.01, 0.02, 0.03, 0.04])
+        assert len({name.lower() for name in taken}) == 24
+        with (out / RESULTS).open("ab") as file:
+            file.write(whole[:150])  # As a power cut leaves it.
+        parsed: list[bytes] = []
+        monkeypatch.setattr(journal.json, "loads", lambda line: parsed.append(line) or loads(line))
+        assert look(0) == pytest.approx([number / 100 for number in range(15, 25)])
+        assert len(parsed) == 10 and len(rows(out)) == 24
+        with Journal(out, model) as later:  # Of folders, whose files may have such names.
+            assert later.name("camera-1") not in taken
 
     def test_that_is_not_there(self) -> None:
         with pytest.raises(ConfigError, match=r"--camera.*'7'"):

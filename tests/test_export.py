@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ from autosearch.data.records import NORMAL
 from autosearch.errors import AutosearchError, ConfigError, StudyError
 from autosearch.export import frozen, trial as export
 from autosearch.export.card import model_card
+from autosearch.export.chosen import Chosen
 from autosearch.export.folder import ModelError, load_model
 from autosearch.export.predictor import Predictor
 from autosearch.export.trial import Exported, ExportOptions, export_trial
-from autosearch.graphs import onnx_bytes
+from autosearch.graphs import TooLarge, onnx_bytes
 from autosearch.metrics.thresholds import Criterion, choose_threshold
 from autosearch.storage.folder import StudyFolder
 from autosearch.study.fitted import all_normal
@@ -315,8 +317,30 @@ class TestRefusals:
     def test_of_a_graph_that_no_file_can_hold(self) -> None:
         module = nn.Module()
         module.register_buffer("bank", torch.empty(30_000, 20_000, device="meta"))
-        with pytest.raises(ConfigError, match=r"--coreset: '2\.4 GB'"):
+        with pytest.raises(ConfigError, match=r"^graph: '2\.4 GB' .* at most 2 GB a file$"):
             onnx_bytes(module, (SIDE, SIDE))
+
+    def test_names_what_makes_such_a_graph_smaller(
+        self, exported_study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def large(*_: object) -> None:
+            raise TooLarge("graph", "2.4 GB", "at most 2 GB")
+
+        quick(monkeypatch)
+        monkeypatch.setattr(export, "freeze_static", large)
+        text = r"^--format: 'onnx-static' .* 2 GB, and not of 2\.4 GB; .*: --coreset .*; --half; "
+        with pytest.raises(TooLarge, match=text + "--format onnx or openvino"):
+            export_trial(exported_study, ExportOptions(0, ("onnx-static",)), tmp_path / "out")
+        inputs, record = reopen(exported_study), exported_study.trials.records()[0]
+        windowed = replace(record, canonical={**record.canonical, "window": 1})
+        without = replace(inputs, runner=SimpleNamespace(parameters={}))
+        others = [(inputs, [record, windowed]), (without, [record])]
+        for known, records in others:
+            chosen = Chosen(known, records, [one.canonical for one in records])
+            told = pytest.raises(TooLarge, match="--format onnx or openvino")
+            with told as error, chosen.in_one_file("openvino-int8", half=True):
+                large()
+            assert not {"--coreset", "--half"} & set(str(error.value).split())
 
 
 def test_all_normal_images_are_train_and_normal_validation(exported_study: StudyFolder) -> None:

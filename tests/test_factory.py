@@ -250,6 +250,23 @@ def test_an_ensemble_and_a_fixed_configuration(study: autosearch.Study, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("inference", "equal"),
+    [((4, 4), True), ((5, 5), True), ((4, 5), True), ((6, 6), False), ((4, 6), False)],
+)
+def test_the_odd_image_makes_no_unequal_sets(
+    study: autosearch.Study, inference: tuple[int, int], equal: bool
+) -> None:
+    parts = ("inference_normal", "inference_anomalous")
+    sizes = {
+        "threshold_normal": 4,
+        "threshold_anomalous": 4,
+        **dict(zip(parts, inference, strict=True)),
+    }
+    found = summarise(repeats_of(study), Terms())
+    assert replace(found, sizes=(sizes,)).equal == equal
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{}", r"repeat-000\.json: cannot be read"),

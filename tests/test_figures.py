@@ -185,6 +185,37 @@ class TestWhatIsShown:
         assert lines[:, -1, 1] == pytest.approx(heights)  # The best are on top.
         assert lines.shape[1] == 14 < len(drawing.dimensions)
 
+    @pytest.mark.parametrize("step", [1, -1])
+    def test_better_is_on_top_of_all_objectives(self, folders, shown, step: int) -> None:
+        info = {**shown[0].info, "objectives": shown[0].info["objectives"][::step]}
+        drawing = chart([Shown(info, *_rest(shown[0]))], "parallel")
+        figure = to_matplotlib(drawing, Print())
+        found = figure.axes[0].collections[0]
+        names = ["gflops", "rwap"][::step]
+        # The least gflops and the highest rwap at 1, the others in proportion.
+        known = np.array(list(values(folders[0]).values()))
+        low, high = known.min(0), known.max(0)
+        heights = (np.where([True, False], high - known, known - low) / (high - low))[:, ::step]
+        order = np.argsort(heights[:, 1], kind="stable")  # The best are in front, and bright.
+        drawn = np.array(found.get_segments())[:, -2:, 1]
+        np.testing.assert_allclose(drawn, heights[order], atol=1e-4)
+        assert drawing.name == names[1]
+        bright = found.to_rgba(found.get_array()).sum(1)
+        assert bright[-1] == max(bright) > bright[0]
+        bar = figure.axes[1].get_ylim()
+        assert (bar[0] > bar[1]) == (names[1] == "gflops")
+        place = len(figure.axes[0].get_xticks()) - len(names) + names.index("gflops")
+        texts = {one.get_text(): one.xy[1] for one in figure.axes[0].texts if one.xy[0] == place}
+        assert texts == {f"{low[0]:.4g}": 1, f"{high[0]:.4g}": 0}
+        trace = to_plotly(drawing)
+        line, axes = trace.data[0].line, trace.data[0].dimensions[-2:]
+        assert line.reversescale == (names[1] == "gflops")
+        for axis, name in zip(axes, names, strict=True):
+            ends = axis.range and tuple(axis.range)
+            assert ends == ((max(axis.values), min(axis.values)) if name == "gflops" else None)
+        assert "better is on top" in trace.layout.title.text
+        assert "better is on top" in figure.axes[0].get_xlabel()
+
 
 def _rest(one: Shown) -> tuple[Any, ...]:
     return one.folder, one.name, one.starts, one.exported
@@ -271,7 +302,8 @@ class TestRefusals:
             (["pareto", "DIR", "--label", "a", "--label", "b"], "one for each of 1 stud"),
             (["pareto", "DIR", "--x", "rwop"], "did you mean 'rwap'"),
             (["pareto", "DIR", "--trial", "3"], "an option of pareto: x, y"),
-            (["parallel", "DIR", "DIR"], "of one study, not of 2"),
+            (["parallel", "DIR", "SECOND"], "of one study, not of 2"),
+            (["pareto", "DIR", "SECOND", "LINK"], "'.*link' .* each study once: .*first is the"),
             (["curves", "DIR", "--trial", "1"], "a trial that left curves"),
             (["thresholds", "DIR", "--trial", "1"], "scores of validation, which earlier"),
             (["thresholds", "DIR", "--trial", "99"], "the number of a trial of first"),
@@ -280,7 +312,9 @@ class TestRefusals:
         ],
     )
     def test_are_one_line(self, folders, refused, tmp_path, arguments, expected):
-        places = {"DIR": folders[0].path, "EMPTY": tmp_path / "empty"}
+        places = {"DIR": folders[0].path, "EMPTY": tmp_path / "empty",
+                  "SECOND": folders[1].path, "LINK": tmp_path / "link"}  # fmt: skip
+        places["LINK"].symlink_to(folders[0].path)
         if "EMPTY" in arguments:
             empty = StudyFolder(places["EMPTY"])
             open_study(empty.trials.storage(), {"gflops": "minimize", "rwap": "maximize"}, {})
@@ -288,6 +322,11 @@ class TestRefusals:
             empty.write_meta(folders[0].load_meta())
         told = refused(tmp_path, "figure", *[places.get(word, word) for word in arguments])
         assert re.search(expected, told), told
+
+    def test_a_report_of_the_same_study_twice(self, folders, refused, tmp_path) -> None:
+        first, second = (folder.path for folder in folders)
+        told = refused(tmp_path, "report", first, second, f"{first}/.")
+        assert "each study once" in told and not (tmp_path / "report.html").exists()
 
     def test_other_objectives_cannot_be_compared(self, folders, shown) -> None:
         other = {**shown[1].info, "objectives": shown[1].info["objectives"][:1]}

@@ -11,7 +11,7 @@ import safetensors.torch
 import timm
 import torch
 
-from autosearch.backbones import foundation_weights, hub
+from autosearch.backbones import hub
 from autosearch.backbones.foundation_weights import FOUNDATION_MODELS, LICENCES, licence_of
 from autosearch.backbones.weights import resolve
 from autosearch.errors import WeightsError
@@ -47,7 +47,7 @@ def owned(monkeypatch: pytest.MonkeyPatch) -> None:
     def licensed(name: str) -> Any:
         return dataclasses.replace(original(name), license="dinov3-license")
 
-    monkeypatch.setattr(foundation_weights.timm, "get_pretrained_cfg", licensed)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", licensed)
 
 
 class Hub:

@@ -19,6 +19,7 @@ from autosearch.contracts import (
     Assignment,
     Outcome,
     Setting,
+    Status,
     TiledDetector,
     TrialContext,
     canonical_key,
@@ -28,7 +29,7 @@ from autosearch.contracts import (
 from autosearch.data import demo_root, grid_of
 from autosearch.errors import ConfigError, Infeasible
 from autosearch.spec import Params, Space, TilingSpec, load_spec
-from autosearch.study import post_settings
+from autosearch.study import TrialEvaluator, post_settings
 from autosearch.study.inputs import load_inputs
 from autosearch.study.post_settings import chosen, drawn_settings, variable
 from autosearch.study.repetition import first_run, repeated_steps
@@ -260,6 +261,22 @@ class TestStudy:
         assert first and first.others == () and first.params["smoothing"] == 0
         assert second and len(second.others) == 2
 
+    def test_what_breaks_a_constraint_is_the_chosen_setting_too(self, tmp_path: Path) -> None:
+        def broken(assignment: Assignment) -> Outcome:
+            measured = after(assignment).values
+            return replace(
+                after(assignment), status=Status.INFEASIBLE, values={}, measured=measured
+            )
+
+        spec = make_spec(self.SPACE, trials=4, post_trials=2)
+        driver = open_driver(tmp_path, spec, post_of=lambda canonical: {"smoothing"})
+        work(driver, broken)
+        driver.close()
+        for record in records(tmp_path):
+            assert record.status == "infeasible" and len(record.post) == 3
+            assert record.params == record.canonical == setting(int(record.measured["score"]))
+        assert any(record.params != record.proposed for record in records(tmp_path))
+
     def test_without_it_nothing_is_tried(self, tmp_path: Path) -> None:
         spec = make_spec(self.SPACE, trials=1)
         driver = open_driver(tmp_path, spec, post_of=lambda canonical: {"smoothing"})
@@ -285,6 +302,17 @@ def test_further_runs_are_of_what_the_first_has_chosen() -> None:
     assert [len(one.others) for one in seen] == [1, 0, 0]
 
 
+def test_a_run_that_breaks_a_constraint_is_of_that_setting_too() -> None:
+    def once(assignment: Assignment) -> Any:
+        found = after(assignment)
+        yield found if assignment.others else replace(found, status=Status.INFEASIBLE)
+
+    other = Setting(setting(5), setting(5), {"smoothing": 5})
+    (outcome,) = repeated_steps(once, Assignment(0, setting(1), setting(1), 7, (other,)), 3)
+    assert isinstance(outcome, Outcome) and outcome.status == Status.INFEASIBLE
+    assert outcome.post is not None and outcome.post["canonical"] == setting(5)
+
+
 # The real thing.
 
 GIVEN: dict[str, Any] = {
@@ -294,6 +322,8 @@ GIVEN: dict[str, Any] = {
     "space.smoothing": [0.0, 1.0, 2.0, 4.0], "space.distance": ["squared", "root"],
     "objectives": ["total_gflops", "rwap"], "start": [],
 }  # fmt: skip
+
+SMALL: Params = {"coreset_ratio": 0.2, "coreset_method": "random", "distance": "squared"}
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +362,22 @@ def test_it_is_made_again_from_what_is_stored(study: autosearch.Study) -> None:
     cost = detector.cost()
     total = (cost.flops + cost.search_flops) / 1e9
     assert total == record.values["total_gflops"]
+
+
+def test_all_figures_are_of_the_setting_that_breaks_a_constraint_least() -> None:
+    given = {**GIVEN, "constraints": ["rwap >= 0.9999"]}
+    inputs = load_inputs(load_spec(registry.find_space("autopatch"), [*given.items()]))
+    evaluate = TrialEvaluator(inputs.spec, inputs.runner, inputs.data)
+    drawn: list[Params] = [{**SMALL, "smoothing": its} for its in (0.0, 1.0, 3.0)]
+    first, *others = (Setting(its, inputs.runner.canonical(dict(its)), {}) for its in drawn)
+    outcome = evaluate(Assignment(0, first.params, first.canonical, 1, tuple(others)))
+    assert outcome.status == Status.INFEASIBLE and outcome.post is not None
+    best = outcome.post["canonical"]
+    assert best != first.canonical
+    alone = evaluate(Assignment(0, outcome.post["params"], best, 1))
+    expected = {**alone.measured, "post_trials": 2.0}
+    assert {**outcome.measured, "latency_ms": 0} == {**expected, "latency_ms": 0}
+    assert outcome.violations == alone.violations and outcome.reason == alone.reason
 
 
 @pytest.mark.parametrize(

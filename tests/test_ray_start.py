@@ -14,10 +14,14 @@ DRIVER = """
 import json, psutil, ray
 from autosearch.executors.ray_tune import RayTuneExecutor
 with RayTuneExecutor()._ray():
+    began = [" ".join(one.cmdline()) for one in psutil.Process().children(recursive=True)]
+    # Ray's own process is told how a worker is started.
+    began = [line for line in began if "--python_worker_command" not in line]
+    idle = sum("default_worker.py" in line or line.startswith("ray::IDLE") for line in began)
     answer = ray.get(ray.remote(lambda: 6 * 7).remote())
     found = psutil.Process().children(recursive=True)
     lines = [" ".join(one.cmdline()) for one in found]
-print(json.dumps([answer, lines]))
+print(json.dumps([answer, idle, lines]))
 """
 
 
@@ -28,7 +32,7 @@ def test_has_no_process_that_nobody_asks_for_anything() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()[-1]
-    assert said.startswith("[42, ") and "gcs_server" in said and "raylet" in said
+    assert said.startswith("[42, 0, ") and "gcs_server" in said and "raylet" in said
     for name in ("monitor.py", "log_monitor.py", "dashboard.py"):
         assert name not in said
 

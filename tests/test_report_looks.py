@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from report_parts import ROWS, wait_until
 
+from autosearch.report.info import study_info, view_data
+from autosearch.storage.folder import StudyFolder
+
 # What a reader would see: charts that are drawn, their widths and letters, rows, parts in sight.
 STATE = """
 const root = document.querySelector(".autosearch");
@@ -36,6 +39,26 @@ const box = (one) => one.getBoundingClientRect();
 const ticks = [...strip.querySelectorAll(".xtick text")].map((one) => box(one).bottom);
 const title = box(strip.querySelector(".xtitle"));
 return [title.top, Math.max(...ticks), title.bottom, box(strip).bottom];
+"""
+# Heights of the lines of parallel coordinates on the axes of two figures, by trial; and which of
+# the trials off the front is drawn in the strongest blue where the figures are these.
+PARALLEL = """
+const charts = window.autosearch.charts, study = arguments[0];
+const look = charts.theme(document.querySelector(".autosearch"));
+const draw = (x, y) => charts.parallel(study, { x, y }, null, look);
+const { traces, layout } = draw("gflops", "rwap");
+const at = ["gflops", "rwap"].map((name) => layout.xaxis.ticktext.indexOf(name));
+const heights = {};
+for (const one of traces.filter((trace) => trace.mode === "lines")) {
+  one.customdata.forEach((i, place) => {
+    if (i === null || !at.includes(one.x[place])) return;
+    heights[i] = [...(heights[i] || []), one.y[place]];
+  });
+}
+const strongest = (x, y) => draw(x, y).traces
+  .filter((one) => one.line && one.line.color === look.shades[4])
+  .flatMap((one) => one.customdata).filter((i) => i !== null);
+return [heights, strongest("gflops", "rwap"), strongest("rwap", "gflops")];
 """
 DARK = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
 
@@ -71,6 +94,19 @@ def test_everything_is_drawn_for_paper_and_put_back(opened: Any) -> None:
     opened.execute_script("document.querySelector('.trials').scrollIntoView()")
     wait_until(lambda: len(opened.execute_script(ROWS)) == 25)
     assert opened.get_log("browser") == []
+
+
+def test_better_is_on_top_and_blue(opened: Any, odd_study: StudyFolder) -> None:
+    (study,) = view_data([study_info(odd_study)])["studies"]
+    heights, *strongest = opened.execute_script(PARALLEL, study)
+    records = odd_study.trials.records()
+    for place, (name, sign) in enumerate({"gflops": -1, "rwap": 1}.items()):
+        order = sorted((int(i) for i in heights), key=lambda i: sign * records[i].values[name])
+        assert heights[str(order[0])][place] == 0 and heights[str(order[-1])][place] == 1
+        assert (drawn := [heights[str(i)][place] for i in order]) == sorted(drawn)
+        others = [i for i in order if records[i].number not in study["front"]]
+        blue = strongest[name == "gflops"]
+        assert others[-1] in blue and others[0] not in blue
 
 
 def test_a_browser_that_prints_asks_for_it(opened: Any, tmp_path: Path) -> None:

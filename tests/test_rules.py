@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from autosearch.errors import ConfigError
+from autosearch.study.gower import distances
 from autosearch.study.rules import (
     RULES,
     Candidate,
-    distances,
     pessimistic,
     ranks,
     smooth,

@@ -12,7 +12,8 @@ from driving import complete, load_study, make_spec, open_driver, records, work
 
 from autosearch.contracts.trials import Assignment, Outcome
 from autosearch.errors import ConfigError
-from autosearch.study.rules import distances
+from autosearch.study import gower
+from autosearch.study.gower import KnownDistances, distances
 from autosearch.study.sampling import ReproducibleSampler
 from autosearch.study.shrinkage import Shrinkage, shrunk
 from autosearch.study.subset import Subset
@@ -148,3 +149,56 @@ def test_without_it_nothing_is_shown_otherwise() -> None:
     sampler = ReproducibleSampler(spec.sampler, spec.parsed_space, 0, (), ("cost", "score"))
     study = optuna.create_study(directions=["minimize", "maximize"])
     assert sampler._make(0)._seen.of(study) is study
+
+
+def drawn_configurations(number: int) -> list[dict[str, object]]:
+    generator = np.random.default_rng(1)
+    kinds = [None, True, "a", 1, 1.0, 2.5]
+    found: list[dict[str, object]] = []
+    for place in range(number):
+        one = {"x": float(generator.uniform()), "kind": kinds[int(generator.integers(6))]}
+        found.append({**one, "same": 3, **({"only": place % 3} if place % 4 else {})})
+    found[3]["x"], found[4]["x"] = 0.0, 1.0
+    return found
+
+
+class TestKnownDistances:
+    GIVEN = drawn_configurations(24)
+
+    def test_are_the_same_whatever_was_known_before(self) -> None:
+        known = KnownDistances()
+        grown = [list(range(n)) for n in (0, 1, 2, 3, 4, 6, 20)]
+        between = [place for place in range(24) if place != 7]
+        for keys in (*grown, between, list(range(24)), [1, 5, 9, 20], [5, 9, 20, 22]):
+            chosen = [self.GIVEN[key] for key in keys]
+            assert np.array_equal(known.between(keys, chosen), distances(chosen))
+
+    def test_are_computed_once_while_no_range_grows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[list[int]] = []
+        plain = gower._Scales.between
+
+        def counted(self: gower._Scales, codes: np.ndarray, numbers: np.ndarray, new: list[int]):
+            asked.append(list(new))
+            return plain(self, codes, numbers, new)
+
+        monkeypatch.setattr(gower._Scales, "between", counted)
+        known = KnownDistances()
+        for keys in (range(20), range(21), [*range(20), 21], range(22)):
+            known.between(list(keys), [self.GIVEN[key] for key in keys])
+        assert asked == [list(range(20)), [20], [20], [20]]
+        known.between(list(range(23)), [*self.GIVEN[:22], {**self.GIVEN[22], "x": 1.5}])
+        assert asked[-1] == list(range(23)), "all are nearer to each other now"
+
+
+def test_a_study_that_grows_is_shown_what_one_read_anew_would_be() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    kept = Shrinkage(("cost",), Subset(0))
+    for number in range(12):
+        trial = study.ask()
+        trial.suggest_float("rate", 1e-4, 1.0, log=True)
+        trial.suggest_categorical("kind", ["a", "b"])
+        trial.set_user_attr("cost_se", 1.0)
+        study.tell(trial, float(number % 5))
+        anew = Shrinkage(("cost",), Subset(0))
+        shown, expected = (its.of(study)._get_trials(deepcopy=False) for its in (kept, anew))
+        assert [t.values for t in shown] == [t.values for t in expected]

@@ -12,6 +12,7 @@ from autosearch.contracts.detector import check_space
 from autosearch.errors import ConfigError
 from autosearch.spec.constraint import Constraint
 from autosearch.spec.reading import dataset_spec, load_spec, parse_spec
+from autosearch.spec.space import Space
 
 SHIPPED = sorted((Path(__file__).parents[1] / "searchspaces").glob("*.yaml"))
 
@@ -229,3 +230,23 @@ def test_a_spec_is_frozen(path: Path) -> None:
     spec = load_spec(path)
     with pytest.raises(ValueError, match="frozen"):
         spec.study.trials = 3
+
+
+def test_first_configurations_keep_to_a_space_that_the_command_line_changed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "study: {runner: autopatch}\nobjectives: [rwap]\n"
+        "space: {a: [64, 224, 320], b: {float: [0, 4]}, c: [null, 0.3],\n"
+        "  d: {int: [1, 9], step: 4}}\n"
+        "start: [{a: 224, b: 3.5, c: null, d: 9}, {a: 64, b: 0, c: 0.3, d: 1}]\n",
+        encoding="utf-8",
+    )
+    narrower = ["space.a=[128, 192]", "space.b={float: [1, 2]}", "space.d={int: [1, 7], step: 3}"]
+    first, second = load_spec(path, narrower).configurations
+    assert first == {"a": 192, "b": 2.0, "c": None, "d": 7}
+    assert second == {"a": 128, "b": 1.0, "c": 0.3, "d": 1}
+    (left,) = load_spec(path, ["space.c=[0.2]"]).configurations
+    assert left["c"] == 0.2, "nothing is not near a number, and that one is left out"
+    assert Space.parse({"d": {"int": [1, 9], "step": 4}})["d"].nearest(4) == 5

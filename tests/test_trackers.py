@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,6 +171,98 @@ def test_mlflow_has_one_run_a_trial_under_one_for_the_study(server: str, tmp_pat
     assert len(client.search_runs([experiment])) == 4
     before = {name: run.info.run_id for name, run in runs.items()}
     assert {name for name in again if again[name] != before[name]} == {"trial 2"}
+
+
+class Page(list[Any]):
+    """What a search of MLflow's gives."""
+
+    token = None
+
+
+class Client:
+    """MLflow's, of runs that several have in common.
+
+    Args:
+        runs: By name; what is deleted is not among them.
+        clock: When its runs begin.
+        blind: How many of its first searches come too early to find anything.
+    """
+
+    def __init__(self, runs: dict[str, Any], clock: int, blind: int) -> None:
+        self.runs, self.clock, self.blind = runs, clock, blind
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id=name)
+
+    def search_runs(self, *_: Any, **__: Any) -> Page:
+        self.blind -= 1
+        return Page(() if self.blind >= 0 else self.runs.values())
+
+    def create_run(
+        self, place: str, start_time: int | None = None, tags: Any = None, run_name: str = ""
+    ) -> Any:
+        info = SimpleNamespace(
+            run_id=f"{run_name} {len(self.runs)} {self.clock}", run_name=run_name,
+            start_time=start_time or self.clock, status="RUNNING",
+        )  # fmt: skip
+        made = SimpleNamespace(info=info, data=SimpleNamespace(tags=dict(tags)))
+        self.runs[info.run_id] = made
+        return made
+
+    def get_run(self, run: str) -> Any:
+        return self.runs[run]
+
+    def delete_run(self, run: str) -> None:
+        self.runs.pop(run, None)
+
+    def set_tag(self, run: str, name: str, value: str) -> None:
+        self.runs[run].data.tags[name] = value
+
+    def update_run(self, run: str, status: str) -> None:
+        self.runs[run].info.status = status
+
+    def set_terminated(self, run: str, status: str, ended: int | None = None) -> None:
+        self.update_run(run, status)
+
+    def log_batch(self, run: str, *_: Any, **__: Any) -> None:
+        assert run in self.runs
+
+    log_artifacts = log_batch
+
+
+@pytest.mark.parametrize("blind", [0, 1, 2])
+@pytest.mark.parametrize("clocks", [(1, 2), (2, 1)])
+def test_mlflow_has_one_study_of_two_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clocks: tuple[int, int], blind: int
+) -> None:
+    folder, runs = finished(tmp_path / "fake"), {}
+    clients = {
+        "first": Client(runs, clocks[0], 0), "second": Client(runs, clocks[1], blind)
+    }  # fmt: skip
+    parts = {
+        "mlflow": {"MlflowClient": lambda tracking_uri: clients[tracking_uri]},
+        "mlflow.exceptions": {"MlflowException": OSError},
+        "mlflow.entities": {"Param": lambda *values: values, "Metric": lambda *values: values},
+    }
+    for name, content in parts.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+    its = Contents(folder, "id")
+    first, second = MlflowTracker("first"), MlflowTracker("second")
+    # With `blind` the second one looks before the first one has made its parent.
+    for one in (first, second):
+        one.open(its.study())
+    records = folder.trials.records()
+    for one, record in ((first, records[0]), (second, records[1])):
+        one.send(its.trial(record))
+    second.close(its.study(), "finished")
+    # Its parent may be gone by now, and its trials are not.
+    first.send(its.trial(records[2]))
+    first.close(its.study(), "finished")
+    (parent,) = (run.info.run_id for run in runs.values() if run.info.run_name == "fake")
+    trials = [run for run in runs.values() if run.info.run_name != "fake"]
+    assert len(trials) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent}
+    assert runs[parent].info.status == "FINISHED"
 
 
 @pytest.mark.slow

@@ -108,12 +108,32 @@ class TestOnce:
         with Journal(out, model):
             pass
 
+    def test_pictures_of_a_call_without_it_are_not_replaced(
+        self, model: ExportedModel, place: Path, inside: Path, out: Path
+    ) -> None:
+        one, other = save(inside / "1" / "a.png"), save(inside / "2" / "a.png", seed=1)
+        for plain_first in (True, False):
+            its = out / str(plain_first)
+            calls = [
+                lambda its=its: Predictor(place).write([str(one)], its),
+                lambda its=its: steps(model, other.parent, its),
+            ]
+            calls[not plain_first]()
+            before = (its / "masks" / "a.png").read_bytes()
+            named = "scores.json" if plain_first else RESULTS
+            with pytest.raises(ConfigError, match=rf"--out.*another folder.*{named}"):
+                calls[plain_first]()
+            assert (its / "masks" / "a.png").read_bytes() == before
+            calls[not plain_first]()  # Each itself may go on where it was.
+
     def test_a_journal_that_is_none(self, model: ExportedModel, out: Path) -> None:
         out.mkdir()
         for line in ("{", "[]", '{"path": "a"}'):
             (out / RESULTS).write_text(line + "\n")
             with pytest.raises(DataError, match="line 1 is none"):
                 Journal(out, model)
+            with pytest.raises(DataError, match="line 1 from its end is none"):
+                Journal(out, model, live=True)
 
     def test_scores_of_another_model_are_not_held(
         self, model: ExportedModel, inside: Path, out: Path, tmp_path: Path
@@ -188,6 +208,20 @@ class TestWhole:
             path.write_bytes(whole)
             assert [watch.step(lambda answer: None) for _ in range(3)] == [0, 1, 0]
         assert [row.get("mask") for row in rows(out)] == [None, "masks/a.png"]
+
+    def test_one_that_stands_still_again_and_again_while_it_is_copied(
+        self, model: ExportedModel, inside: Path, out: Path
+    ) -> None:
+        content = save(inside.parent / "a.png", (60, 60)).read_bytes()
+        path, parts = inside / "a.png", TRIES + 2
+        with Journal(out, model) as journal:
+            watch = FolderWatch(model, [str(inside)], journal)
+            for part in range(1, parts):
+                path.write_bytes(content[: len(content) * part // parts])
+                assert [watch.step(lambda answer: None) for _ in range(TRIES)] == [0] * TRIES
+            path.write_bytes(content)
+            assert [watch.step(lambda answer: None) for _ in range(2)] == [0, 1]
+        assert [row.get("mask") for row in rows(out)] == ["masks/a.png"]
 
     def test_long_names(self, model: ExportedModel, inside: Path, out: Path) -> None:
         save(inside / f"{'é' * 120}.png")

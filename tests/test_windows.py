@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from autosearch.memory import coreset
 from autosearch.memory.coreset import coreset_at_places, draw_at_places
@@ -191,6 +192,29 @@ class TestImageBank:
         whole = WindowedBank(grid, max(grid) if radius is None else radius, D)
         whole.fill(patches, places)
         assert bank.compared() == round(whole.compared() / 2)
+
+    @pytest.mark.parametrize(("radius", "neighbours"), [(1, 1), (None, 3)])
+    def test_its_graph_does_not_grow_with_images(
+        self, radius: int | None, neighbours: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def size(total: int) -> int:
+            bank = ImageBank((4, 4), radius, D, total, num_neighbors=neighbours)
+            places = torch.arange(16).repeat(total)
+            images = torch.arange(total).repeat_interleave(16)
+            patches, queries = vectors(0, 16 * total), vectors(1, 3, 4, 4)
+            bank.fill(patches, images, places, total)
+            asked, alike = queries.flatten(1, 2), torch.arange(total).expand(3, -1)
+            expected = slow(queries, patches, places, radius or math.inf, neighbours)
+            for count in (1, 3):
+                found = bank(asked[:count], alike[:count])
+                assert_close(found.view(-1, 4, 4), expected[:count])
+            return len(make_fx(bank)(asked, alike).graph.nodes)
+
+        whole = size(5)
+        assert whole == size(100)
+        monkeypatch.setattr("autosearch.memory.images._STEP_BYTES", 1)
+        monkeypatch.setattr("autosearch.memory.images._MOST_STEPS", 3)
+        assert whole < size(9) == size(99)
 
     def test_no_image_has_two_rows_of_a_place(self) -> None:
         patches, images, places = vectors(0, 2), torch.tensor([0, 0]), torch.tensor([1, 1])

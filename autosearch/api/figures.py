@@ -37,7 +37,7 @@ def figure(
         ConfigError: There is no such kind, figure or option.
         StudyError: A study cannot be read, or none of its trials has values yet.
     """
-    return drawn(_folders(studies), kind, labels, **options)
+    return drawn(opened(studies), kind, labels, **options)
 
 
 def drawn(
@@ -92,7 +92,7 @@ def write_figure(
     """
     from autosearch.report import Print, shown_studies, write_figure as write
 
-    folders = _folders(studies)
+    folders = opened(studies)
     usual = f"{kind}.png"
     target = Path(out or (folders[0].path / usual if len(folders) == 1 else usual))
     if target.is_dir():
@@ -111,11 +111,23 @@ def figure_kinds() -> tuple[str, ...]:
     return tuple(KINDS)
 
 
-def _folders(studies: Studies) -> list[StudyFolder]:
+def opened(studies: Studies) -> list[StudyFolder]:
+    """Studies that are to be shown together.
+
+    Raises:
+        ConfigError: There is none, or one is there twice, by another path perhaps.
+        StudyError: A study cannot be read.
+    """
     listed = [studies] if isinstance(studies, (str, Path)) else list(studies)
     if not listed:
         raise ConfigError("studies", listed, "at least one folder")
-    return [StudyFolder.open(Path(study)) for study in listed]
+    folders = [StudyFolder.open(Path(study)) for study in listed]
+    known: dict[Path, Path] = {}
+    for folder in folders:
+        first = known.setdefault(folder.path.resolve(), folder.path)
+        if first is not folder.path:
+            raise ConfigError("studies", str(folder.path), f"each study once: {first} is the same")
+    return folders
 
 
 def _exported(folders: Sequence[StudyFolder]) -> list[dict[int, dict[str, float]]]:

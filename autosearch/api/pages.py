@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from autosearch.api.figures import Studies, opened
 from autosearch.errors import ConfigError
-from autosearch.storage import StudyFolder
 
 
-def write_report(studies: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def write_report(studies: Studies, out: str | Path | None = None) -> Path:
     """Write one HTML page that shows studies, compares several, and opens without network.
 
     Args:
@@ -20,13 +19,12 @@ def write_report(studies: Sequence[str | Path], out: str | Path | None = None) -
         The file.
 
     Raises:
+        ConfigError: There is no study, or one is there twice.
         StudyError: A study cannot be read, or the file cannot be written.
     """
     from autosearch.report import write_report as write
 
-    if not studies:
-        raise ConfigError("studies", list(studies), "at least one folder")
-    folders = [StudyFolder.open(Path(study)) for study in studies]
+    folders = opened(studies)
     usual = folders[0].path / "report.html" if len(folders) == 1 else Path("report.html")
     target = Path(out or usual)
     if target.is_dir():

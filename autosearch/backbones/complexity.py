@@ -6,12 +6,15 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 _PER_OUTPUT: dict[type[nn.Module], int] = {
     nn.modules.batchnorm._BatchNorm: 2,
@@ -49,6 +52,7 @@ def profile(
     module: nn.Module,
     input_shape: tuple[int, ...] = (1, 3, 224, 224),
     free: tuple[type[nn.Module], ...] = (),
+    products: bool = True,
 ) -> Complexity:
     """Count one forward pass, as the AutoPatch paper does with DeepSpeed's profiler.
 
@@ -70,15 +74,17 @@ def profile(
         module: Runs once on zeros, on its own device, in evaluation mode; left as it was.
         input_shape: Of the zeros.
         free: Types to count as 0, subclasses included.
+        products: Whether to look for products outside of layers. To load what does that takes
+            longer than to load torch, so who knows that there are none may spare it.
     """
     counter = _Counter(free)
     modes = [(child, child.training) for child in module.modules()]
     handles = [child.register_forward_hook(counter) for child in module.modules()]
     example = next(module.parameters(), torch.empty(0))
-    products = FlopCounterMode(display=False, custom_mapping=_ATTENTION_ON_CPUS)
+    seen = _product_counter() if products else None
     try:
         module.eval()
-        with torch.no_grad(), products:
+        with torch.no_grad(), seen or nullcontext():
             module(torch.zeros(input_shape, dtype=example.dtype, device=example.device))
     finally:
         for handle in handles:
@@ -86,7 +92,7 @@ def profile(
         for child, training in modes:
             child.training = training
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    others = _products(products) - counter.linear
+    others = 0 if seen is None else _products(seen) - counter.linear
     return Complexity(
         counter.macs + others,
         counter.flops + 2 * others,
@@ -155,18 +161,21 @@ class _Counter:
         self.flops += 2 * (macs or 0) + (others or 0)
 
 
+def _product_counter() -> FlopCounterMode:
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+    def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    # The one kernel of attention that torch's counter does not know.
+    on_cpus = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    return FlopCounterMode(display=False, custom_mapping=on_cpus)
+
+
 def _products(counter: FlopCounterMode) -> int:
     """Multiply-adds of all that torch saw but convolutions: layers, and products beside them."""
     seen = counter.get_flop_counts().get("Global", {})
     return sum(flops for kind, flops in seen.items() if "conv" not in str(kind)) // 2
-
-
-def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
-
-
-_ATTENTION_ON_CPUS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
-"""The one kernel of attention that torch's counter does not know."""
 
 
 def _layer_macs(module: nn.Module, output: Any) -> int | None:

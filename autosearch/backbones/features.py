@@ -49,12 +49,15 @@ class FeatureExtractor(nn.Module, ABC):
         std: Standard deviation per RGB channel of the same normalisation.
         class_token: Channels of what `with_class_token` gives beside the maps; None where the
             backbone has no class token.
+        layers_alone: Whether layers compute all products of matrices, so that `profile` need not
+            look for others.
     """
 
     feature_info: tuple[FeatureInfo, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     class_token: int | None = None
+    layers_alone = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import timm
+from typing import Any
 
 from autosearch.backbones.supernets import ofa_layout
 from autosearch.errors import WeightsError
@@ -61,7 +60,7 @@ def names_of(model: str) -> tuple[str, ...]:
     if model in ofa_layout.MODEL_NAMES:
         return (model,)
     base, _, tag = model.partition(".")
-    first = timm.get_pretrained_cfg(base)
+    first = _config(base)
     usual = "" if first is None else str(first.tag or "")
     if not tag and usual:
         return (model, f"{base}.{usual}")
@@ -79,7 +78,7 @@ def licence_of(model: str) -> Licence | None:
     Args:
         model: Of timm, with or without a tag, or the name of a supernet, whose licence is ours.
     """
-    config = None if model in ofa_layout.MODEL_NAMES else timm.get_pretrained_cfg(model)
+    config = None if model in ofa_layout.MODEL_NAMES else _config(model)
     name = None if config is None else config.license
     if not name or name == "unknown":
         return None
@@ -101,3 +100,10 @@ def check_licence(model: str, accepted: str | None) -> None:
         f"{licence.key} (--set backbone.accept_licence={licence.key}; of autosearch supernet, "
         f"--accept-licence {licence.key}); random weights need none"
     )
+
+
+def _config(model: str) -> Any:
+    """What timm says of its weights of a model; None where it has none."""
+    import timm  # Takes as long as torch itself, and supernets need none of it.
+
+    return timm.get_pretrained_cfg(model)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import timm
 
 from autosearch.errors import WeightsError
 from autosearch.files import cache_dir, sha256, write_atomic
@@ -98,6 +97,8 @@ def remedy(model: str) -> str:
 
 def _address(model: str) -> tuple[str, str | None]:
     """Repository and file; no file where timm names no repository."""
+    import timm  # Takes as long as torch itself, and supernets need none of it.
+
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:
         return "", None

@@ -12,7 +12,6 @@ from functools import cache
 from inspect import signature
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -70,6 +69,8 @@ def create(name: str, **options: bool) -> Any:
     Raises:
         ConfigError: If timm has no such model.
     """
+    import timm  # Takes as long as torch itself, and supernets need none of it.
+
     if not timm.is_model(name):
         raise ConfigError("backbone", name, f"a timm model; {did_you_mean(name, _names())}")
     return timm.create_model(name, pretrained=False, **options)
@@ -282,4 +283,6 @@ def _levels(name: str, model: Any) -> tuple[FeatureInfo, ...]:
 
 
 def _names() -> list[str]:
+    import timm
+
     return list(timm.list_models())

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor
 
@@ -137,6 +136,8 @@ def _official(model: str) -> Weights:
             f"this one was recorded at the first download ({path.name}.sha256)"
         )
         return Weights(model, "official", digest, _fit(model, read_tensors(path), path), note)
+    import timm  # Takes as long as torch itself, and supernets need none of it.
+
     found = hub_file(model)
     path = found.path
     overlay = {"file": str(path)}

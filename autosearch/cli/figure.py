@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from autosearch.cli.completion import study_folders
+from autosearch.cli.options import Directories
 from autosearch.errors import ConfigError
 
 _KINDS = "pareto, progress, importance, parallel, thresholds, curves"
@@ -20,14 +20,7 @@ def _kinds(incomplete: str) -> Iterator[str]:
 
 def figure(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"{_KINDS}.", autocompletion=_kinds)],
-    directories: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR…",
-            help="Folders of studies; several are drawn in one picture.",
-            autocompletion=study_folders,
-        ),
-    ],
+    directories: Directories,
     out: Annotated[
         Path | None,
         typer.Option(

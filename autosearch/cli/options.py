@@ -36,6 +36,14 @@ Directory = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="Folder of a study.", autocompletion=study_folders),
 ]
+Directories = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR…",
+        help="Folders of studies; several are compared.",
+        autocompletion=study_folders,
+    ),
+]
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="Trials in all, replacing the spec's.")
 ]

@@ -7,18 +7,11 @@ from typing import Annotated
 
 import typer
 
-from autosearch.cli.completion import study_folders
+from autosearch.cli.options import Directories
 
 
 def report(
-    directories: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR…",
-            help="Folders of studies; several are compared.",
-            autocompletion=study_folders,
-        ),
-    ],
+    directories: Directories,
     out: Annotated[
         Path | None,
         typer.Option(

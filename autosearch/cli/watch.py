@@ -155,13 +155,21 @@ def look_at_camera(
     fail: bool,
 ) -> None:
     """Look at a camera, a stream or a video, until it ends, or Ctrl-C or SIGTERM."""
-    from autosearch.export import Journal, Video, look_at_frames, open_source, without_password
+    from autosearch.export import (
+        Camera,
+        Journal,
+        Video,
+        look_at_frames,
+        open_source,
+        without_password,
+    )
 
     def said(text: str) -> None:
         _say(f"[yellow]{escape(text)}[/]")
 
     opened = open_source(source, fps, said)
-    with Journal(out, ready.model, window) as journal, Stop() as stop:
+    live = isinstance(opened, Camera)
+    with Journal(out, ready.model, window, live) as journal, Stop() as stop:
         tally = Tally(ready, journal, stop, drift, fail)
         _begin(f"looking at {without_password(source)} {fps:g} times a second at most", journal)
         look_at_frames(ready.model, opened, journal, tally, lambda: stop.asked, batch)

@@ -15,8 +15,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from autosearch.data.boxes import Box, Size
 from autosearch.data.objects import with_margin
@@ -241,7 +241,7 @@ def _polar(copy: Grey) -> Grey:
     radii = (np.arange(_RADII) + 1)[:, None] * (TEMPLATE / 2 - 1) / _RADII
     middle = (TEMPLATE - 1) / 2
     places = [middle + radii * np.sin(angles), middle + radii * np.cos(angles)]
-    values = ndimage.map_coordinates(copy, places, order=1)
+    values = scipy.ndimage.map_coordinates(copy, places, order=1)
     values -= values.mean(axis=1, keepdims=True)
     return np.asarray(values * np.sqrt(radii), dtype=np.float32)
 

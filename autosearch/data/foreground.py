@@ -8,8 +8,8 @@ images of textures, all is foreground.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _RING = 1 / 32
 """Width of the border, as a part of the image's side."""
@@ -62,7 +62,7 @@ def foreground_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     side = min(image.shape[1:])
     full = np.ones(image.shape[1:], dtype=bool)
     sigma = side / 200
-    smooth = ndimage.gaussian_filter(image, (0, sigma, sigma))
+    smooth = scipy.ndimage.gaussian_filter(image, (0, sigma, sigma))
     ring = full.copy()
     width = max(1, round(side * _RING))
     ring[width:-width, width:-width] = False
@@ -82,10 +82,10 @@ def foreground_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _clean(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Close gaps, fill holes and remove specks up to ``radius`` pixels."""
     closed = _grow(mask, radius)
-    closed = ~_grow(~ndimage.binary_fill_holes(closed), radius)
+    closed = ~_grow(~scipy.ndimage.binary_fill_holes(closed), radius)
     opened = _grow(~_grow(~closed, radius), radius)
     # Opening rounds off thin parts as well; whatever still hangs together with a thick part stays.
-    kept = ndimage.binary_propagation(opened, mask=closed, structure=np.ones((3, 3)))
+    kept = scipy.ndimage.binary_propagation(opened, mask=closed, structure=np.ones((3, 3)))
     return np.asarray(kept, dtype=bool)
 
 
@@ -93,4 +93,4 @@ def _grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Add all pixels within a distance; a mask that has no pixel stays empty."""
     if not mask.any():
         return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius)
+    return np.asarray(scipy.ndimage.distance_transform_edt(~mask) <= radius)

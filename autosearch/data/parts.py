@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from autosearch.data.boxes import Box, cut
 from autosearch.data.objects import Found
@@ -130,7 +130,7 @@ def border_colour(image: NDArray[np.float32]) -> tuple[float, ...]:
 
 def _main(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask without pieces that are small beside the largest, such as threads and crumbs."""
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
     if count < 2:
         return mask
     areas = np.bincount(labels.ravel())

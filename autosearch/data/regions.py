@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
 
 from autosearch.data.images import MaskRule, extent, nearest
 
@@ -53,7 +53,7 @@ class _Overlaps(NamedTuple):
 
 def label_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """8-connected regions of an ``(H, W)`` bool mask, numbered from 1 on; 0 where it is false."""
-    labels, _ = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    labels, _ = scipy.ndimage.label(mask, _EIGHT_NEIGHBOURS)
     return np.asarray(labels, dtype=np.int32)
 
 
@@ -131,11 +131,11 @@ def _give_cells(found: NDArray[np.int32], overlaps: _Overlaps, count: int) -> in
     if (owned[1:] > 0).all():
         return 0
     # Where even that leaves one without, all move together, if there are cells enough at all.
-    graph = sparse.csr_array(
+    graph = scipy.sparse.csr_array(
         (np.ones(overlaps.cells.size, dtype=bool), (overlaps.regions - 1, overlaps.cells)),
         shape=(count, found.size),
     )
-    matched = sparse.csgraph.maximum_bipartite_matching(graph, perm_type="column")
+    matched = scipy.sparse.csgraph.maximum_bipartite_matching(graph, perm_type="column")
     housed = np.flatnonzero(matched >= 0)
     found[matched[housed]] = housed + 1
     return count - np.unique(found[found > 0]).size

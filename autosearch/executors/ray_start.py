@@ -15,6 +15,14 @@ from autosearch.storage import VARIABLE
 NICENESS = "RAY_worker_niceness"
 """What Ray adds to the niceness of the process that starts it, for its workers."""
 
+_ENVIRONMENT = {
+    # The 15 that Ray adds by itself starve a search beside other work.
+    NICENESS: "0",
+    # Workers that wait for the first job are never taken: Tune's have an environment of their own.
+    "RAY_prestart_worker_first_driver": "0",
+}
+"""Of a Ray of our own, unless the user says otherwise."""
+
 _UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods that start a process each: for machines that are hired, for output of workers that a
 driver shows, for the dashboard. Nobody here asks these for anything, and each loads much of Ray;
@@ -42,18 +50,17 @@ def _start_nothing(self: Any, **options: Any) -> None:
 def worker_environment(own: bool) -> Iterator[None]:
     """What is in the environment while Ray starts is in that of every worker.
 
-    The database's address is not. A Ray of our own adds nothing to the niceness of this process
-    unless the user says so: the 15 that it adds by itself starve a search beside other work.
+    The database's address is not. A Ray of our own finds `_ENVIRONMENT` there as well.
 
     Args:
         own: Whether Ray is started, not joined.
     """
     secret = os.environ.pop(VARIABLE, None)
-    ours = own and NICENESS not in os.environ
-    os.environ.update({NICENESS: "0"} if ours else {})
+    ours = {name: value for name, value in _ENVIRONMENT.items() if own and name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
         os.environ.update({VARIABLE: secret} if secret is not None else {})
-        if ours:
-            del os.environ[NICENESS]
+        for name in ours:
+            del os.environ[name]

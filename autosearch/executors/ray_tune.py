@@ -1,4 +1,4 @@
-"""Trials as Ray Tune trials: a thin searcher around our driver, and a worker that keeps its data.
+"""Trials as Ray Tune trials: a thin searcher around our driver, and workers that keep its data.
 
 Ray Tune schedules, Optuna proposes, and neither knows the other: Tune's own Optuna adapter leaves
 trials without a final state when a value is not finite or a run ends early, and cannot carry
@@ -7,7 +7,6 @@ reasons, constraints or artifacts.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 import signal
@@ -21,7 +20,6 @@ from typing import Any
 
 import ray
 import ray.exceptions
-import torch
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -39,10 +37,8 @@ from autosearch.executors.ray_cluster import (
 )
 from autosearch.executors.ray_start import lean, worker_environment
 from autosearch.executors.signals import stopping_on_signals
-from autosearch.study import Driver, Evaluator, evaluate_safely
-
-_GRACE_SECONDS = 10.0
-"""How long after its time limit a trial that does not answer to it has its process ended."""
+from autosearch.executors.worker import GRACE_SECONDS, Worker
+from autosearch.study import Driver, Evaluator
 
 _SETTINGS = {
     # Our journal holds the results, so Tune's own copies of them would only cost time.
@@ -120,7 +116,7 @@ class RaySearcher(Searcher):  # type: ignore[misc]
             self.driver.tell(number, outcome)
         elif result and "outcome" in result and not error:
             self.driver.tell(number, result["outcome"])
-        elif self._limit and time.monotonic() - start >= self._limit + _GRACE_SECONDS:
+        elif self._limit and time.monotonic() - start >= self._limit + GRACE_SECONDS:
             reason = f"ran longer than its limit of {self._limit:g} s and had to be killed"
             self.driver.tell(number, Outcome(Status.FAILED, reason=reason))
         elif not self.driver.stopped:
@@ -179,40 +175,6 @@ class RayScheduler(FIFOScheduler):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """As with the searcher."""
         return {}
-
-
-class Worker(tune.Trainable):  # type: ignore[misc]
-    """A process that evaluates one assignment after the other over the same data."""
-
-    def setup(self, config: dict[str, Any], *, shared: list[Any]) -> None:
-        """Keep what all trials share, and to the cores that a trial was given.
-
-        Args:
-            config: Of the first trial.
-            shared: The evaluator as an object that a node has once for all of its workers.
-        """
-        evaluator: Evaluator = ray.get(shared[0])
-        torch.set_num_threads(max(1, int(evaluator.spec.resources.cpu)))
-        self._evaluator, self._limit = evaluator, evaluator.spec.study.trial_timeout
-        self.reset_config(config)
-
-    def step(self) -> dict[str, Any]:
-        """Evaluate until the trial reports in the middle of its training, or to its end."""
-        if self._limit:
-            # Ends the process from outside Python, should native code never return to it.
-            left = self._limit + _GRACE_SECONDS - (time.monotonic() - self._start)
-            faulthandler.dump_traceback_later(max(1.0, left), exit=True)
-        try:
-            step = next(self._steps)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        return {"outcome": step, "done": True} if isinstance(step, Outcome) else {"progress": step}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next assignment without starting a new process."""
-        self._steps = evaluate_safely(self._evaluator, new_config["assignment"], self._limit)
-        self._start = time.monotonic()
-        return True
 
 
 class RayTuneExecutor:

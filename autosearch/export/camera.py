@@ -110,15 +110,22 @@ class Camera:
         self._shown, self._fps, self._said = without_password(source), fps, said
         self._capture = _opened(self._source, self._shown)
         self._newest: tuple[Any, datetime] | None = None
+        self._problem: Exception | None = None
         self._ended = threading.Event()
 
     def frames(self, known: Callable[[str], bool], stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """The newest picture, again and again, until it is to stop."""
+        """The newest picture, again and again, until it is to stop.
+
+        Raises:
+            DataError: OpenCV failed while it read; other errors of reading are raised as they are.
+        """
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         due = time.monotonic()
         try:
             while not stopped():
+                if self._problem is not None:
+                    raise self._problem
                 newest, self._newest = self._newest, None
                 if newest is None:
                     time.sleep(_TURN)
@@ -136,7 +143,20 @@ class Camera:
             reader.join(2)
 
     def _read(self) -> None:
-        """Keep the newest picture; what a camera has stored up meanwhile is passed over."""
+        """Keep the newest picture until the end; what goes wrong is raised by `frames`."""
+        try:
+            self._keep_newest()
+        except _cv2().error as error:
+            found = " ".join(str(error).split())
+            remedy = "look whether OpenCV can read the camera at all, and start again"
+            self._problem = DataError(self._shown, f"OpenCV failed ({found})", remedy)
+        except Exception as error:
+            self._problem = error
+        finally:
+            self._capture.release()
+
+    def _keep_newest(self) -> None:
+        """What a camera has stored up meanwhile is passed over."""
         pause = 0.0
         while not self._ended.is_set():
             there, bgr = self._capture.read()
@@ -151,7 +171,6 @@ class Camera:
             self._capture.release()
             self._ended.wait(pause)
             self._capture.open(self._source)
-        self._capture.release()
 
 
 def open_source(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from autosearch.contracts import (
     ensemble_name,
 )
 from autosearch.data import ImageSet
-from autosearch.errors import ConfigError, StudyError
+from autosearch.errors import AutosearchError, ConfigError, StudyError
+from autosearch.graphs import TooLarge
 from autosearch.spec import Params
 from autosearch.storage import StudyFolder
 from autosearch.study import (
@@ -83,6 +85,34 @@ class Chosen:
         with threads_of(record):
             detector.fit(images)
         return detector
+
+    @contextmanager
+    def in_one_file(self, kind: str, half: bool) -> Iterator[None]:
+        """Say what can help where a graph of this kind passes what one file holds.
+
+        Args:
+            kind: A format that has no file of tensors beside the graph.
+            half: Whether large tensors are in half precision already.
+
+        Raises:
+            TooLarge: Names ``--coreset`` only where every trial has a bank that it makes smaller.
+        """
+        try:
+            yield
+        except TooLarge as error:
+            remedies = ["--coreset with a smaller share"] if self._have_banks() else []
+            remedies += [] if half else ["--half"]
+            remedies.append("--format onnx or openvino, whose tensors may lie in another file")
+            allowed = f"a graph of at most 2 GB, and not of {error.value}; what can help: "
+            raise TooLarge("--format", kind, allowed + "; ".join(remedies)) from None
+
+    def _have_banks(self) -> bool:
+        try:
+            for record in self.records:
+                exported_configuration(self.inputs, record, 1.0)
+        except AutosearchError:
+            return False
+        return True
 
     def recorded(self) -> dict[str, Any]:
         """What the search says of a trial; nothing of an ensemble."""

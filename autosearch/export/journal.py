@@ -12,19 +12,31 @@ import fcntl
 import json
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from autosearch.errors import ConfigError, DataError
 from autosearch.export.folder import ExportedModel
-from autosearch.export.predict import Prediction, Skipped, make_folders, unique_name
+from autosearch.export.predict import (
+    MASKS,
+    REPORT,
+    TABLE,
+    Prediction,
+    Skipped,
+    make_folders,
+    unique_name,
+)
 
 RESULTS = "results.jsonl"
 """In the folder of the results, beside heatmaps and masks."""
+
+_BLOCK = 1 << 16
+"""Bytes that are read at once from the end of a journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class Journal:
         out: Folder of the results, made if it is missing.
         model: What answers.
         window: How many of the last scores are held.
+        live: Whether all that is added is of a camera, whose pictures never come again: nothing
+            is kept of them but the scores, and of a journal that is there its end alone is read.
 
     Attributes:
         out: The folder.
@@ -61,20 +75,27 @@ class Journal:
         scores: The last of this very model, oldest first.
 
     Raises:
-        ConfigError: The folder cannot be written to, or another process watches into it.
+        ConfigError: The folder cannot be written to, another process watches into it, or it has
+            the tables of `Predictor.write`, which knows of no pictures but its own.
         DataError: A line of the journal is none of a journal.
     """
 
-    def __init__(self, out: Path, model: ExportedModel, window: int = 200) -> None:
+    def __init__(
+        self, out: Path, model: ExportedModel, window: int = 200, live: bool = False
+    ) -> None:
+        if there := [name for name in (REPORT, TABLE) if (out / name).exists()]:
+            allowed = f"another folder: this one has the {there[0]} of a call without --watch and "
+            allowed += "--camera, whose pictures might be replaced"
+            raise ConfigError("--out", str(out), allowed)
         make_folders(out)
-        self.out, self._model = out, model
+        self.out, self._model, self._live = out, model, live
         self._path = out / RESULTS
         self.seen: dict[str, Seen] = {}
         self.scores: deque[float] = deque(maxlen=window)
         self._names: set[str] = set()
         self._file = _locked(self._path)
         try:
-            self._read()
+            (self._read_end if live else self._read)()
         except BaseException:
             self._file.close()
             raise
@@ -87,7 +108,10 @@ class Journal:
 
     def name(self, wanted: str) -> str:
         """A name that no picture has yet: new pictures never replace those of an older line."""
-        return unique_name(wanted, self._names)
+        if not self._live:
+            return unique_name(wanted, self._names)
+        names = chain((wanted,), (f"{wanted}-{number}" for number in count(2)))
+        return next(name for name in names if not (self.out / MASKS / f"{name}.png").exists())
 
     def add(
         self,
@@ -122,14 +146,10 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.truncate(whole)
             raise OSError(error.errno, error.strerror, str(self._path)) from None
-        self._remember(answer.path, seen, getattr(answer, "score", None))
-
-    def _remember(self, path: str, seen: Seen | None, score: float | None) -> None:
-        # What is live never comes again, and would only fill memory.
         if seen is not None:
-            self.seen[path] = seen
-        if score is not None:
-            self.scores.append(score)
+            self.seen[answer.path] = seen
+        if isinstance(answer, Prediction):
+            self.scores.append(answer.score)
 
     def _read(self) -> None:
         """Take in what is there, and take back a last line that has no end."""
@@ -140,21 +160,52 @@ class Journal:
                     self._file.truncate(whole)
                     return
                 whole += len(line)
-                self._take_in(line, number)
+                path, seen, name, score = self._parts(line, f"line {number}")
+                if seen is not None:
+                    self.seen[path] = seen
+                if name is not None:
+                    self._names.add(name)
+                if score is not None:
+                    self.scores.append(score)
 
-    def _take_in(self, line: bytes, number: int) -> None:
+    def _read_end(self) -> None:
+        """Take in the last scores alone, however long the journal is, and take back as `_read`."""
+        with self._path.open("rb") as file:
+            for number, line in enumerate(_backwards(file)):
+                if not number:  # What has no end; of a whole journal nothing.
+                    self._file.truncate(os.fstat(file.fileno()).st_size - len(line))
+                    continue
+                if len(self.scores) == self.scores.maxlen:
+                    return
+                *_, score = self._parts(line, f"line {number} from its end")
+                if score is not None:
+                    self.scores.appendleft(score)
+
+    def _parts(self, line: bytes, where: str) -> tuple[str, Seen | None, str | None, float | None]:
+        """Of a line: the path, the file, the name of its pictures, and the score of this model."""
         try:
             row = json.loads(line)
             path, stamp, mask = row["path"], row.get("modified_ns"), row.get("mask")
             seen = None if stamp is None else Seen(row["size"], stamp, row["sha256"])
             mine = row["model"] == self._model.sha256
-            if mask is not None:
-                self._names.add(Path(mask).stem.lower())
-            self._remember(str(path), seen, row.get("score") if mine else None)
+            name = None if mask is None else Path(mask).stem.lower()
+            return str(path), seen, name, row.get("score") if mine else None
         except (ValueError, TypeError, LookupError, RecursionError):
             remedy = "mend it, or write to another folder"
-            problem = f"line {number} is none of a watch's results"
+            problem = f"{where} is none of a watch's results"
             raise DataError(self._path, problem, remedy) from None
+
+
+def _backwards(file: BinaryIO) -> Iterator[bytes]:
+    """Lines without their ends, the last first; before it what follows the last end of a line."""
+    rest, place = b"", file.seek(0, os.SEEK_END)
+    while place:
+        step = min(_BLOCK, place)
+        place -= step
+        file.seek(place)
+        rest, *whole = (file.read(step) + rest).split(b"\n")
+        yield from reversed(whole)
+    yield rest
 
 
 def _locked(path: Path) -> FileIO:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autosearch.data import read_image
 from autosearch.errors import ConfigError
 from autosearch.export.folder import ExportedModel, load_model
+from autosearch.export.journal import RESULTS
 from autosearch.export.predict import (
     Loaded,
     Pixels,
@@ -165,8 +166,12 @@ class Predictor:
             What is said of each image; those that cannot be read are skipped.
 
         Raises:
-            ConfigError: An argument names no image, or the folder cannot be made.
+            ConfigError: An argument names no image, the folder cannot be made, or it is that of
+                a `Journal`, which knows of no pictures but its own.
         """
+        if (Path(out) / RESULTS).exists():
+            allowed = f"another folder: this one has the {RESULTS} of --watch or --camera, whose "
+            raise ConfigError("--out", str(out), f"{allowed}pictures might be replaced")
         found, answers = find_images(images, Path(out)), []
         make_folders(Path(out))
         try:

@@ -156,12 +156,13 @@ def export_trial(
     )
     in_8_bits = None
     if "openvino-int8" in options.formats:
-        in_8_bits = quantiser.measure(
-            detector,
-            data.val,
-            lambda maps: validation_figures(data.val, maps, prevalence, share),
-            figures,
-        )
+        with chosen.in_one_file("openvino-int8", options.half):
+            in_8_bits = quantiser.measure(
+                detector,
+                data.val,
+                lambda maps: validation_figures(data.val, maps, prevalence, share),
+                figures,
+            )
     # Training that selects on validation must not also learn from it.
     if not inputs.runner.supervised:
         everything = all_normal(data)
@@ -180,12 +181,14 @@ def export_trial(
     others: dict[str, Any] = {}
     if "onnx-static" in options.formats:
         say("writing and checking the ONNX graph of fixed shapes")
-        files, others["static"] = freeze_static(
-            detector, data.val, options.batch or 1, options.half, options.opset
-        )
+        with chosen.in_one_file("onnx-static", options.half):
+            files, others["static"] = freeze_static(
+                detector, data.val, options.batch or 1, options.half, options.opset
+            )
         frozen.files |= files
     if in_8_bits is not None:
-        files, about = quantiser.write(detector, data.val, in_8_bits)
+        with chosen.in_one_file("openvino-int8", options.half):
+            files, about = quantiser.write(detector, data.val, in_8_bits)
         frozen.files |= files
         others["int8"] = {**about, "scoring": _scoring(data.val, in_8_bits.maps, share, options)}
     frozen.files[PICTURE] = contact_sheet(data.val, val_maps)

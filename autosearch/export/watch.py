@@ -41,7 +41,8 @@ class FolderWatch:
     A file is taken when its size and time are what they were in the look before, and looked at
     again when its content has changed since; its time alone may change. One that cannot be read
     is tried `TRIES` times, as it may still be on its way, and then again only when it has
-    changed. Hidden files, links, and what lies in the folder of the results are left alone.
+    changed; whenever it has, its tries are counted anew. Hidden files, links, and what lies in
+    the folder of the results are left alone.
 
     Args:
         model: What answers.
@@ -64,7 +65,7 @@ class FolderWatch:
         self._folders = [_watched(folder, self._out) for folder in folders]
         # By the file's path as text: of thousands of files, those that are new are few.
         self._before: dict[str, Seen] = {}
-        self._tries: dict[str, int] = {}
+        self._tries: dict[str, tuple[Seen, int]] = {}
         self._names: dict[str, str] = {}
         self.problems: dict[Path, str] = {}
 
@@ -96,7 +97,7 @@ class FolderWatch:
                 ):
                     found, seen = some[answer.path]
                     path = str(found.path)
-                    if isinstance(answer, Skipped) and not self._given_up(path):
+                    if isinstance(answer, Skipped) and not self._given_up(path, seen):
                         continue
                     if isinstance(answer, Prediction):
                         del self._names[path]
@@ -166,9 +167,12 @@ class FolderWatch:
             self._names[place] = self._journal.name(wanted)
         return Found(path, self._names[place], content), seen
 
-    def _given_up(self, path: str) -> bool:
-        self._tries[path] = self._tries.get(path, 0) + 1
-        return self._tries[path] >= TRIES
+    def _given_up(self, path: str, seen: Seen) -> bool:
+        before, tries = self._tries.get(path, (seen, 0))
+        # One that has changed is still being written, however often it has stood still before.
+        tries = tries + 1 if seen.same_file(before) else 1
+        self._tries[path] = seen, tries
+        return tries >= TRIES
 
 
 def _watched(folder: str, out: Path) -> Path:

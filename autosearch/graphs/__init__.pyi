@@ -22,6 +22,7 @@ from .onnx_graph import (
     OPSETS as OPSETS,
     SCORES as SCORES,
     TooLarge as TooLarge,
+    WithScore as WithScore,
     check_opset as check_opset,
     largest_difference as largest_difference,
     onnx_bytes as onnx_bytes,

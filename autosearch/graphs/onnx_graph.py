@@ -162,7 +162,7 @@ def onnx_model(
 
 def _check_bytes(held: int, limit: int) -> None:
     if held > limit:
-        raise TooLarge("--coreset", f"{held / 1e9:.1f} GB", f"at most {limit / 1e9:g} GB a file")
+        raise TooLarge("graph", f"{held / 1e9:.1f} GB", f"at most {limit / 1e9:g} GB a file")
 
 
 def largest_difference(reference: NDArray[np.float32], maps: NDArray[np.float32]) -> float:

@@ -75,7 +75,7 @@ def static_onnx(
     held = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if held > MAX_BYTES:
         allowed = f"at most {MAX_BYTES / 1e9:g} GB for onnx-static"
-        raise TooLarge("--coreset", f"{held / 1e9:.1f} GB", allowed)
+        raise TooLarge("graph", f"{held / 1e9:.1f} GB", allowed)
     operators = Counter(node.op_type for node in model.graph.node)
     if lacking := LACKING & operators.keys():
         raise ModelError(

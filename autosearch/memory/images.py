@@ -21,6 +21,11 @@ from autosearch.memory.windows import (
     windowed_sums,
 )
 
+_STEP_BYTES = 8 << 20
+"""Rows and products of one query in one step: what stays in cache until it is reduced."""
+_MOST_STEPS = 16
+"""However many images and rows there are: every step is a part of an exported graph."""
+
 
 class AlikeImages(nn.Module):
     """Which normal images resemble one: the nearest by features of whole images.
@@ -76,10 +81,10 @@ class ImageBank(PlacedRows):
         num_neighbors: Neighbours whose mean squared distance is the score.
 
     Attributes:
-        rows: ``(I, B, D, C)``: of every image the rows by block of places, less `origin`; without
+        rows: ``(B, I, C, D)``: by block of places the rows of every image, less `origin`; without
             windows in one block.
         origin: ``(D,)`` mean of the patches.
-        squares: ``(I, B, 1, C)`` squared norms. They follow from the rows.
+        squares: ``(B, I, C)`` squared norms. They follow from the rows.
     """
 
     def __init__(
@@ -128,10 +133,11 @@ class ImageBank(PlacedRows):
             column = self._blocks.column.to(self._device)[places]
             shape = (len(self._blocks.asked), self._blocks.columns)
         origin = patches.mean(0)
-        rows = torch.zeros(total, shape[0], self.dimension, shape[1], device=self._device)
-        rows[images, block, :, column] = patches - origin
-        missing = torch.ones(total, shape[0], 1, shape[1], dtype=torch.bool, device=self._device)
-        missing[images, block, 0, column] = False
+        laid = (shape[0], total, shape[1])
+        rows = torch.zeros(*laid, self.dimension, device=self._device)
+        rows[block, images, column] = patches - origin
+        missing = torch.ones(laid, dtype=torch.bool, device=self._device)
+        missing[block, images, column] = False
         self.rows = nn.Parameter(rows, requires_grad=False)
         self._keep(missing=missing)
         self._keep(squares=self._squares(), stand_ins=stand_ins(self.reached()))
@@ -194,20 +200,23 @@ class ImageBank(PlacedRows):
         spread = centred * -2
         if self._blocks is not None:
             spread = spread.index_select(1, self.asked)
-        shape = self.rows.shape
-        spread = spread.reshape(count, shape[1], -1, self.dimension)
-        found = []
-        for number in range(alike.shape[1]):
-            chosen = alike[:, number]
-            rows, squares = self.rows[chosen], self.squares[chosen]
-            products = spread @ rows + squares
-            if self._blocks is None:
-                found.append(least(products.flatten(1, 2), k))
-            elif k == 1 and found:
-                found[0] = torch.minimum(found[0], products.reshape(count, -1, 1))
-            else:
-                found.append(products.reshape(count, -1, 1))
-        met = torch.cat(found, dim=-1)
+        blocks, columns = self.rows.shape[0], self.rows.shape[2]
+        spread = spread.reshape(count, blocks, -1, self.dimension).transpose(0, 1)
+        asked, found = spread.shape[2], []
+        step = self._step(asked, alike.shape[1])
+        for start in range(0, alike.shape[1], step):
+            some = alike[:, start : start + step]
+            number, index = some.shape[1], some.flatten()
+            size = (blocks, count, number * columns)
+            rows = self.rows.index_select(1, index).view(*size, self.dimension)
+            squares = self.squares.index_select(1, index).view(size)
+            products = spread @ rows.transpose(2, 3) + squares[:, :, None]
+            if self._blocks is not None:
+                # Images of a place are compared here, places of a window below.
+                products = products.view(blocks, count, asked, number, columns).transpose(3, 4)
+            found.append(least(products, k))
+        met = least(torch.cat(found, dim=-1), k).transpose(0, 1)
+        met = met.flatten(1, 2) if self._blocks is None else met.flatten(1, 3)
         if self._blocks is not None:
             met = torch.cat([met, torch.full_like(met[:, :1], FAR)], dim=1)
             met = met.index_select(1, self.cells)
@@ -216,4 +225,14 @@ class ImageBank(PlacedRows):
         return distances.clamp(min=0).mean(-1)
 
     def _squares(self) -> Tensor:
-        return self.rows.square().sum(2, keepdim=True).masked_fill(self.missing, FAR)
+        return self.rows.square().sum(3).masked_fill(self.missing, FAR)
+
+    def _step(self, asked: int, number: int) -> int:
+        """Images whose rows and products are held at a time, of those that one is compared with.
+
+        Args:
+            asked: Queries of a block.
+            number: Images.
+        """
+        own = 4 * self.rows.shape[0] * self.rows.shape[2] * (self.dimension + asked)
+        return max(1, _STEP_BYTES // own, math.ceil(number / _MOST_STEPS))

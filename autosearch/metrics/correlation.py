@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from autosearch.errors import ConfigError
 from autosearch.metrics.bootstrap import LEVEL
@@ -56,13 +56,13 @@ def rank_correlation(
     # A resample of equal values has no correlation; if none has one, there is no interval.
     known = found[~np.isnan(found)]
     low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
-    kendall = float(stats.kendalltau(x, y).statistic)
+    kendall = float(scipy.stats.kendalltau(x, y).statistic)
     return RankCorrelation(len(x), _spearman(x, y), (float(low), float(high)), kendall)
 
 
 def _spearman(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
     """Correlation of ranks, ties at their mean rank; NaN where either never varies."""
-    ranks = [stats.rankdata(values) for values in (x, y)]
+    ranks = [scipy.stats.rankdata(values) for values in (x, y)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+import scipy
 
 from autosearch.metrics.bootstrap import LEVEL
 
@@ -58,7 +58,7 @@ def wilson(part: int, whole: int, level: float = LEVEL) -> tuple[float, float] |
         raise ValueError(f"part: {part!r} is not allowed; expected 0 to {whole}")
     if whole == 0:
         return None
-    low, high = stats.binomtest(part, whole).proportion_ci(level, "wilson")
+    low, high = scipy.stats.binomtest(part, whole).proportion_ci(level, "wilson")
     return float(low), float(high)
 
 
@@ -84,7 +84,7 @@ def over_repeats(
     if count < 2:
         return None
     mean, variance = statistics.fmean(known), statistics.variance(known)
-    quantile = float(stats.t.ppf((1 + level) / 2, count - 1))
+    quantile = float(scipy.stats.t.ppf((1 + level) / 2, count - 1))
     half = quantile * math.sqrt(variance * (1 / count + test_over_train))
     return Interval(mean, mean - half, mean + half, count)
 

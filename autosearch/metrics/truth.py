@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
@@ -169,7 +169,7 @@ def negative_weight(positives: ArrayLike, negatives: ArrayLike, prevalence: floa
 
 def _connected(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Region of each anomalous pixel, from 0 on: 8-connected, each within its image."""
-    components, _ = ndimage.label(masks, structure=_EIGHT_NEIGHBOURS_WITHIN_AN_IMAGE)
+    components, _ = scipy.ndimage.label(masks, structure=_EIGHT_NEIGHBOURS_WITHIN_AN_IMAGE)
     return np.asarray(components[masks] - 1, dtype=np.int32)
 
 

@@ -18,6 +18,9 @@ GREY, DARK = "#767676", "#333333"
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
+BETTER_ON_TOP = "objectives: better is on top"
+"""What parallel coordinates say of their axes."""
+
 Join = Literal["", "straight", "steps", "steps-back"]
 """How points are joined: not at all, straight, or by a level that holds until the next point, or
 since the one before."""
@@ -124,6 +127,8 @@ class Dimension:
         ticks: Heights that have a text; None where heights are the values themselves.
         texts: Those texts.
         importance: Of a parameter, the largest share for any objective; None of an objective.
+        upside_down: Whether it falls, as that of an objective to be minimised does, so that better
+            is on top of all objectives.
     """
 
     name: str
@@ -131,6 +136,7 @@ class Dimension:
     ticks: Sequence[float] | None = None
     texts: Sequence[str] = ()
     importance: float | None = None
+    upside_down: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Parallel:
     Attributes:
         title: Of a page.
         dimensions: The axes.
-        values: By which trials are coloured.
+        values: By which trials are coloured, those of the last axis; better is brighter.
         name: Of that figure.
     """
 

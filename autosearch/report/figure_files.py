@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 
 from autosearch.errors import ConfigError
-from autosearch.report.chart import Bars, Counts, Dimension, Drawing, Panel, Parallel, Series
+from autosearch.report.chart import (
+    BETTER_ON_TOP,
+    Bars,
+    Counts,
+    Dimension,
+    Drawing,
+    Panel,
+    Parallel,
+    Series,
+)
 
 WIDTHS = {"single": 88.0, "double": 180.0}
 """Widths of one and of two columns of a journal, mm."""
@@ -260,20 +269,21 @@ def _series(ax: Any, one: Series) -> None:
 
 
 def _parallel(figure: Any, drawing: Parallel) -> None:
-    """A line for each trial, the highest on top, through axes that each have their own scale."""
+    """A line for each trial, the best in front, through axes that each have their own scale."""
     from matplotlib.collections import LineCollection
 
     ax = figure.subplots()
-    dimensions = _most_important(drawing.dimensions)
-    if left := len(drawing.dimensions) - len(dimensions):
-        ax.set_xlabel(f"without the {left} parameters that matter least")
-    heights = np.array([_heights(one.places) for one in dimensions])
+    dimensions, falling = _most_important(drawing.dimensions), drawing.dimensions[-1].upside_down
+    left = len(drawing.dimensions) - len(dimensions)
+    without = f"; without the {left} parameters that matter least" if left else ""
+    ax.set_xlabel(BETTER_ON_TOP + without)
+    heights = np.array([_heights(one) for one in dimensions])
     values = np.array(drawing.values, dtype=float)
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(-values if falling else values, kind="stable")
     at = np.arange(len(heights))
     lines = LineCollection(
         [np.column_stack([at, heights[:, trial]]) for trial in order],
-        array=values[order], cmap="viridis", linewidths=0.7, alpha=0.7,
+        array=values[order], cmap="viridis_r" if falling else "viridis", linewidths=0.7, alpha=0.7,
         rasterized=len(order) > _MANY_LINES,
     )  # fmt: skip
     ax.add_collection(lines)
@@ -284,7 +294,7 @@ def _parallel(figure: Any, drawing: Parallel) -> None:
         "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.3},
     }
     for place, one in enumerate(dimensions):
-        for height, text in _ticks(one.places, one.ticks, one.texts):
+        for height, text in _ticks(one):
             ax.annotate(text, (place, height), (2, 0), textcoords="offset points", **look)
     ax.set_xticks(at, [one.name for one in dimensions], rotation=40, ha="right",
                   rotation_mode="anchor")  # fmt: skip
@@ -295,7 +305,9 @@ def _parallel(figure: Any, drawing: Parallel) -> None:
     ax.tick_params(axis="x", length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    figure.colorbar(lines, ax=ax, label=drawing.name, pad=0.02, aspect=30)
+    bar = figure.colorbar(lines, ax=ax, label=drawing.name, pad=0.02, aspect=30)
+    if falling:
+        bar.ax.invert_yaxis()
 
 
 def _most_important(dimensions: Sequence[Dimension]) -> list[Dimension]:
@@ -305,29 +317,24 @@ def _most_important(dimensions: Sequence[Dimension]) -> list[Dimension]:
     return [one for i, one in enumerate(dimensions) if one.importance is None or i in order]
 
 
-def _heights(places: Sequence[float]) -> np.ndarray[Any, Any]:
-    """Values from 0 to 1; in the middle where all are alike."""
-    values = np.array(places, dtype=float)
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+def _heights(one: Dimension, at: Sequence[float] | None = None) -> np.ndarray[Any, Any]:
+    """Of its values, or of others along it: from 0 to 1, in the middle where all are alike."""
+    values = np.array(one.places if at is None else at, dtype=float)
+    low, high = min(one.places), max(one.places)
+    heights = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+    return 1 - heights if one.upside_down else heights
 
 
-def _ticks(
-    places: Sequence[float], ticks: Sequence[float] | None, texts: Sequence[str]
-) -> list[tuple[float, str]]:
+def _ticks(one: Dimension) -> list[tuple[float, str]]:
     """Heights and texts along one axis: of few values all, else the ends."""
-    if ticks is None:
-        values = sorted(set(places))
+    texts = one.texts
+    if one.ticks is None:
+        values = sorted(set(one.places))
         texts = [f"{value:.4g}" for value in values]
         if len(values) > _MOST_TICKS or not all(float(value).is_integer() for value in values):
             values, texts = [values[0], values[-1]], [texts[0], texts[-1]]
     else:
-        values = list(ticks)
+        values = list(one.ticks)
         if len(values) > _MOST_TICKS:
             values, texts = [values[0], values[-1]], [texts[0], texts[-1]]
-    low, high = min(places), max(places)
-    span = high - low
-    return [
-        ((value - low) / span if span else 0.5, text)
-        for value, text in zip(values, texts, strict=True)
-    ]
+    return list(zip(_heights(one, values).tolist(), texts, strict=True))

@@ -9,7 +9,16 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autosearch.report.chart import Bars, Chart, Counts, Dimension, Drawing, Panel, Series
+from autosearch.report.chart import (
+    BETTER_ON_TOP,
+    Bars,
+    Chart,
+    Counts,
+    Dimension,
+    Drawing,
+    Panel,
+    Series,
+)
 
 _LAYOUT = {"template": "plotly_white", "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
 _SHAPES = {"": "linear", "straight": "linear", "steps": "hv", "steps-back": "vh"}
@@ -30,10 +39,11 @@ def to_plotly(drawing: Drawing) -> go.Figure:
     if not isinstance(drawing, Chart):
         line = {"color": drawing.values, "colorscale": "Viridis", "showscale": True}
         line["colorbar"] = {"title": {"text": drawing.name}}
+        line["reversescale"] = drawing.dimensions[-1].upside_down
         dimensions = [_axis(dimension) for dimension in drawing.dimensions]
         tilted = {"labelangle": -30, "labelside": "bottom"}
         figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, **tilted))
-        figure.update_layout(title=drawing.title, **_LAYOUT)
+        figure.update_layout(title=f"{drawing.title} ({BETTER_ON_TOP})", **_LAYOUT)
         figure.update_layout(margin_b=140)
         if len(dimensions) > _FITTING:  # A page is scrolled rather than its names overlaid.
             figure.update_layout(width=_DIMENSION * len(dimensions))
@@ -118,4 +128,6 @@ def _axis(dimension: Dimension) -> dict[str, Any]:
     axis: dict[str, Any] = {"label": dimension.name, "values": list(dimension.places)}
     if dimension.ticks is not None:
         axis |= {"tickvals": list(dimension.ticks), "ticktext": list(dimension.texts)}
+    if dimension.upside_down:
+        axis["range"] = [max(dimension.places), min(dimension.places)]
     return axis

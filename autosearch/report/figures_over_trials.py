@@ -247,7 +247,10 @@ def _bars(groups: Sequence[tuple[str, Mapping[str, float]]]) -> list[Bars]:
 
 
 def parallel(shown: Sequence[Shown], options: Options) -> Parallel:
-    """Parameters and objectives as parallel coordinates, coloured by the last objective."""
+    """Parameters and objectives as parallel coordinates, coloured by the last objective.
+
+    Axes of objectives to be minimised are upside down.
+    """
     study = only(shown, "parallel")
     names, rows = study.objectives, study.scored
     columns = study.info["trials"]["figures"]
@@ -260,7 +263,13 @@ def parallel(shown: Sequence[Shown], options: Options) -> Parallel:
         for name, values in study.info["trials"]["params"].items()
         if len({str(values[i]) for i in rows}) > 1
     ]
-    dimensions += [_dimension(name, [columns[name][i] for i in rows]) for name in names]
+    dimensions += [
+        replace(
+            _dimension(one["name"], [columns[one["name"]][i] for i in rows]),
+            upside_down=one["direction"] == "minimize",
+        )
+        for one in study.info["objectives"]
+    ]
     values = [columns[names[-1]][i] for i in rows]
     return Parallel(_title(shown, "parallel"), dimensions, values, names[-1])
 

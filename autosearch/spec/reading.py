@@ -91,7 +91,11 @@ def parse_spec(content: Mapping[str, Any]) -> StudySpec:
 
 
 def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the file's first configurations those that a space changed on the command line holds."""
+    """The file's first configurations in a space that the command line changed.
+
+    Numbers that it no longer holds become the nearest; a configuration that still does not fit is
+    left out.
+    """
     start, space = content.get("start"), content.get("space")
     if isinstance(start, dict):
         listed = _fitting_start({"start": start.get("configurations"), "space": space})
@@ -101,11 +105,20 @@ def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
     kept = []
     for configuration in start:
         try:
-            _check_start([configuration], Space.parse(space))
+            near = _nearest(configuration, Space.parse(space))
+            _check_start([near], Space.parse(space))
         except (ConfigError, AttributeError):
             continue
-        kept.append(configuration)
+        kept.append(near)
     return {"start": kept}
+
+
+def _nearest(configuration: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    known = {parameter.name: parameter for parameter in space.parameters}
+    return {
+        name: known[name].nearest(value) if name in known else value
+        for name, value in configuration.items()
+    }
 
 
 def _check_start(start: list[dict[str, Any]], space: Space, within: str = "start") -> None:

@@ -101,6 +101,30 @@ class Parameter:
         steps = (value - self.low) / (self.step or 1)
         return self.step is None or math.isclose(steps, round(steps), abs_tol=1e-9)
 
+    def nearest(self, value: Value) -> Value:
+        """The value that could be drawn and is nearest to a number; another than a number itself.
+
+        Numbers are near by their ratio where all are positive, of two equally near the lower.
+        """
+        if self.contains(value) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            return value
+        if self.kind != "choice":
+            low, high = (float(end) for end in self.ends())  # type: ignore[arg-type]
+            step = self.step or 0.0
+            inside = min(max(float(value), low), high)
+            point = low + round((inside - low) / step) * step if step else inside
+            return int(point) if self.kind == "int" else point
+        numbers = [
+            one
+            for one in self.choices
+            if isinstance(one, (int, float)) and not isinstance(one, bool)
+        ]
+        if not numbers:
+            return value
+        if min(*numbers, value) > 0:
+            return min(numbers, key=lambda one: (abs(math.log(one / value)), one))
+        return min(numbers, key=lambda one: (abs(one - value), one))
+
     def active(self, params: Mapping[str, Value]) -> bool:
         """Whether the parameter exists beside the values already chosen."""
         return all(

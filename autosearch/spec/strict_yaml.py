@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import re
 import sys
 from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ def read_yaml(path: Path) -> Any:
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
             raise ConfigError(str(path), "more than that", "a YAML file below 1 MB")
-        return yaml.load(text.decode("utf-8"), Loader=_UniqueKeyLoader)
+        return copy.deepcopy(_parsed(text.decode("utf-8")))
     except OSError as error:
         raise ConfigError(str(path), error.strerror, "a readable YAML file") from None
     except _ERRORS as error:
@@ -38,6 +40,12 @@ def read_yaml(path: Path) -> Any:
         where = f"{path}:{place.line + 1}" if place else str(path)
         problem = getattr(error, "problem", None) or type(error).__name__
         raise ConfigError(where, problem, "valid YAML in UTF-8") from None
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """What a text holds, not to be changed; a search reads the same spec again and again."""
+    return yaml.load(text, Loader=_UniqueKeyLoader)
 
 
 def yaml_value(text: str, key: str) -> Any:

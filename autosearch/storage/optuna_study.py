@@ -35,6 +35,9 @@ _STATES = {
     Status.PRUNED: TrialState.PRUNED,
 }
 
+_OF_SETTINGS = {*SCORED, Status.INFEASIBLE}
+"""How trials end whose figures are of the setting that was chosen on their fit."""
+
 _MAX_TRACEBACK = 20_000
 
 
@@ -198,7 +201,7 @@ def record_of(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         status = Status.COMPLETE if trial.state == TrialState.COMPLETE else Status.FAILED
     values = attributes.get("values", trial.values) if status in SCORED else None
     # What an interrupted trial left counts for nothing.
-    post = attributes.get("post") if status in SCORED else None
+    post = attributes.get("post") if status in _OF_SETTINGS else None
     drawn = dict(trial.params)
     # The clock of the machine may have been set back in the meantime.
     by_clock = max(0.0, trial.duration.total_seconds()) if trial.duration else None

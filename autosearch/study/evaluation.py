@@ -156,6 +156,8 @@ class TrialEvaluator:
             with timed(seconds, "settings"):
                 detector, ask, post = self._set(detector, assignment, seconds)
             measured["post_trials"] = float(len(post["tried"]) - 1)
+            # It need not cost what the proposed one does.
+            self._measure("build", detector, None, measured)
         self._measure("fit", detector, None, measured)
         with timed(seconds, "score"):
             maps = ask(detector, self._data.val)
@@ -165,7 +167,7 @@ class TrialEvaluator:
             measured |= self._errors(scored, measured)
         violations = self._violations(measured)
         if any(violation > 0 for violation in violations.values()):
-            yield _broken(measured, violations, seconds)
+            yield replace(_broken(measured, violations, seconds), post=post)
             return
         values = {name: measured.pop(name) for name in self.spec.objectives}
         told = {name: float(figure) for name, figure in detector.figures().items()}
@@ -194,7 +196,7 @@ class TrialEvaluator:
         known = {its.name: its for its in self._objectives}
         wanted = {n: known[n] for n in self.spec.objectives if of_accuracy(known[n])}
         bounds = [known[constraint.name] for constraint in self.spec.parsed_constraints]
-        counted = {its.name: its for its in bounds if of_accuracy(its) or its.moment == "fit"}
+        counted = {its.name: its for its in bounds if of_accuracy(its) or its.moment != "score"}
         tried: list[tuple[Setting, dict[str, float]]] = []
         detectors, broken = [], []
 

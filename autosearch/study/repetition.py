@@ -67,14 +67,15 @@ def repeated_steps(
     done: list[Outcome] = []
     for index in range(repeats):
         own = replace(assignment, seed=run_seed(assignment.seed, index))
-        if done and (post := done[0].post) is not None:
+        post = done[0].post if done else None
+        if post is not None:
             # The first run has chosen among settings for all.
             own = replace(own, params=post["params"], canonical=post["canonical"], others=())
         for step in once(own):
             if isinstance(step, Progress):
                 yield _so_far(done, step, repeats, cumulative)
             elif step.status != Status.COMPLETE:
-                yield step
+                yield step if post is None else replace(step, post=post)
                 return
             else:
                 done.append(step)

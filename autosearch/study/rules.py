@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from autosearch.errors import ConfigError
 from autosearch.metrics import Floats
+from autosearch.study.gower import distances
 
 CALIBRATED = {"rwap": "rwap_calibrated", "ap": "ap_calibrated"}
 """Figures, and what stands for them wherever normal pixels are weighed to a stated prevalence."""
@@ -206,44 +207,6 @@ def wins(rule: Rule, trials: Sequence[Candidate], place: int) -> float | None:
         return None
     highest = np.array(table) >= np.max(table, axis=1, keepdims=True)
     return float((highest[:, place] / highest.sum(axis=1)).mean())
-
-
-def distances(configurations: Sequence[Mapping[str, object]]) -> Floats:
-    """Gower's distance between N configurations, ``(N, N)`` in [0, 1].
-
-    It is the mean over parameters, those that do not vary left out, of the difference of two
-    numbers over the range of all, or else of whether two values differ; one that is there in one
-    configuration alone differs.
-
-    Source: Gower, "A general coefficient of similarity and some of its properties" (1971).
-    """
-    names = dict.fromkeys(name for one in configurations for name in one)
-    number, varied = len(configurations), 0
-    whole: Floats = np.zeros((number, number))
-    for name in names:
-        part = _differences([one.get(name, _ABSENT) for one in configurations])
-        if part.any():
-            whole += part
-            varied += 1
-    return whole / max(1, varied)
-
-
-_ABSENT = object()
-
-
-def _differences(column: Sequence[object]) -> Floats:
-    """Of all pairs of values of one parameter."""
-    numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in column]
-    kinds = {repr(value): place for place, value in enumerate(column)}
-    codes = np.array([kinds[repr(value)] for value in column])
-    differ: Floats = (codes[:, None] != codes).astype(np.float64)
-    if not any(numbers):
-        return differ
-    plain = np.array([v if ok else np.nan for v, ok in zip(column, numbers, strict=True)], float)
-    extent = np.nanmax(plain) - np.nanmin(plain)
-    gaps: Floats = np.abs(plain[:, None] - plain) / (extent or 1.0)
-    found: Floats = np.where(np.isnan(gaps), differ, gaps)
-    return found
 
 
 _Configurations = tuple[tuple[tuple[str, str, object], ...], ...]

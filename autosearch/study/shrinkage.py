@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autosearch.metrics import Floats
 from autosearch.study.distinct import ERROR
-from autosearch.study.rules import distances
+from autosearch.study.gower import KnownDistances
 from autosearch.study.subset import Subset, Thinned
 
 _LENGTHS = (0.03, 0.1, 0.3)
@@ -47,7 +47,11 @@ def shrunk(values: Floats, errors: Floats, apart: Floats) -> Floats:
     noise = np.nan_to_num(errors, nan=0.0) ** 2
     if len(values) < _FEWEST or not noise.any():
         return values
-    means = min((_neighbours(values, apart, s) for s in _LENGTHS),
+    # Of the nearest one the weight is 1, so that there is some however far it is.
+    farther = apart.copy()
+    np.fill_diagonal(farther, np.inf)
+    farther -= farther.min(axis=1, keepdims=True)
+    means = min((_neighbours(values, farther, s) for s in _LENGTHS),
                 key=lambda found: float(np.mean((values - found) ** 2)))  # fmt: skip
     beyond = max(0.0, float(np.mean((values - means) ** 2) - noise.mean()))
     weights = np.divide(noise, noise + beyond, out=np.zeros_like(noise), where=noise > 0)
@@ -66,6 +70,8 @@ class Shrinkage:
         self._objectives, self._subset = objectives, subset
         self._seen: tuple[int, ...] = ()
         self._shown: dict[int, FrozenTrial] = {}
+        self._plain: dict[int, dict[str, Any]] = {}
+        self._distances = KnownDistances()
 
     def of(self, study: optuna.Study) -> optuna.Study:
         """The study with other values of its complete trials; it itself stays as it is."""
@@ -81,7 +87,11 @@ class Shrinkage:
         if not trials:
             return {}
         table = np.array([trial.values for trial in trials], dtype=np.float64)
-        apart = distances([_plain(trial) for trial in trials])
+        for trial in trials:
+            if trial.number not in self._plain:
+                self._plain[trial.number] = _plain(trial)
+        numbers = [trial.number for trial in trials]
+        apart = self._distances.between(numbers, [self._plain[number] for number in numbers])
         for place, name in enumerate(self._objectives):
             errors = [trial.user_attrs.get(name + ERROR, math.nan) for trial in trials]
             table[:, place] = shrunk(table[:, place], np.array(errors, dtype=np.float64), apart)
@@ -92,11 +102,16 @@ class Shrinkage:
         return shown
 
 
-def _neighbours(values: Floats, apart: Floats, length: float) -> Floats:
-    """Mean of the other values, those of similar configurations counting most."""
-    # Of the nearest one the weight is 1, so that there is some however far it is.
-    others = apart + np.diag(np.full(len(values), np.inf))
-    weights = np.exp(-(others - others.min(axis=1, keepdims=True)) / length)
+def _neighbours(values: Floats, farther: Floats, length: float) -> Floats:
+    """Mean of the other values, those of similar configurations counting most.
+
+    Args:
+        values: ``(N,)``.
+        farther: ``(N, N)``, by how much each is farther than the nearest one.
+        length: Over which the weight falls.
+    """
+    weights = farther / -length
+    np.exp(weights, out=weights)
     found: Floats = weights @ values / weights.sum(axis=1)
     return found
 

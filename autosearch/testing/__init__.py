@@ -17,7 +17,7 @@ if _PYTEST:
 
     # Failing checks then show what they compared, in other packages as well.
     pytest.register_assert_rewrite(
-        *(f"{__name__}.{suite}" for suite in ("backbones", "layouts", "memory")),
+        *(f"{__name__}.{suite}" for suite in ("backbones", "configurations", "layouts", "memory")),
         *(f"{__name__}.{suite}" for suite in ("objectives", "runners")),
     )
 

@@ -111,10 +111,12 @@ class BackboneSuite:
         assert all(math.isfinite(value) and value > 0 for value in extractor.std)
 
     def test_every_operation_is_counted(self, extractor: FeatureExtractor) -> None:
-        """Layers are of types that `profile` has a rule for."""
-        found = profile(extractor, (1, 3, *_size(self.sides[0])))
+        """Layers are of types that `profile` has a rule for, or `layers_alone` is not claimed."""
+        shape = (1, 3, *_size(self.sides[0]))
+        found = profile(extractor, shape)
         assert found.uncounted == ()
         assert found.flops >= 2 * found.macs > 0 and found.parameters > 0
+        assert not extractor.layers_alone or profile(extractor, shape, products=False) == found
 
     def test_faster_form_gives_the_same_maps(
         self, extractor: FeatureExtractor, images: Tensor

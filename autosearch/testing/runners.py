@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -27,8 +26,10 @@ from autosearch.contracts import (
     with_defaults,
 )
 from autosearch.data import ImageSet, Size
-from autosearch.errors import Infeasible
+from autosearch.graphs import WithScore
+from autosearch.metrics import image_scores
 from autosearch.spec import Params, Space, Value
+from autosearch.testing.configurations import drawn_forms
 from autosearch.testing.images import image_set
 
 _FITTED: WeakKeyDictionary[Runner, dict[tuple[type, str], Detector]] = WeakKeyDictionary()
@@ -170,6 +171,19 @@ class RunnerSuite:
             found = detector.module()(asked.to(context.device))
         self._assert_close(found.cpu(), detector.anomaly_maps(asked))
 
+    def test_image_scores_are_those_of_its_graph(
+        self, context: TrialContext, asked: Tensor, detector: Detector
+    ) -> None:
+        """``top_share`` goes with an export, which writes it down and computes scores by it."""
+        share = detector.top_share
+        assert share is None or (isinstance(share, (int, float)) and 0 < share <= 1)
+        expected = image_scores(detector.anomaly_maps(asked).numpy(), share)
+        module = detector.module()
+        assert json.loads(json.dumps(detector.top_share)) == share
+        with torch.no_grad():
+            _, scores = WithScore(module, detector.top_share)(asked.to(context.device))
+        self._assert_close(scores.cpu(), torch.from_numpy(expected).to(scores.dtype))
+
     def test_cost_of_the_network_is_known_before_a_fit(
         self, runner: Runner, params: Params, context: TrialContext, detector: Detector
     ) -> None:
@@ -287,12 +301,14 @@ class RunnerSuite:
     ) -> None:
         """Its operations are plain: torch traces them with a batch of any size."""
         known = self._known(runner, self.configurations[0], context, train)
-        module = copy.deepcopy(known.module()).cpu()
+        module = WithScore(copy.deepcopy(known.module()).cpu(), known.top_share)
         batch = torch.export.Dim("batch", min=1, max=64)
         graph = torch.export.export(module, (asked[:2],), dynamic_shapes=({0: batch},)).module()
         for count in (1, len(asked)):
             with torch.no_grad():
-                self._assert_close(graph(asked[:count]), module(asked[:count]))
+                pairs = zip(graph(asked[:count]), module(asked[:count]), strict=True)
+            for found, expected in pairs:
+                self._assert_close(found, expected)
 
     def test_rectangles_are_scored_in_their_shape(
         self, runner: Runner, context: TrialContext
@@ -367,36 +383,7 @@ class RunnerSuite:
         torch.testing.assert_close(found, expected, rtol=self.tolerance, atol=nothing)
 
     def _forms(self, runner: Runner) -> Iterator[tuple[Params, Params]]:
-        """Random configurations and their canonical forms; few may be infeasible."""
-        feasible = 0
-        for seed in range(self.drawn):
-            params = self._draw(runner, random.Random(seed))
-            try:
-                canonical = runner.canonical(dict(params))
-            except Infeasible as error:
-                assert str(error), "an infeasible configuration is told why"
-                continue
-            feasible += 1
-            yield params, canonical
-        assert feasible > self.drawn / 6
-
-    def _draw(self, runner: Runner, rng: random.Random) -> Params:
-        """Some of the runner's parameters with values that it allows."""
-        params: Params = {}
-        for name, info in runner.parameters.items():
-            if rng.random() < 0.4 or (info.text and not self.texts):
-                continue
-            if info.text:
-                params[name] = rng.choice(self.texts)
-            elif info.choices is not None:
-                if allowed := [c for c in info.choices if c not in self.never]:
-                    params[name] = rng.choice(allowed)
-            elif isinstance(info.default, int):
-                params[name] = rng.randint(math.ceil(info.low), math.floor(info.high))
-            else:
-                ends = [info.low, min(1.0, info.high)]
-                params[name] = rng.choice([*ends, rng.uniform(info.low, info.high)])
-        return params
+        return drawn_forms(runner, self.drawn, self.texts, self.never)
 
 
 def _assert_equal(found: Tensor, expected: Tensor) -> None:

@@ -1,5 +1,9 @@
 """MLflow: one run a trial under one parent run for the study.
 
+Heads that share a study may each make a parent before they see the other's, and MLflow has nothing
+by which one alone could be made. They agree afterwards: whoever opens or closes the study looks
+for parents, keeps the one that began first, and moves the trials of others to it.
+
 Runs are in the experiment that ``MLFLOW_EXPERIMENT_NAME`` names, else in ``autosearch``. User,
 password and token come from MLflow's own environment variables.
 """
@@ -70,9 +74,7 @@ class MlflowTracker:
         self._experiment = (
             known.experiment_id if known else self._client.create_experiment(name, place)
         )
-        self._runs = {run.data.tags.get(_TRIAL, ""): run for run in self._found(study.id)}
-        if (parent := self._runs.get("")) is not None:
-            self._parent = parent.info.run_id
+        if self._settle(study):
             self._client.update_run(self._parent, "RUNNING")
             return
         made = self._client.create_run(
@@ -80,6 +82,7 @@ class MlflowTracker:
         )
         self._parent = made.info.run_id
         self._log(self._parent, study.params, [])
+        self._settle(study)
 
     def send(self, trial: TrialContent) -> str:
         """See `Tracker`."""
@@ -104,11 +107,31 @@ class MlflowTracker:
 
     def close(self, study: StudyContent, status: str) -> None:
         """See `Tracker`."""
+        self._settle(study)
         now = int(time.time() * 1000)
         values = [_metric(name, value, now, 0) for name, value in study.values.items()]
         self._log(self._parent, {}, values)
         self._files(self._parent, study.files)
         self._client.set_terminated(self._parent, _ENDED[status])
+
+    def _settle(self, study: StudyContent) -> bool:
+        """Look at what is there, and leave the study one parent; whether it has one."""
+        found = list(self._found(study.id))
+        trials = [run for run in found if _TRIAL in run.data.tags]
+        self._runs = {run.data.tags[_TRIAL]: run for run in trials}
+        # The same order for all heads, whenever they look.
+        parents = sorted(
+            (run.info.start_time, run.info.run_id) for run in found if _TRIAL not in run.data.tags
+        )
+        if not parents:
+            return False
+        (_, self._parent), *others = parents
+        for run in trials:
+            if run.data.tags.get(_PARENT) != self._parent:
+                self._client.set_tag(run.info.run_id, _PARENT, self._parent)
+        for _, other in others:
+            self._client.delete_run(other)
+        return True
 
     def _found(self, study: str) -> Iterator[Any]:
         """Runs of a study that are there, and not deleted."""

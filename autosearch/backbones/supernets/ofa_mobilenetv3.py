@@ -212,6 +212,7 @@ class OFASubnet(FeatureExtractor):
     """A static subnet: stem and blocks up to the last extraction block, nothing after it."""
 
     mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+    layers_alone = True
 
     def __init__(
         self,

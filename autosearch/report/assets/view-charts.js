@@ -243,7 +243,8 @@
   function parallel(study, state, selected, look) {
     const dimensions = dimensionsOf(study, state);
     const shown = sample(study, state);
-    const value = (i) => of().figure(study, state.y, i);
+    const worth = falls(study, state.y) ? -1 : 1;
+    const value = (i) => worth * of().figure(study, state.y, i);
     const sorted = shown.others.map(value).sort((a, b) => a - b);
     const shade = (i) => Math.min(4, Math.floor(5 * sorted.indexOf(value(i)) / sorted.length));
     const groups = look.shades.map((colour, place) => ({ colour, width: 1, opacity: 0.55,
@@ -269,16 +270,19 @@
     count: dimensions.length };
   }
 
-  // Axes of the parameters and figures that differ: name, ticks, and the height of a value.
+  const falls = (study, name) => of().described([study], name).direction === "minimize";
+
+  // Axes of the parameters and figures that differ: name, ticks, and the height of a value. Those
+  // of figures to be minimised are upside down, so that better is on top of all.
   function dimensionsOf(study, state) {
     const found = [];
-    const add = (name, column) => {
+    const add = (name, column, down = false) => {
       const values = [...new Set(column.filter((v) => v !== null))];
       if (values.length < 2) return;
       const numeric = values.every((v) => typeof v === "number");
       values.sort((a, b) => (typeof a === "number") - (typeof b === "number") || (a > b ? 1 : -1));
       const [low, high] = [values[0], values[values.length - 1]];
-      const height = numeric ? (v) => (v - low) / (high - low)
+      const height = numeric ? (v) => (down ? high - v : v - low) / (high - low)
         : (v) => values.indexOf(v) / (values.length - 1);
       found.push({ name, ticks: numeric && (values.length > 6 || !values.every(Number.isInteger))
         ? [low, high] : values,
@@ -288,7 +292,7 @@
     for (const [name, column] of Object.entries(study.trials.params)) add(name, column);
     for (const name of new Set([...study.compared, state.x, state.y])) {
       add(name, study.trials.number.map((_, i) => of().scored(study, i)
-        ? of().figure(study, name, i) : null));
+        ? of().figure(study, name, i) : null), falls(study, name));
     }
     return found;
   }

@@ -23,9 +23,11 @@
     if (!study) return;
     const mine = view.selected ? view.selected.i : null;
     const chart = window.autosearch.charts.parallel(study, view.state, mine, view.look);
-    view.at.parallelCaption.textContent = "A line is a trial, an axis a parameter or a figure. " +
-      `The front stands out; of the others up to 300, the stronger the blue, the better their ` +
-      `${view.state.y}. –: the trial does not have the parameter.${whose(view)}`;
+    const { direction } = window.autosearch.data.described([study], view.state.y);
+    view.at.parallelCaption.textContent = "A line is a trial, an axis a parameter or a figure, " +
+      "whose better end is on top where it has one. " +
+      "The front stands out; of the others up to 300, the stronger the blue, the " +
+      `${direction ? "better" : "higher"} their ${view.state.y}. –: the trial does not have the parameter.${whose(view)}`;
     const width = view.at.parallel.parentElement.clientWidth;
     chart.layout.width = Math.max(width, AXIS_PIXELS * chart.count);
     // Paper cannot be scrolled.
