@@ -41,6 +41,7 @@ from rich.console import Console
 from rich.table import Table
 from skimage.measure import label
 from sklearn.metrics import average_precision_score, roc_auc_score
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from autosearch.backbones import (
@@ -88,6 +89,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     faiss.omp_set_num_threads(options.threads)
+    threadpool_limits(options.threads)  # The OpenBLAS in FAISS's wheel asks nobody else.
     inputs = load_inputs(
         load_spec(
             registry.find_space("autopatch"),
@@ -96,8 +98,12 @@ def main() -> None:
                 f"dataset.category={options.category}",
                 f"backbone.weights={options.weights}",
                 "resources.gpu=0",
-                # As the plain side: regions of the resized masks.
+                # As the plain side: images and masks as squares, regions of the resized masks.
+                "dataset.image_size=224",
+                "dataset.fit=stretch",
                 "dataset.regions=resized",
+                # It knows real defects alone.
+                "dataset.validation.synthetic=null",
             ],
         )
     )
