@@ -247,6 +247,9 @@ def test_first_configurations_keep_to_a_space_that_the_command_line_changed(
     first, second = load_spec(path, narrower).configurations
     assert first == {"a": 192, "b": 2.0, "c": None, "d": 7}
     assert second == {"a": 128, "b": 1.0, "c": 0.3, "d": 1}
+    constant = ["space.a=[32]", "space.b=[1]", "space.c=[null, 0.3]", "space.d=[5]"]
+    assert len(load_spec(path, constant).configurations) == 2
+    assert len(load_spec(path, [*constant, "space.c=[0.3]"]).configurations) == 1
     (left,) = load_spec(path, ["space.c=[0.2]"]).configurations
     assert left["c"] == 0.2, "nothing is not near a number, and that one is left out"
     assert Space.parse({"d": {"int": [1, 9], "step": 4}})["d"].nearest(4) == 5

@@ -103,7 +103,7 @@ class Tally:
 
     def end(self) -> None:
         """The sum of it."""
-        line = f"{self.done} images, {self.anomalous} anomalous"
+        line = f"{self.done} image{'' if self.done == 1 else 's'}, {self.anomalous} anomalous"
         line += f", {self.skipped} skipped" if self.skipped else ""
         console.print(line, highlight=False)
         console.print(f"results in [bold]{escape(str(self.journal.out))}[/]", highlight=False)

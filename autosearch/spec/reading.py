@@ -94,7 +94,7 @@ def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
     """The file's first configurations in a space that the command line changed.
 
     Numbers that it no longer holds become the nearest; a configuration that still does not fit is
-    left out.
+    left out, and one that then is as another before it.
     """
     start, space = content.get("start"), content.get("space")
     if isinstance(start, dict):
@@ -109,7 +109,8 @@ def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
             _check_start([near], Space.parse(space))
         except (ConfigError, AttributeError):
             continue
-        kept.append(near)
+        if near not in kept:
+            kept.append(near)
     return {"start": kept}
 
 
