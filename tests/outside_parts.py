@@ -198,6 +198,14 @@ class HidesWork(TwoLevels):
         return nn.Sequential(super().level(inputs, outputs), Squared())
 
 
+class DeniesProducts(TwoLevels):
+    layers_alone = True
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first, second = super().forward(images)
+        return [first, second @ torch.eye(second.shape[-1])]
+
+
 class NormAndSkip(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -221,6 +229,7 @@ BACKBONES = (
     ComparesImages,
     HasNoSpread,
     HidesWork,
+    DeniesProducts,
     CannotBeFolded,
 )
 
