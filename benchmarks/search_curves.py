@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
-from studies import data_section
+from studies import data_section, portfolio
 
 from autosearch import Study, search, spaces
 from autosearch.errors import StudyError
@@ -74,11 +74,7 @@ def _searched(given: argparse.Namespace, way: str, trials: int, draw: int) -> St
     if way == "fixed":
         content["start"] = fixed
     elif way == "portfolio":
-        known = content["space"]
-        content["start"] = [
-            {name: value for name, value in one.items() if name in known}
-            for one in yaml.safe_load(given.start.read_text())
-        ]
+        content["start"] = portfolio(given.start, content["space"])
     elif way == "random":
         content["sampler"] = {"name": "random"}
     dataset = data_section(given.data)

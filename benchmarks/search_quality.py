@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
-from studies import data_section
+from studies import data_section, portfolio
 
 from autosearch import Study, search, spaces
 from autosearch.study import RULES
@@ -120,10 +120,9 @@ def _searched(given: argparse.Namespace, number: int, each: int, draw: int) -> t
     """The finished search, and the name of its data."""
     content: dict[str, Any] = yaml.safe_load(spaces()[given.space].read_text())
     if given.start:
-        start, known = content["start"], content["space"]
+        start = content["start"]
         ours = (start["configurations"] if isinstance(start, dict) else start)[:1]
-        theirs = yaml.safe_load(given.start[number].read_text())
-        ours += [{key: one[key] for key in known if key in one} for one in theirs]
+        ours += portfolio(given.start[number], content["space"])
         content["start"] = {**start, "configurations": ours} if isinstance(start, dict) else ours
     dataset = data_section(given.data[number])
     asked = [f"dataset.{key}={value}" for key, value in dataset.items()]

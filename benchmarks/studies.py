@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from autosearch.contracts import (
     SCORED,
@@ -39,6 +40,12 @@ def data_section(text: str) -> dict[str, str]:
     """``ROOT:CATEGORY`` as part of a spec."""
     root, category = text.rsplit(":", 1)
     return {"root": str(Path(root).resolve()), "category": category}
+
+
+def portfolio(path: Path, space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """First configurations that `portfolio.py` wrote, without what a space does not name."""
+    known = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [{key: value for key, value in one.items() if key in space} for one in known]
 
 
 def run(results: Path, name: str, space: str, options: Sequence[str]) -> StudyFolder:

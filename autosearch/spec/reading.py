@@ -105,8 +105,9 @@ def _fitting_start(content: Mapping[str, Any]) -> dict[str, Any]:
     kept = []
     for configuration in start:
         try:
-            near = _nearest(configuration, Space.parse(space))
-            _check_start([near], Space.parse(space))
+            parsed = Space.parse(space)
+            near = _nearest(configuration, parsed)
+            _check_start([near], parsed)
         except (ConfigError, AttributeError):
             continue
         if near not in kept:
