@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -70,6 +71,11 @@ def test_the_trial_to_take_is_named_unless_it_is_by_chance(folder: StudyFolder) 
     assert found is not None and found["number"] == best.number
     assert found["reasons"][0].startswith("best validation rwap of all")
     assert recommended(folder, [], objectives, known, None) is None
+    # Made anomalies tell trials apart, too: then the page names what the command names.
+    assert recommended(folder, records, objectives, known, "by chance") is None
+    made = [replace(r, measured={**r.measured, "rwap_synthetic": 0.5}) for r in records]
+    named = recommended(folder, made, objectives, known, "by chance")
+    assert named is not None and "rwap_synthetic" in named["reasons"][0]
 
 
 def test_the_record_is_strict_json(folder: StudyFolder) -> None:

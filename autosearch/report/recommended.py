@@ -25,20 +25,23 @@ def recommended(
         records: Its trials.
         objectives: The study's, in its order.
         known: All that can be measured.
-        doubt: Why validation cannot tell the trials apart; then none is named.
+        doubt: Why validation cannot tell the trials apart; then none is named by a rule that
+            goes by one figure alone.
 
     Returns:
         ``number``, ``reasons``, a list of texts, and ``runners_up``, numbers of the next best of
         other configurations; None where there is none.
     """
-    if doubt is not None or not any(record.status in SCORED for record in records):
+    if not any(record.status in SCORED for record in records):
         return None
     try:
         runs = {r.number: over_runs(folder.files.load_runs(r.origin)) for r in records}
     except StudyError:
         return None  # A page shows what can be read.
     several = {number: figures for number, figures in runs.items() if figures}
-    found = recommend(records, objectives, known, (), runs=several)
+    found = recommend(records, objectives, known, (), runs=several, doubt=doubt)
+    if found.doubt is not None:
+        return None
     return {
         "number": found.trial.number,
         "reasons": list(found.reasons),
