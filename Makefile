@@ -9,7 +9,7 @@ run: $(VENV)/.run  ## Search the AutoPatch space on the built-in demo
 	$(BIN)/autosearch run searchspaces/autopatch.yaml --resume
 
 test: $(VENV)/.dev  ## The quick tests, on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: $(VENV)/.dev  ## The slow ones too, at full length
 	AUTOSEARCH_TEST_FULL=1 $(BIN)/python -m pytest -m ""

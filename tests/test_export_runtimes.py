@@ -150,6 +150,31 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+SIGNAL = """
+import gc, pathlib, signal, sys
+from autosearch.graphs import openvino_run
+
+runs = [openvino_run(pathlib.Path(sys.argv[1]).read_bytes(), None, 1) for _ in range(2)]
+for _ in range(2):
+    del runs[0]
+    gc.collect()
+told = []
+signal.signal(signal.SIGTERM, lambda number, frame: told.append("told"))
+signal.raise_signal(signal.SIGTERM)
+print(*told)
+"""
+
+
+def test_a_process_that_has_run_openvino_can_still_be_told_to_stop(
+    graphs: dict[int, bytes], tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "model.onnx").write_bytes(graphs[18])
+    command = [sys.executable, "-c", SIGNAL, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("told", 0), done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["autopatch", "patchcore", "glass", "synth4seg"])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from autosearch.graphs.runtimes import Images, needed
+from autosearch.graphs.runtimes import Images, needed, openvino_core
 
 INT8_PACKAGES = ("openvino", "nncf")
 """What quantises a graph, beside what makes it."""
@@ -32,7 +32,7 @@ _TRANSFORMER = {"Softmax", "MVN", "ScaledDotProductAttention"}
 
 def openvino_files(graph: bytes | Path) -> tuple[bytes, bytes]:
     """An ONNX graph, in memory or in a file, as OpenVINO's network (XML) and tensors."""
-    return _saved(needed("openvino").Core().read_model(graph))
+    return _saved(openvino_core().read_model(graph))
 
 
 def in_int8(network: bytes, data: bytes, images: Sequence[Images]) -> tuple[bytes, bytes]:
@@ -49,8 +49,7 @@ def in_int8(network: bytes, data: bytes, images: Sequence[Images]) -> tuple[byte
     Raises:
         ConfigError: OpenVINO or NNCF is not installed.
     """
-    openvino, nncf = needed("openvino"), needed("nncf")
-    model = openvino.Core().read_model(network, data)
+    nncf, model = needed("nncf"), openvino_core().read_model(network, data)
     kinds = {node.get_type_name() for node in model.get_ops()}
     left = search_nodes(model)
     with _quiet():
@@ -67,7 +66,7 @@ def in_int8(network: bytes, data: bytes, images: Sequence[Images]) -> tuple[byte
 
 def has_search(network: bytes, data: bytes) -> bool:
     """Whether there is a search for nearest neighbours; see `search_nodes`."""
-    return bool(search_nodes(needed("openvino").Core().read_model(network, data)))
+    return bool(search_nodes(openvino_core().read_model(network, data)))
 
 
 def search_nodes(model: Any) -> list[str]:

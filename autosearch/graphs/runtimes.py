@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def openvino_run(graph: bytes | Path, data: bytes | None, threads: int | None = 
     """
     if data is None and isinstance(graph, bytes) and _EXTERNAL in graph:
         raise ModelError("the ONNX graph: keeps tensors in other files, which are not read")
-    core = needed("openvino").Core()
+    core = openvino_core()
     # Results must not depend on whether the processor has a type shorter than float32.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
@@ -102,6 +103,20 @@ def openvino_run(graph: bytes | Path, data: bytes | None, threads: int | None = 
         return found[0], found[1]
 
     return run
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's devices: one set of them for as long as the process lasts.
+
+    A CPU device gives the thread that makes it a stack to handle signals on. Once two devices are
+    gone, the first before the second, that stack is memory that was given back, and the next
+    signal, be it Ctrl-C, is a segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+    """
+    return needed("openvino").Core()
 
 
 def check_beside(graph: bytes, name: str) -> None:
