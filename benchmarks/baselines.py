@@ -8,8 +8,8 @@ Every row is one detector, fitted on the normal images of the train split and ju
 split by the same functions; ± is the standard deviation over seeds. Nothing is chosen on test
 images. The peer (`baselines_anomalib.py`, in its own environment) has the same images, as many
 epochs of all of them and as many images a step, the same first learning rate, as wide networks
-(DRAEM), and the same weights in its backbone where its model lets one choose it; everything else
-is anomalib's own. Its image AUROC is that of its own image scores.
+(DRAEM, CS-Flow), and the same weights in its backbone where its model has one; everything else is
+anomalib's own. Its image AUROC is that of its own image scores.
 
 GFLOPs of both are what torch counts of a pass over one image: convolutions and matrix products,
 2 per multiply-add, a memory bank's search included. Minutes are of the training alone, with
@@ -49,7 +49,7 @@ from autosearch.study import Inputs, build, load_inputs, maps_of, truth_of
 
 PEERS = ("ReverseDistillation", "Fastflow", "Draem", "Patchcore", "Csflow")
 FIGURES = ("image AUROC", "AP", "rwAP", "AUPRO")
-GIVEN = ("lr", "base_width", "disc_width")
+GIVEN = ("lr", "base_width", "disc_width", "hidden")
 """Parameters that the peer takes from the runner's configuration, where that has them."""
 
 

@@ -11,8 +11,9 @@ version, seconds of the training, what one image costs.
 
 All settings are anomalib's own but for these: the backbone is normalised for as timm says, images
 keep their size, epochs, batch and the first learning rate are given, and so are the widths of
-Draem's networks, the last epoch is what remains, and the part that scales and thresholds maps is
-left out. Lightning trains without logs and checkpoints.
+Draem's networks and of CS-Flow's conditioners, the last epoch is what remains, and the part that
+scales and thresholds maps is left out. CS-Flow looks at the last level of the given backbone, of
+1/32 as is that of its own EfficientNet-B5. Lightning trains without logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import timm
 import torch
 from anomalib import models  # type: ignore[import-not-found]
 from anomalib.data import ImageBatch  # type: ignore[import-not-found]
+from anomalib.models.image.csflow import torch_model as csflow  # type: ignore[import-not-found]
 from anomalib.models.image.draem import torch_model as draem  # type: ignore[import-not-found]
 from anomalib.pre_processing import PreProcessor  # type: ignore[import-not-found]
 from lightning.pytorch import (  # type: ignore[import-not-found]
@@ -40,6 +42,7 @@ from lightning.pytorch import (  # type: ignore[import-not-found]
 )
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2 import Compose, Normalize, Resize  # type: ignore[import-untyped]
@@ -185,9 +188,39 @@ def _draem(options: argparse.Namespace, side: tuple[int, int]) -> Any:
     return made
 
 
+class _Pyramid(nn.Module):
+    """The last map of a timm model, of an image and of its copies of a half and a quarter.
+
+    Args:
+        options: Name of the model, and the folder of its weights.
+        side: Height and width of the image.
+    """
+
+    def __init__(self, options: argparse.Namespace, side: tuple[int, int]) -> None:
+        super().__init__()
+        self.network = timm.create_model(options.backbone, features_only=True, out_indices=(4,))
+        state = load_file(options.folder / "weights.safetensors")
+        self.network.load_state_dict({name: state[name] for name in self.network.state_dict()})
+        self.network.requires_grad_(requires_grad=False)
+        self.sides = [(side[0] >> halved, side[1] >> halved) for halved in range(3)]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.network(functional.interpolate(images, one))[0] for one in self.sides]
+
+
 def _cs_flow(options: argparse.Namespace, side: tuple[int, int]) -> Any:
-    """Its backbone is torchvision's EfficientNet-B5, which it downloads."""
-    return models.Csflow(pre_processor=models.Csflow.configure_pre_processor(side), **_QUIET)
+    """Its own backbone cannot be chosen, so another takes the place of that."""
+    pyramid = _Pyramid(options, side).eval()
+    channels, node = pyramid.network.feature_info.channels()[-1], csflow.InputNode
+    csflow.CsFlowMultiScaleFeatureExtractor = lambda **_: pyramid
+    csflow.InputNode = lambda _, *size, **named: node(channels, *size, **named)
+    config = timm.get_pretrained_cfg(options.backbone)
+    transform = Compose([Resize(side), Normalize(list(config.mean), list(config.std))])
+    return models.Csflow(
+        cross_conv_hidden_channels=options.hidden,
+        pre_processor=PreProcessor(transform=transform),
+        **_QUIET,
+    )
 
 
 _QUIET = {"post_processor": False, "evaluator": False, "visualizer": False}
@@ -210,6 +243,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="else anomalib's own")
     parser.add_argument("--base-width", type=int, default=128, help="of Draem")
     parser.add_argument("--disc-width", type=int, default=64, help="of Draem")
+    parser.add_argument("--hidden", type=int, default=1024, help="of CS-Flow's conditioners")
     parser.add_argument("--textures", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
