@@ -105,7 +105,6 @@ def openvino_run(graph: bytes | Path, data: bytes | None, threads: int | None = 
     return run
 
 
-@cache
 def openvino_core() -> Any:
     """OpenVINO's devices: one set of them for as long as the process lasts.
 
@@ -116,7 +115,12 @@ def openvino_core() -> Any:
     Raises:
         ConfigError: OpenVINO is not installed.
     """
-    return needed("openvino").Core()
+    return _core(needed("openvino"))
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 def check_beside(graph: bytes, name: str) -> None:
