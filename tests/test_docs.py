@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 
 from autosearch import api
 from autosearch.cli.app import app
-from autosearch.contracts.detector import check_space
+from autosearch.contracts import check_space, understood
 from autosearch.contracts.objectives import TABLE
 from autosearch.contracts.registry import resolve_objectives
 from autosearch.spec.reading import dataset_spec, load_spec
@@ -291,7 +291,7 @@ def test_spec_example_can_be_run(tmp_path):
     (example,) = blocks("docs/spec.md", "yaml")
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
     spec = load_spec(tmp_path / "mine.yaml")
-    check_space(spec.parsed_space, RUNNERS[spec.study.runner].parameters, spec.study.runner)
+    check_space(spec.parsed_space, understood(RUNNERS[spec.study.runner]), spec.study.runner)
     assert list(resolve_objectives(spec, TABLE)) == spec.objectives
 
 
@@ -364,7 +364,7 @@ def check_call(text: str) -> None:
     elif command.name == "run":
         assert given["space"] in SPACES, f"no space {given['space']}"
         spec = load_spec(SPACES[given["space"]], overrides)
-        check_space(spec.parsed_space, RUNNERS[spec.study.runner].parameters, spec.study.runner)
+        check_space(spec.parsed_space, understood(RUNNERS[spec.study.runner]), spec.study.runner)
         resolve_objectives(spec, TABLE)
     elif overrides:
         dataset_spec(overrides)

@@ -17,11 +17,11 @@ from autosearch.data.images import read_image, resize
 from autosearch.errors import AutosearchError, ConfigError
 from autosearch.export import predict
 from autosearch.export.folder import load_model
+from autosearch.export.listing import find_images
 from autosearch.export.predict import (
     Prediction,
     Skipped,
     blend,
-    find_images,
     make_folders,
     predict_images,
     shade,

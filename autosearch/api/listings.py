@@ -25,7 +25,10 @@ def spaces() -> dict[str, Path]:
 
 
 def runners() -> dict[str, type[Runner]]:
-    """Installed runners by name; each says in ``parameters`` what a space may hold."""
+    """Installed runners by name; each says in ``parameters`` what a space may hold.
+
+    Whatever the runner, a space may hold ``preprocess``, too.
+    """
     return {name: registry.load_runner(name) for name in registry.runner_names()}
 
 

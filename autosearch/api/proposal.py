@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from autosearch.api.draft import Draft, pace_text
 from autosearch.api.update import Progress, Update, quiet, reading
-from autosearch.contracts import check_space, registry
+from autosearch.contracts import check_space, registry, understood
 from autosearch.errors import ConfigError, DataError, did_you_mean
 from autosearch.files import user_path
 from autosearch.spec import StudySpec, dataset_spec, load_spec
@@ -145,7 +145,7 @@ def _read(text: str) -> StudySpec:
         path.write_text(text, encoding="utf-8")
         spec = load_spec(path)
     its = spec.study.runner
-    check_space(spec.parsed_space, registry.load_runner(its).parameters, its)
+    check_space(spec.parsed_space, understood(registry.load_runner(its)), its)
     registry.resolve_objectives(spec)
     return spec
 

@@ -26,13 +26,14 @@ def trainable(
 
     Tune's searcher proposes values of the runner's parameters, which its ``param_space`` names as
     a spec does. What it leaves out has the value of the spec's ``space`` where that allows but
-    one, else the runner's default. Values and seed are those that a trial of `search` would have.
-    Every trial reports the objectives on validation, all else that a search measures, and
-    ``progress``, the part of its training that is done. One that fails, cannot be built or breaks
-    a constraint ends with Tune's error. Nothing is stored: trials, sampler, budget and pruning
-    are Tune's, but a spec with ``pruner: {name: none}`` does not report while it trains. There
-    are no checkpoints: a trial that Tune pauses or restores begins anew. ``study.post_trials``
-    tries nothing here: what comes after a fit is Tune's to propose, too.
+    one, else the runner's default; it may name ``preprocess`` where that space does. Values and
+    seed are those that a trial of `search` would have. Every trial reports the objectives on
+    validation, all else that a search measures, and ``progress``, the part of its training that
+    is done. One that fails, cannot be built or breaks a constraint ends with Tune's error.
+    Nothing is stored: trials, sampler, budget and pruning are Tune's, but a spec with ``pruner:
+    {name: none}`` does not report while it trains. There are no checkpoints: a trial that Tune
+    pauses or restores begins anew. ``study.post_trials`` tries nothing here: what comes after a
+    fit is Tune's to propose, too.
 
     Images are read now, and go to each machine once. Without a Ray session one begins.
 

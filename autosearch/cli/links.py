@@ -23,6 +23,8 @@ _KEYS = {
     "dataset.evaluation_size": "size-and-shape",
     "dataset.region_of_interest": "objects-and-regions-of-interest",
     "dataset.preprocess": "objects-and-regions-of-interest",
+    "dataset.foreground": "objects-and-regions-of-interest",
+    "space.preprocess": "objects-and-regions-of-interest",
     "dataset.background": "objects-and-regions-of-interest",
     "dataset.mask_reading": "masks",
     "dataset.validation": "datasetvalidation",
@@ -35,6 +37,7 @@ _KEYS = {
     "resources": "resources",
     "tracking": "tracking",
     "--set": "on-the-command-line",
+    "--foreground": "objects-and-regions-of-interest",
     "AUTOSEARCH_CACHE": "environment-variables",
 }
 """Headings of the page about specs, by key or by what keys begin with."""

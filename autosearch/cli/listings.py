@@ -60,6 +60,7 @@ def runners(
     from rich.table import Table
 
     from autosearch import api
+    from autosearch.contracts import understood
 
     table = Table(box=None)
     if name is None:
@@ -75,7 +76,7 @@ def runners(
         there = api.runners()
         if name not in there:
             raise ConfigError("NAME", name, f"a runner; {did_you_mean(name, there)}")
-        for parameter, info in there[name].parameters.items():
+        for parameter, info in understood(there[name]).items():
             table.add_row(parameter, json.dumps(info.default), info.allowed(), info.help)
     console.print(table)
 

@@ -70,6 +70,14 @@ def predict(
     window: Annotated[
         int, typer.Option("--window", min=10, help="Last images whose scores are compared then.")
     ] = 200,
+    foreground: Annotated[
+        str | None,
+        typer.Option(
+            "--foreground",
+            metavar="DIR",
+            help="Masks of the objects, laid out as the images, instead of looking for these.",
+        ),
+    ] = None,
 ) -> None:
     """Look at images with an exported model: heatmaps, masks, scores.csv and scores.json.
 
@@ -82,18 +90,20 @@ def predict(
     from autosearch.export import Prediction, Predictor
 
     images = images or []
-    _check_source(images, watch, camera)
+    _check_source(images, watch, camera, foreground)
     answers: list[Prediction | Skipped] = []
     start, stopped, wanted = time.perf_counter(), False, 0
     ready = Predictor(model, provider, threads)
     if baseline or fail_on_drift:
         ready.check_baseline()
+    if ready.model.framing.marked and foreground is None:
+        console.print(_LOOKED_FOR, highlight=False, soft_wrap=True)
     asked = (window, baseline or fail_on_drift, fail_on_drift)
     if camera is not None:
         look_at_camera(ready, camera, out, batch, fps, *asked)
         return
     if watch:
-        watch_folders(ready, images, out, batch, interval, *asked)
+        watch_folders(ready, images, out, batch, interval, *asked, foreground)
         return
     with _progress() as bar:
         task = bar.add_task("images", total=None)
@@ -109,11 +119,14 @@ def predict(
                 bar.console.print(line, highlight=False, soft_wrap=True)
 
         try:
-            ready.write(images, out, batch, told)
+            ready.write(images, out, batch, told, foreground)
         except KeyboardInterrupt:
             stopped = True
     done = [answer for answer in answers if isinstance(answer, Prediction)]
     console.print(_summary(done, wanted, time.perf_counter() - start), highlight=False)
+    if foreground is not None and (without := sum(answer.foreground is None for answer in done)):
+        line = f"{without} of {len(done)} images have no mask in {foreground}: object looked for"
+        console.print(escape(one_line(line)), highlight=False, soft_wrap=True)
     console.print(f"results in [bold]{escape(str(out))}[/]", highlight=False)
     if stopped:
         console.print("Stopped; what was written so far is complete.")
@@ -134,6 +147,10 @@ def predict(
         raise typer.Exit(DRIFTED)
 
 
+_LOOKED_FOR = (
+    "[yellow]note[/] this model was made with masks of objects from files (dataset.foreground); "
+    "without --foreground, objects are looked for in the images"
+)
 _DRIFTED = (
     "{anomalous} of {images} images are called anomalous. Look whether light, camera, material or "
     "placing has changed, or whether there are more defects than usual: the threshold was chosen "
@@ -141,10 +158,14 @@ _DRIFTED = (
 )
 
 
-def _check_source(images: list[str], watch: bool, camera: str | None) -> None:
+def _check_source(
+    images: list[str], watch: bool, camera: str | None, foreground: str | None
+) -> None:
     """Refuse to look at nothing, or at two things at once."""
     if camera is not None and (watch or images):
         raise ConfigError("--camera", camera, "alone, without IMAGES and --watch")
+    if camera is not None and foreground is not None:
+        raise ConfigError("--foreground", foreground, "no --camera, whose pictures are no files")
     if camera is None and not images:
         raise ConfigError("IMAGES", "nothing", "files, folders or patterns, or --camera")
 

@@ -128,13 +128,14 @@ def watch_folders(
     window: int,
     drift: bool,
     fail: bool,
+    foreground: str | None = None,
 ) -> None:
     """Look at what comes into folders, until Ctrl-C or SIGTERM."""
     from autosearch.export import FolderWatch, Journal
 
     with Journal(out, ready.model, window) as journal, Stop() as stop:
         tally = Tally(ready, journal, stop, drift, fail)
-        watch = FolderWatch(ready.model, folders, journal, batch)
+        watch = FolderWatch(ready.model, folders, journal, batch, foreground)
         names = ", ".join(folders)
         _begin(f"watching {names} every {interval:g} s", journal)
         while not stop.asked:

@@ -17,6 +17,7 @@ from .ensemble import (
     EnsembleDetector as EnsembleDetector,
     Member as Member,
     Scales as Scales,
+    ensemble_of as ensemble_of,
     give_scales as give_scales,
     scales_of as scales_of,
 )
@@ -28,11 +29,20 @@ from .objectives import (
     Scored as Scored,
 )
 from .schema import study_schema as study_schema
+from .staged import (
+    SHARED as SHARED,
+    StagedDetector as StagedDetector,
+    StagedRunner as StagedRunner,
+    stage_of as stage_of,
+    staged as staged,
+    understood as understood,
+)
 from .tiled import (
     TiledDetector as TiledDetector,
 )
 from .trials import (
     FINISHED as FINISHED,
+    PREPROCESS as PREPROCESS,
     SCORED as SCORED,
     Assignment as Assignment,
     Outcome as Outcome,

@@ -117,7 +117,8 @@ class Detector(ABC):
 
         Args:
             answers: Of these images, of this detector or of the one that it follows.
-            images: ``(N, 3, H, W)``, which nothing is read from but their size.
+            images: ``(N, 3, H, W)``, the same ones. Of these the detector that a runner makes
+                reads nothing but the size.
         """
         return answers
 

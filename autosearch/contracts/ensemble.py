@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autosearch.contracts.detector import Cost, Detector, shared_tensor
+from autosearch.contracts.staged import StagedDetector, stage_of
 from autosearch.contracts.tiled import TiledDetector
 from autosearch.data import ImageSet, numbered, resize_mask
 from autosearch.errors import Infeasible
@@ -138,9 +139,15 @@ class EnsembleDetector(Detector):
         )
 
     def module(self) -> nn.Module:
-        """See `Detector.module`; it shares no tensor with the members, nor do its parts."""
+        """See `Detector.module`; it shares no tensor with the members, nor do its parts.
+
+        Raises:
+            ValueError: A member is given pictures of its own: see `ensemble_of`.
+        """
         if not self.scales:
             raise RuntimeError("nothing was fitted")
+        if any(isinstance(detector, StagedDetector) for detector in self._detectors):
+            raise ValueError("members that are given other pictures than each other")
         modules = [copy.deepcopy(detector.module()) for detector in self._detectors]
         return _Mean(modules, self.scales)
 
@@ -161,6 +168,28 @@ class _Mean(nn.Module):
         return _mean((member(images) for member in self.members), self._scales)
 
 
+def ensemble_of(members: Sequence[Member], validation: ImageSet | None) -> Detector:
+    """An ensemble; of members that preprocess pictures alike it is one of such pictures.
+
+    Then their maps are averaged before they are taken back, and one graph is all of them.
+
+    Args:
+        members: Two or more.
+        validation: See `EnsembleDetector`.
+    """
+    stages = {stage_of(one.detector) for one in members}
+    stage = stages.pop()
+    if stages or stage is None:
+        return EnsembleDetector(members, validation)
+    seen = None if validation is None else stage.of(validation)
+    alike = [
+        replace(one, detector=one.detector.inner)
+        for one in members
+        if isinstance(one.detector, StagedDetector)
+    ]
+    return StagedDetector(stage, EnsembleDetector(alike, seen))
+
+
 def scales_of(detector: Detector) -> tuple[Scales, ...]:
     """Scales of the ensembles of which a detector consists, tile by tile; empty without any."""
     return tuple(part.scales for part in _ensembles(detector))
@@ -178,6 +207,7 @@ def give_scales(detector: Detector, scales: Sequence[Scales]) -> None:
 
 
 def _ensembles(detector: Detector) -> list[EnsembleDetector]:
+    detector = detector.inner if isinstance(detector, StagedDetector) else detector
     parts = detector.parts if isinstance(detector, TiledDetector) else (detector,)
     return [part for part in parts if isinstance(part, EnsembleDetector)]
 

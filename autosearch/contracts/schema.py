@@ -25,6 +25,8 @@ def study_schema(
         runners: By name; a spec may name no other, and a space no other parameter of them.
         objectives: By name; a spec may name no other.
     """
+    from autosearch.contracts.staged import understood  # Loads torch, as any runner does.
+
     schema = spec_schema()
     schema["$defs"]["StudySection"]["properties"]["runner"] |= {"enum": sorted(runners)}
     listed = {
@@ -45,7 +47,10 @@ def study_schema(
         "description": "Bounds, such as `gflops <= 0.31`; a trial that breaks one is infeasible.",
     }
     forms = _Forms(schema["$defs"])
-    schema["allOf"] = [_of_runner(name, runners[name], forms) for name in sorted(runners)]
+    schema["allOf"] = [
+        _of_runner(name, runners[name], understood(runners[name]), forms)
+        for name in sorted(runners)
+    ]
     return schema
 
 
@@ -63,7 +68,9 @@ class _Forms:
         return {"$ref": f"#/$defs/{name}"}
 
 
-def _of_runner(name: str, runner: type[Runner], forms: _Forms) -> Schema:
+def _of_runner(
+    name: str, runner: type[Runner], known: Mapping[str, ParameterInfo], forms: _Forms
+) -> Schema:
     """What a space may hold if the spec names a runner."""
     named = {"properties": {"runner": {"const": name}}, "required": ["runner"]}
     parameters = {
@@ -71,7 +78,7 @@ def _of_runner(name: str, runner: type[Runner], forms: _Forms) -> Schema:
             "description": f"{info.help} (default {json.dumps(info.default)}; {info.allowed()})",
             "allOf": [forms.of(info)],
         }
-        for parameter, info in runner.parameters.items()
+        for parameter, info in known.items()
     }
     space = {
         "description": runner.description,

@@ -12,6 +12,9 @@ from typing import Any
 
 from autosearch.spec import Params
 
+PREPROCESS = "preprocess"
+"""The parameter that a space may name whatever the runner; see `StagedRunner`."""
+
 
 class Status(StrEnum):
     """How a trial stands. Every trial has exactly one status, so their counts add up."""

@@ -79,6 +79,12 @@ from .load import (
 from .looks import (
     look as look,
 )
+from .mask_folder import (
+    MaskFolder as MaskFolder,
+    no_masks as no_masks,
+    of_size as of_size,
+    read_object_mask as read_object_mask,
+)
 from .masks import (
     MaskReading as MaskReading,
     read_mask as read_mask,
@@ -108,6 +114,11 @@ from .splits import (
     real_per_type as real_per_type,
     settled as settled,
     split_index as split_index,
+)
+from .stages import (
+    CANVAS_STAGES as CANVAS_STAGES,
+    CanvasStage as CanvasStage,
+    Placement as Placement,
 )
 from .store import LARGE as LARGE
 from .tiles import (

@@ -303,7 +303,7 @@ def _inspect(
     height, width = original.mask.shape
     problems = list(map(Problem.of_note, original.notes))
     try:
-        view = framing.view(original.image, sample.path)
+        view = framing.view(original.image, sample.path, original.foreground)
     except DataError as error:
         problems.append(Problem.of_error(error))
         return _Finding(width, height, original.digests[0], problems=tuple(problems))

@@ -65,6 +65,7 @@ class Framing:
         background: What stands where the photograph is not shown, in [0, 1].
         looked_at: ``(h, w)`` bool of any size, true where pixels count; None for all.
         alignment: The pose that objects are brought into; for ``align`` alone.
+        marked: Whether files marked the objects that all this was decided from.
     """
 
     size: Size
@@ -75,13 +76,18 @@ class Framing:
     background: float = 0.0
     looked_at: Mask | None = field(default=None, compare=False, repr=False)
     alignment: Alignment | None = None
+    marked: bool = False
 
-    def view(self, image: Pixels, path: Path | str = "image") -> View:
+    def view(
+        self, image: Pixels, path: Path | str = "image", foreground: Mask | None = None
+    ) -> View:
         """What is seen of ``(3, h, w)``.
 
         Args:
             image: RGB in [0, 1] at the size of the file.
             path: The file, for the error.
+            foreground: ``(h, w)`` mask of its object, where somebody marked it; None where it is
+                looked for.
 
         Raises:
             DataError: The image does not hold ``region``, has not the shape of ``looked_at``, or
@@ -91,7 +97,8 @@ class Framing:
         area = area_of(shape, self.region, path)
         counted = None if self.looked_at is None else scaled_to(shape, self.looked_at, path)
         part = cut(image, area)
-        found = None if self.preprocess == "none" else find_object(part)
+        marked = None if foreground is None else foreground[area.slices]
+        found = None if self.preprocess == "none" else find_object(part, marked)
         view = View(shape, area, area, counted)
         if found is not None and self.alignment is not None:
             view = self._aligned(view, Part.of(part, found).moved(area.top, area.left))
@@ -205,6 +212,8 @@ class Framing:
             "background": self.background,
             "looked_at": None if self.looked_at is None else _described(self.looked_at),
             "alignment": None if self.alignment is None else self.alignment.to_plain(),
+            # Only where it is so, that studies from before it keep their records.
+            **({"marked": True} if self.marked else {}),
         }
 
     @classmethod
@@ -242,6 +251,7 @@ class Framing:
                 background,
                 looked_at,
                 None if pose is None else Alignment.from_plain(pose),
+                bool(plain.get("marked", False)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"framing: {error}") from None

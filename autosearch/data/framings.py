@@ -25,6 +25,7 @@ from autosearch.data.framing import (
 from autosearch.data.images import read_image
 from autosearch.data.index import Sample
 from autosearch.data.interest import area_of, read_interest
+from autosearch.data.mask_folder import no_masks, read_object_mask
 from autosearch.data.notes import Note
 from autosearch.data.objects import find_object, largest, with_margin
 from autosearch.data.parts import Part
@@ -49,12 +50,14 @@ class Framings:
             remedy. None where they are not.
         objects: In how many of how many normal training images an object was found; None where
             none was looked for.
+        marked: In how many of them a file marks the object.
     """
 
     input: Framing
     measured: Framing
     remark: tuple[str, str] | None = None
     objects: tuple[int, int] | None = None
+    marked: int = 0
 
     @property
     def fitting(self) -> Framings:
@@ -67,6 +70,8 @@ class Framings:
         if self.objects is None:
             return None
         text = f"object found in {self.objects[0]} of {self.objects[1]} normal training images"
+        if self.input.marked:
+            text += f", {self.marked} of which have a mask in dataset.foreground"
         if (around := self.input.object_size) is not None:
             text += f"; canvas {around[0]} x {around[1]} px (height x width) of the files"
         return f"{text}, {size_text(self.input.size)} on the input"
@@ -105,14 +110,21 @@ def framings_of(
     Raises:
         DataError: A file cannot be read, or does not hold the region of interest.
         ConfigError: The region of interest is a file that cannot be used; no object stands out
-            in most of the images; or several categories are to be brought into one pose.
+            in most of the images; no file marks any, where files are to; or several categories
+            are to be brought into one pose.
     """
     if dataset.preprocess == "align" and len(dataset.categories) > 1:
         allowed = "none, mask, crop or centre: objects of several categories have no common pose"
         raise ConfigError("dataset.preprocess", "align", allowed)
     region, interest = dataset.region_of_interest, read_interest(dataset)
     box = Box(*region) if isinstance(region, tuple) else None
-    places = list(_places(dataset, box, samples, lenient))
+    normal = [sample for sample in samples if sample.normal]
+    marked = sum(sample.foreground is not None for sample in normal)
+    folder = None if dataset.preprocess == "none" else dataset.foreground
+    if folder is not None and normal and not marked:
+        which = f"{len(normal)} normal training images"
+        raise no_masks("dataset.foreground", folder, "dataset.root", which, normal[0].path)
+    places = list(_places(dataset, box, normal, lenient))
     stage, around, alignment = dataset.preprocess, None, None
     boxes = [place.object for place in places if place.object is not None]
     parts = [place.area.size for place in places]
@@ -137,9 +149,10 @@ def framings_of(
         dataset.background,
         looked_at=None if interest is None else interest.mask,
         alignment=alignment,
+        marked=folder is not None,
     )
     objects = None if dataset.preprocess == "none" else (len(boxes), len(places))
-    found = Framings(framing, framing, _remark(dataset, framing, parts), objects)
+    found = Framings(framing, framing, _remark(dataset, framing, parts), objects, marked)
     wanted = dataset.evaluation_size
     if wanted is None:
         return found
@@ -148,17 +161,22 @@ def framings_of(
 
 
 def _places(
-    dataset: DatasetSpec, region: Box | None, samples: Iterable[Sample], lenient: bool
+    dataset: DatasetSpec, region: Box | None, normal: Iterable[Sample], lenient: bool
 ) -> Iterator[_Place]:
-    def place(path: Path) -> _Place | None:
+    def place(sample: Sample) -> _Place | None:
+        path = sample.path
         try:
             if dataset.preprocess == "none":
                 shape = shape_of(path, dataset.orientation)
                 return _Place(path, area_of(shape, region, path))
             image = read_image(path, orientation=dataset.orientation)
-            area = area_of((image.shape[1], image.shape[2]), region, path)
-            inside = cut(image, area)
-            found = find_object(inside)
+            shape = (image.shape[1], image.shape[2])
+            area = area_of(shape, region, path)
+            inside, marked = cut(image, area), None
+            if sample.foreground is not None:
+                mask = read_object_mask(sample.foreground, shape, dataset.orientation).mask
+                marked = mask[area.slices]
+            found = find_object(inside, marked)
             if found is None:
                 return _Place(path, area)
             part = Part.of(inside, found) if dataset.preprocess == "align" else None
@@ -168,7 +186,6 @@ def _places(
                 return None
             raise
 
-    normal = [sample.path for sample in samples if sample.normal]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
             yield from filter(None, pool.map(place, normal))
@@ -186,15 +203,24 @@ def _pose(places: list[_Place]) -> tuple[Alignment, Size]:
 def _check_found(dataset: DatasetSpec, places: list[_Place]) -> None:
     """Refuse what would take most images whole, as if nobody had asked for anything."""
     missing = [place for place in places if place.object is None]
-    if 2 * len(missing) > len(places):
+    if 2 * len(missing) <= len(places):
+        return
+    if dataset.foreground is not None:
         raise ConfigError(
-            "dataset.preprocess",
-            dataset.preprocess,
-            f"none, since no object stands out from the border of {len(missing)} of "
-            f"{len(places)} normal training images (first {missing[0].path}); objects are found "
-            "on a plain background that reaches the border, of which "
-            "dataset.region_of_interest can cut out a part",
+            "dataset.foreground",
+            dataset.foreground,
+            f"masks of objects: {len(missing)} of {len(places)} normal training images have none "
+            f"(first {missing[0].path}), since nothing or everything is marked, or there is no "
+            "mask and no object that stands out from the border",
         )
+    raise ConfigError(
+        "dataset.preprocess",
+        dataset.preprocess,
+        f"none, since no object stands out from the border of {len(missing)} of "
+        f"{len(places)} normal training images (first {missing[0].path}); objects are found "
+        "on a plain background that reaches the border, of which "
+        "dataset.region_of_interest can cut out a part",
+    )
 
 
 def view_notes(path: Path, mask: Mask, view: View, dataset: DatasetSpec) -> tuple[Note, ...]:

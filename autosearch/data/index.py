@@ -48,6 +48,7 @@ class Sample:
         group: ``group_id``: images of one physical object share it and stay together.
         outlines: What was drawn on it, where a tool for labelling wrote that down.
         saturation: What the values of its masks stand for, where regions need not be found whole.
+        foreground: The mask of its object, where ``dataset.foreground`` has one.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Sample:
     group: str
     outlines: Outlines | None = None
     saturation: tuple[Saturation, ...] = ()
+    foreground: Path | None = None
 
     @property
     def marked(self) -> bool:

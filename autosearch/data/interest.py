@@ -80,6 +80,14 @@ def area_of(shape: Size, region: Box | None, path: Path | str) -> Box:
     raise DataError(path, problem, f"remove it, or set {KEY} to what every image holds")
 
 
+def same_aspect(one: tuple[int, ...], other: Size) -> bool:
+    """Whether two sizes are taken to be of one picture; not so if either has no pixel."""
+    sides = (*one, *other)
+    if min(sides) < 1:
+        return False
+    return abs(math.log(one[1] * other[0] / (one[0] * other[1]))) <= _ASPECT
+
+
 def scaled_to(shape: Size, mask: NDArray[np.bool_], path: Path | str) -> NDArray[np.bool_]:
     """A mask of what is looked at, at the size of an image.
 
@@ -88,8 +96,8 @@ def scaled_to(shape: Size, mask: NDArray[np.bool_], path: Path | str) -> NDArray
     """
     if mask.shape == shape:
         return mask
-    (height, width), (own_height, own_width) = shape, mask.shape
-    if abs(math.log(width * own_height / (height * own_width))) > _ASPECT:
+    if not same_aspect(mask.shape, shape):
+        (height, width), (own_height, own_width) = shape, mask.shape
         sizes = f"{height} x {width} pixels, the mask {own_height} x {own_width} (height x width)"
         problem = f"the image is {sizes}, so {KEY} does not fit it"
         raise DataError(path, problem, "give the mask the shape of the images")

@@ -92,7 +92,8 @@ def load_search_data(
         "tiling": tiles.described(dataset.tiling, framing.size),
         "evaluation_size": list(framings.measured.size),
         "resize_rule": f"{RESIZE_RULE}; {FITS[dataset.fit]}",
-        "preprocess": f"{dataset.preprocess}: {STAGES[dataset.preprocess]}",
+        "preprocess": f"{dataset.preprocess}: {STAGES[dataset.preprocess]}"
+        f"{'; objects as files mark them' if framing.marked else ''}",
         **_no_object(dataset, index, (*read["train"].notes, *read["val"].notes)),
         "mask_rule": f"{dataset.mask_rule}: {MASK_RULES[dataset.mask_rule]}",
         "regions": f"{dataset.regions}: {REGION_RULES[dataset.regions]}",

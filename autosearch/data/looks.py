@@ -75,7 +75,7 @@ def _chosen(train: Iterable[Sample], samples: Iterable[Sample]) -> list[Sample]:
 
 def _cell(index: Index, sample: Sample, original: Original, framing: Framing) -> Picture:
     """A photograph, what is seen of it, and which one it is."""
-    view = framing.view(original.image, sample.path)
+    view = framing.view(original.image, sample.path, original.foreground)
     pair = [_photo(original, view), _seen(original, view, framing)]
     height = max(picture.shape[0] for picture in pair)
     width = sum(picture.shape[1] for picture in pair) + _GAP

@@ -31,18 +31,26 @@ class Found(NamedTuple):
     small: NDArray[np.bool_]
 
 
-def find_object(image: NDArray[np.float32]) -> Found | None:
+def find_object(
+    image: NDArray[np.float32], marked: NDArray[np.bool_] | None = None
+) -> Found | None:
     """Find what stands out from the border of an image; see `foreground_mask`.
 
     Args:
         image: ``(3, h, w)`` float32 RGB in [0, 1].
+        marked: ``(h, w)``, true on an object that somebody marked, so that none is looked for.
 
     Returns:
-        The object, or None where none stands out.
+        The object, or None where none stands out, or nothing or everything is marked.
     """
     size = (image.shape[1], image.shape[2])
     scale = max(1.0, max(size) / _LONGEST)
     reduced = (max(1, round(size[0] / scale)), max(1, round(size[1] / scale)))
+    if marked is not None:
+        if marked.all() or not marked.any():
+            return None
+        # With every cell that it touches, so that nothing is lost of it.
+        return Found(marked, Box.around(marked), resize_mask(marked, reduced, "any"))
     mask = foreground_mask(image if reduced == size else resize(image, reduced))
     if mask.all():
         return None

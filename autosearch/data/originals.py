@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from autosearch.data.decoding import Decoded, content_of, decode
 from autosearch.data.images import rgb_of
 from autosearch.data.index import Sample, Saturation, means_normal
+from autosearch.data.mask_folder import read_object_mask
 from autosearch.data.masks import MaskReading, mask_of
 from autosearch.data.notes import Note
 from autosearch.data.records import NORMAL
@@ -22,6 +23,9 @@ from autosearch.spec import DatasetSpec
 
 _SMALLEST = 8
 """Pixels a side; what is smaller is a placeholder, or was cut off."""
+
+NO_FOREGROUND = "has no mask in dataset.foreground, so its object is looked for in it"
+"""Kind of the note about an image whose object no file marks, where files do."""
 
 _KEY = "dataset.orientation"
 _ACROSS = range(5, 9)
@@ -43,6 +47,7 @@ class Original:
         saturation: Of each 8-connected region of ``mask``, in the order of `label_regions`, the
             share of its area that has to be covered; empty where that is all of it.
         unmarked: Whether the image is anomalous and nothing says where; ``mask`` is all false.
+        foreground: ``(H, W)`` bool, true on the object that a file marks; None where none does.
     """
 
     image: NDArray[np.float32]
@@ -52,6 +57,7 @@ class Original:
     flat: bool
     saturation: tuple[float, ...] = ()
     unmarked: bool = False
+    foreground: NDArray[np.bool_] | None = None
 
 
 def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
@@ -64,7 +70,7 @@ def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
     Raises:
         DataError: A file cannot be read, the image is tiny, an anomalous image has an empty mask,
             or none and a type that means normal, a normal image has a mask that is not empty, or
-            the shapes differ.
+            the shapes differ; or the mask of its object is of another aspect.
     """
     data = content_of(sample.path)
     picture = decode(sample.path, data, dataset.orientation)
@@ -88,7 +94,17 @@ def read_sample(sample: Sample, dataset: DatasetSpec) -> Original:
         digests[1:] = truth.digests
     if turned and dataset.orientation == "stored":
         digests.append(dataset.orientation)
-    return Original(image, mask, tuple(digests), notes, _flat(image), saturation, unmarked)
+    foreground = None
+    if sample.foreground is not None:
+        shape = picture.picture.size[::-1]
+        foreground, digest = read_object_mask(sample.foreground, shape, dataset.orientation)
+        digests.append(f"foreground {digest}")
+    elif dataset.foreground is not None:
+        remedy = "add it, or set dataset.foreground to null"
+        notes += (Note(sample.path, NO_FOREGROUND, remedy),)
+    return Original(
+        image, mask, tuple(digests), notes, _flat(image), saturation, unmarked, foreground
+    )
 
 
 def file_digest(sample: Sample) -> str:
@@ -98,7 +114,8 @@ def file_digest(sample: Sample) -> str:
         DataError: A file cannot be read.
     """
     digest = hashlib.sha256()
-    for path in (sample.path, *sample.masks):
+    files = (sample.path, *sample.masks)
+    for path in files if sample.foreground is None else (*files, sample.foreground):
         digest.update(hashlib.sha256(content_of(path)).digest())
     if sample.outlines is not None:
         digest.update(sample.outlines.digest.encode())

@@ -31,7 +31,7 @@ _VERSION = 1
 """Of what an entry of the store holds; whoever changes how images are read counts it up."""
 
 _NOT_READ = {"name", "root", "category", "validation", "labelled", "test_skip", "prevalence",
-             "seed", "tiling"}  # fmt: skip
+             "seed", "tiling", "foreground"}  # fmt: skip
 """Keys of a dataset that change nothing about how one image is read."""
 
 Array = NDArray[Any]
@@ -204,7 +204,7 @@ class _Job:
     def _read(self, arrays: Mapping[str, Array], i: int) -> _Told:
         sample, dataset = self._samples[i], self._dataset
         original = read_sample(sample, dataset)
-        seen = self._framing.view(original.image, sample.path)
+        seen = self._framing.view(original.image, sample.path, original.foreground)
         arrays["pixels"][i] = self._framing.pixels(original.image, seen)
         view, measured = self._measured.placed(seen), self._measured
         inside = measured.valid(view)

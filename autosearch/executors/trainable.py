@@ -10,6 +10,7 @@ import torch
 from ray import tune
 
 from autosearch.contracts import (
+    PREPROCESS,
     Assignment,
     Outcome,
     Progress,
@@ -121,7 +122,8 @@ def assignment_of(spec: StudySpec, runner: Runner, config: Mapping[str, Any]) ->
     if given:
         space = Space.parse({name: [value] for name, value in given.items()}, "config")
         its = f"runner {spec.study.runner}"
-        check_space(space, runner.parameters, its, runner.elsewhere)
+        elsewhere = {**runner.elsewhere, PREPROCESS: f"the spec's space must name {PREPROCESS}"}
+        check_space(space, runner.parameters, its, elsewhere)
     canonical = runner.canonical({**params, **given})
     alike = runner.post_of(canonical) if spec.study.post_trials else ()
     seed = trial_seed(spec.study.seed, canonical, alike)

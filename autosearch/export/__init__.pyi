@@ -12,10 +12,10 @@ from .folder import (
     read_manifest as read_manifest,
 )
 from .journal import Journal as Journal
+from .listing import find_images as find_images
 from .predict import (
     Prediction as Prediction,
     Skipped as Skipped,
-    find_images as find_images,
     predict_images as predict_images,
     write_report as write_report,
 )

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from autosearch.errors import ConfigError, DataError, one_line
 from autosearch.export.folder import ExportedModel
 from autosearch.export.journal import Journal, Seen
-from autosearch.export.predict import Found, Prediction, Skipped, predict_loaded, prepared, workers
+from autosearch.export.listing import Found
+from autosearch.export.predict import Prediction, Skipped, predict_loaded, prepared, workers
 from autosearch.files import user_path
 
 LONGEST_PAUSE = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autosearch.data import NORMAL, STAGES, TileGrid, numbered
+from autosearch.data import CANVAS_STAGES, NORMAL, STAGES, TileGrid, numbered
 from autosearch.export.card_data import data_and_weights
 from autosearch.export.card_formats import other_formats
 from autosearch.export.examples import PYTHON, examples_text
@@ -187,16 +187,20 @@ _SEAMS = {
 }
 
 
-def _looked_at(framing: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
-    """What is done before an image comes onto the input, which no graph does."""
-    parts = []
+def _looked_at(described: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    """What is done before a graph is given an image, which no graph does."""
+    parts, framing = [], described.get("framing") or {}
     if (region := framing.get("region")) is not None:
         top, left, bottom, right = region
         parts.append(f"rows {top} to {bottom} and columns {left} to {right} of a file are cut out")
     if (stage := framing.get("preprocess", "none")) != "none":
-        parts.append(f"an object is looked for (`{stage}`: {STAGES[stage]})")
+        given = ", unless its mask comes with `--foreground`" if framing.get("marked") else ""
+        parts.append(f"an object is looked for{given} (`{stage}`: {STAGES[stage]})")
     if REGION in sizes:
         parts.append(f"what is black in `{REGION}` counts nowhere")
+    if (plain := described.get("stage")) is not None:
+        done = f"`{plain['stage']}`: {CANVAS_STAGES[plain['stage']]}"
+        parts.append(f"the object is looked for on the input ({done}; the map is taken back)")
     if parts:
         yield (
             f"Of an image, {', and '.join(parts)}: `predict` and `autosearch.Predictor` do that, "
@@ -206,12 +210,12 @@ def _looked_at(framing: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable
 
 def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
     (height, width), value = d["input"]["shape"][-2:], d["thresholds"]["image"]["value"]
-    grid = _grid(d)
+    grid, stage = _grid(d), d["input"].get("stage")
     if _graphs(d, ONNX)[0] in sizes:
         yield "```\nautosearch predict THIS_FOLDER images/ --out predictions/\n```"
         yield (
             "writes heatmaps, masks and scores, and needs no torch."
-            + ("" if grid else " Or in Python, with onnxruntime, numpy and Pillow:")
+            + ("" if grid or stage else " Or in Python, with onnxruntime, numpy and Pillow:")
         )
     if grid is not None:
         yield (
@@ -222,7 +226,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
         )
         if d["input"]["tiling"]["banks"] == "position":
             yield "Every position of a tile has a graph of its own, row by row from the top left."
-    elif ONNX in sizes:
+    elif ONNX in sizes and stage is None:
         yield "\n".join(
             [
                 "```python",
@@ -242,7 +246,7 @@ def _usage(d: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
             "brought onto it as `input.framing` of `model.json` says, which `predict` and "
             "`autosearch.Predictor` do."
         )
-    yield from _looked_at(d["input"].get("framing") or {}, sizes)
+    yield from _looked_at(d["input"], sizes)
     if (beside := _graphs(d, ONNX_DATA)[0]) in sizes:
         yield (
             f"`{beside}` holds the large tensors of `{_graphs(d, ONNX)[0]}`, which would pass "

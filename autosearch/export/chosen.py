@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosearch.contracts import (
+    PREPROCESS,
     SCORED,
     Detector,
     Scales,
+    StagedRunner,
     TrialRecord,
     called,
     ensemble_name,
@@ -70,8 +72,17 @@ class Chosen:
 
     @classmethod
     def of(cls, inputs: Inputs, records: Sequence[TrialRecord], coreset: float | None) -> Chosen:
-        """See `exported_configuration`."""
+        """See `exported_configuration`.
+
+        Raises:
+            ConfigError: Members of an ensemble preprocess pictures differently, or as there.
+        """
         made = [exported_configuration(inputs, record, coreset) for record in records]
+        ways = {str(one.get(PREPROCESS, "none")) for one in made}
+        if len(ways) > 1 and isinstance(inputs.runner, StagedRunner):
+            numbers = ",".join(str(record.number) for record in records)
+            allowed = f"trials of one {PREPROCESS}, as a graph is given one picture; these have "
+            raise ConfigError("--ensemble", numbers, f"{allowed}{' and '.join(sorted(ways))}")
         return cls(inputs, records, made)
 
     def fitted(self, images: ImageSet, scales: Sequence[Scales] = ()) -> Detector:

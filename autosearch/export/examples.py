@@ -45,7 +45,7 @@ def beyond(description: Mapping[str, Any]) -> str | None:
     framing = described["framing"]
     if described.get("tiling"):
         return "its images are cut into tiles"
-    if framing.get("preprocess", "none") != "none":
+    if framing.get("preprocess", "none") != "none" or described.get("stage"):
         return "an object is looked for in its images"
     if framing.get("looked_at"):
         return "a mask says what counts in its images"

@@ -20,7 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autosearch.data import Framing, Orientation, Size, TileGrid, numbered, size_text
+from autosearch.data import (
+    CanvasStage,
+    Framing,
+    Orientation,
+    Size,
+    TileGrid,
+    numbered,
+    size_text,
+)
 from autosearch.errors import ConfigError
 from autosearch.export.looked_at import REGION, mask_in
 from autosearch.export.members import whose
@@ -73,6 +81,8 @@ class ExportedModel:
             alone.
         baseline: Scores of normal validation images, rising; None where the model was exported
             before there were any.
+        stage: What is done about the object on the canvas before the graph sees it; None where
+            nothing is. Then there are no tiles.
     """
 
     name: str
@@ -88,6 +98,7 @@ class ExportedModel:
     runs: tuple[Run, ...] = ()
     top_share: float | None = None
     baseline: tuple[float, ...] | None = None
+    stage: CanvasStage | None = None
 
     def answers(self, images: Sequence[Images], batch: int) -> Answer:
         """Maps and scores of images on their canvas, each ``(3, H, W)``.
@@ -98,7 +109,7 @@ class ExportedModel:
         """
         grid = self.tiles
         if grid is None:
-            return self.run(np.stack(images))
+            return self._of_canvases(images)
         size = 1 if self.runs else batch
         maps = np.empty((len(images), *grid.canvas), dtype=np.float32)
         for image, whole in zip(images, maps, strict=True):
@@ -108,6 +119,16 @@ class ExportedModel:
                 some = range(start, min(start + size, len(grid)))
                 found.append(run(grid.cut(image, some))[0])
             whole[:] = grid.blended(np.concatenate(found))
+        return maps, image_scores(maps, self.top_share)
+
+    def _of_canvases(self, images: Sequence[Images]) -> Answer:
+        """The same without tiles, of images whose objects may have to be looked for first."""
+        if self.stage is None:
+            return self.run(np.stack(images))
+        seen, places = zip(*map(self.stage.seen, images), strict=True)
+        found, _ = self.run(np.stack(seen))
+        pairs = zip(found, places, strict=True)
+        maps = np.stack([self.stage.back(values, place) for values, place in pairs])
         return maps, image_scores(maps, self.top_share)
 
 
@@ -253,7 +274,17 @@ def _described(
         tiles=tiles,
         top_share=share,
         baseline=_baseline(manifest),
+        stage=_stage(manifest["input"], tiles),
     )
+
+
+def _stage(described: Mapping[str, Any], tiles: TileGrid | None) -> CanvasStage | None:
+    """What is done on the canvas; nothing in models that are older than the choice."""
+    if (plain := described.get("stage")) is None:
+        return None
+    if tiles is not None:
+        raise ValueError(f"tiles of pictures with the stage {plain}")
+    return CanvasStage.from_plain(plain)
 
 
 def _baseline(manifest: Mapping[str, Any]) -> tuple[float, ...] | None:

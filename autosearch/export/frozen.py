@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autosearch.contracts import Detector, TiledDetector, shared_tensor
+from autosearch.contracts import Detector, StagedDetector, TiledDetector, shared_tensor
 from autosearch.data import ImageSet, numbered
 from autosearch.errors import ConfigError
 from autosearch.export.folder import (
@@ -117,8 +117,9 @@ def freeze(
     """Write the graph in every format, and compare each with torch on anomalous images first.
 
     Of a detector of tiles the graph is that of a tile, and tiles are compared; where every
-    position has a detector, each has a graph. Large tensors of a graph of more bytes than
-    ``limit`` lie in a file beside it.
+    position has a detector, each has a graph. Of one that preprocesses pictures on the canvas the
+    graph is that of pictures which were, and such are compared. Large tensors of a graph of more
+    bytes than ``limit`` lie in a file beside it.
     """
     frozen, parts = Frozen(threads=threads), parts_of(detector, val)
     if isinstance(detector, TiledDetector):
@@ -134,6 +135,8 @@ def freeze(
 def parts_of(detector: Detector, val: ImageSet) -> list[tuple[Detector, Maps]]:
     """Detectors with a graph of their own, each with up to three images that it is asked."""
     order = np.argsort(~val.labels, kind="stable")[:3]
+    if isinstance(detector, StagedDetector):
+        return [(detector.inner, detector.stage.all_seen(val.pixels[order])[0])]
     if not isinstance(detector, TiledDetector):
         return [(detector, np.ascontiguousarray(val.pixels[order]))]
     if len(detector.parts) > 1:

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autosearch.contracts import Detector, TiledDetector
-from autosearch.data import ImageSet, TileGrid, numbered
+from autosearch.contracts import Detector, TiledDetector, stage_of
+from autosearch.data import CanvasStage, ImageSet, TileGrid, numbered
 from autosearch.export.folder import INT8, INT8_DATA
 from autosearch.export.frozen import Maps, Say, parts_of
 from autosearch.graphs import (
@@ -73,10 +73,10 @@ class Quantiser:
             figures: Figures of merit of its maps.
             before: Those of the maps in float.
         """
-        graphs, grid = self._graphs(detector, val), _grid(detector)
+        graphs, grid, stage = self._graphs(detector, val), _grid(detector), stage_of(detector)
         self.say("measuring what 8 bits cost")
-        runs = [openvino_run(*files) for files in self._quantised(graphs, grid)]
-        maps = maps_by(_asked(runs, grid), val)
+        runs = [openvino_run(*files) for files in self._quantised(graphs, grid, stage)]
+        maps = maps_by(_asked(runs, grid, stage), val)
         if not np.isfinite(maps).all():
             raise ModelError("openvino-int8: its maps are not finite; nothing was exported")
         return Measured(dict(before), figures(maps), maps)
@@ -87,7 +87,7 @@ class Quantiser:
         """The files of the detector that is exported, and what ``model.json`` says of them."""
         self.say("writing the model in 8 bits")
         graphs, grid = self._graphs(detector, val), _grid(detector)
-        quantised = self._quantised(graphs, grid)
+        quantised = self._quantised(graphs, grid, stage_of(detector))
         files: dict[str, bytes] = {}
         for number, both in enumerate(quantised):
             for name, content in zip((INT8, INT8_DATA), both, strict=True):
@@ -132,19 +132,24 @@ class Quantiser:
             found.append(openvino_files(graph))
         return found
 
-    def _quantised(self, graphs: Sequence[Files], grid: TileGrid | None) -> list[Files]:
+    def _quantised(
+        self, graphs: Sequence[Files], grid: TileGrid | None, stage: CanvasStage | None
+    ) -> list[Files]:
         own = len(graphs) > 1
         return [
-            in_int8(*files, list(self._images(grid, number if own else None)))
+            in_int8(*files, list(self._images(grid, number if own else None, stage)))
             for number, files in enumerate(graphs)
         ]
 
-    def _images(self, grid: TileGrid | None, place: int | None) -> Iterator[Maps]:
+    def _images(
+        self, grid: TileGrid | None, place: int | None, stage: CanvasStage | None = None
+    ) -> Iterator[Maps]:
         """What a graph's activations are measured on; of tiles one of each image."""
         draw = np.random.default_rng(self.seed)
         normal = np.flatnonzero(~self.train.labels)
         for index in sorted(draw.choice(normal, self._calibrating(), replace=False)):
             image = np.ascontiguousarray(self.train.pixels[index])
+            image = image if stage is None else stage.seen(image)[0]
             if grid is None:
                 yield image[None]
             else:
@@ -181,10 +186,16 @@ def _grid(detector: Detector) -> TileGrid | None:
     return detector.grid if isinstance(detector, TiledDetector) else None
 
 
-def _asked(runs: Sequence[Run], grid: TileGrid | None) -> Callable[[Tensor], Tensor]:
+def _asked(
+    runs: Sequence[Run], grid: TileGrid | None, stage: CanvasStage | None
+) -> Callable[[Tensor], Tensor]:
     """Images to maps, by the graph of each tile where there are tiles."""
 
     def one(image: Maps) -> Maps:
+        if stage is not None:
+            seen, place = stage.seen(image, again=True)
+            (changed,), _ = runs[0](seen[None])
+            return stage.back(np.asarray(changed), place)
         if grid is None:
             (whole,), _ = runs[0](image[None])
             return np.asarray(whole)

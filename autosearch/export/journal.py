@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from autosearch.errors import ConfigError, DataError
 from autosearch.export.folder import ExportedModel
+from autosearch.export.listing import unique_name
 from autosearch.export.predict import (
     MASKS,
     REPORT,
@@ -29,7 +30,6 @@ from autosearch.export.predict import (
     Prediction,
     Skipped,
     make_folders,
-    unique_name,
 )
 
 RESULTS = "results.jsonl"
@@ -131,8 +131,9 @@ class Journal:
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"time": now, **asdict(answer), **(more or {})}
-        if row.get("object_found", ...) is None:
-            del row["object_found"]
+        for name in ("object_found", "foreground"):
+            if row.get(name, ...) is None:
+                del row[name]
         if seen is not None:
             row |= asdict(seen)
         line = json.dumps({**row, "model": self._model.sha256}, ensure_ascii=False) + "\n"

@@ -6,24 +6,24 @@ Images are read and resized by the very functions that the search used.
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autosearch.data import EXTENSIONS, Framing, View, heat, read_image
+from autosearch.data import Framing, View, heat, read_image, read_object_mask
 from autosearch.errors import AutosearchError, ConfigError, DataError, one_line
 from autosearch.export.folder import ExportedModel
-from autosearch.files import publish, user_path, write_atomic
+from autosearch.export.listing import Found
+from autosearch.files import publish, write_atomic
 from autosearch.metrics import decide, image_scores
 
 HEATMAPS, MASKS, TABLE, REPORT = "heatmaps", "masks", "scores.csv", "scores.json"
@@ -33,21 +33,7 @@ _LONGEST_JPEG = 65_500
 _PALETTE = heat(np.linspace(0, 1, 256)[None])[0].astype(np.float32)
 
 Pixels = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Found:
-    """An image to be looked at.
-
-    Attributes:
-        path: The file.
-        name: What its outputs are called, different from all others.
-        content: Its bytes, where they have been read already.
-    """
-
-    path: Path
-    name: str
-    content: bytes | None = field(default=None, repr=False)
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,6 +52,7 @@ class Prediction:
         mask: File beside the table.
         object_found: Whether an object was found, without which the whole image is used; None for
             a model that looks for none.
+        foreground: The mask of its object that was handed in; None where it was looked for.
     """
 
     path: str
@@ -77,6 +64,7 @@ class Prediction:
     heatmap: str
     mask: str
     object_found: bool | None = None
+    foreground: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,44 +108,6 @@ class Loaded:
         if valid is not None:
             score = float(image_scores(values[None], top_share, valid[None])[0])
         return self.framing.restored(values, self.view), score
-
-
-def find_images(arguments: Sequence[str], out: Path) -> list[Found]:
-    """Collect images from files, folders (with all folders below them) and patterns.
-
-    Folders are searched for the endings that images have; files named outright are taken as they
-    are. What lies in ``out``, hidden files, and links that lead out of their folder are left
-    alone.
-
-    Args:
-        arguments: As the user gave them.
-        out: Where predictions go.
-
-    Returns:
-        Each file once, in the order of the arguments, those of a folder sorted. Outputs are named
-        after the file, with the folders between the argument and the file before it, and numbered
-        where that is not unique.
-
-    Raises:
-        ConfigError: An argument names nothing, or no image.
-    """
-    found: dict[Path, str] = {}
-    for argument in arguments:
-        path = user_path(argument, "IMAGES")
-        if path.is_dir():
-            members = _members(path, out)
-        elif path.exists():
-            members = [(path, path.stem)]
-        else:
-            # Path.glob takes no absolute patterns.
-            matches = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207
-            members = [(match, match.stem) for match in matches if _is_image(match)]
-        if not members:
-            raise ConfigError("IMAGES", argument, "a file, a folder with images, or a pattern")
-        for member, name in members:
-            found.setdefault(member, name)
-    taken: set[str] = set()
-    return [Found(path, unique_name(name, taken)) for path, name in found.items()]
 
 
 def make_folders(out: Path) -> None:
@@ -206,6 +156,8 @@ def write_report(out: Path, model: ExportedModel, answers: Iterable[Prediction |
     names = [f.name for f in fields(Prediction)]
     if model.framing.preprocess == "none":
         names.remove("object_found")
+    if not any(isinstance(answer, Prediction) and answer.foreground for answer in listed):
+        names.remove("foreground")
     predictions = [
         {name: getattr(answer, name) for name in names}
         for answer in listed
@@ -261,43 +213,23 @@ def blend(photo: NDArray[np.uint8], values: Pixels) -> NDArray[np.uint8]:
     return mixed
 
 
-def prepared(image: Pixels, framing: Framing, path: Path | str = "image") -> Loaded:
+def prepared(
+    image: Pixels, framing: Framing, path: Path | str = "image", foreground: Mask | None = None
+) -> Loaded:
     """An image ``(3, h, w)`` as a photograph, and as the graph wants it.
+
+    Args:
+        image: RGB in [0, 1].
+        framing: How it comes onto the canvas.
+        path: Its file, for the error.
+        foreground: ``(h, w)`` mask of its object; None where it is looked for.
 
     Raises:
         DataError: It has not the shape that the model looks at.
     """
     photo = (image * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    view = framing.view(image, path)
+    view = framing.view(image, path, foreground)
     return Loaded(np.ascontiguousarray(photo), framing.pixels(image, view), framing, view)
-
-
-def _members(folder: Path, out: Path) -> list[tuple[Path, str]]:
-    """Images below a folder, each with the name that its place in the folder gives it."""
-    inside, results = folder.resolve(), out.resolve()
-    members = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if any(part.startswith(".") for part in parts) or not _is_image(path):
-            continue
-        place = path.resolve()
-        if place.is_relative_to(inside) and not place.is_relative_to(results):
-            members.append((path, "_".join((*parts[:-1], path.stem))))
-    return members
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def unique_name(name: str, taken: set[str]) -> str:
-    """The name, or the name with the lowest free number; case does not tell files apart."""
-    wanted, number = name, 1
-    while wanted.lower() in taken:
-        number += 1
-        wanted = f"{name}-{number}"
-    taken.add(wanted.lower())
-    return wanted
 
 
 def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
@@ -306,7 +238,11 @@ def _load(found: Found, model: ExportedModel) -> Loaded | Skipped:
         if found.content is None and not found.path.is_file():
             raise DataError(found.path, "is no file", "name images or folders")
         image = read_image(found.path, found.content, model.orientation)
-        return prepared(image, model.framing, found.path)
+        mask = None
+        if found.foreground is not None:
+            shape = (image.shape[1], image.shape[2])
+            mask = read_object_mask(found.foreground, shape, model.orientation).mask
+        return prepared(image, model.framing, found.path, mask)
     except UnicodeEncodeError:
         return Skipped(one_line(str(found.path)), "has a name that is not in UTF-8; rename it")
     except AutosearchError as error:
@@ -373,6 +309,7 @@ def _write(
         heatmap=heatmap,
         mask=drawn,
         object_found=loaded.object_found,
+        foreground=None if found.foreground is None else str(found.foreground),
     )
 
 

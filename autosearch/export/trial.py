@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autosearch import __version__
-from autosearch.contracts import ensemble_name, scales_of
+from autosearch.contracts import Detector, ensemble_name, scales_of, stage_of
 from autosearch.data import (
     RESIZE_RULE,
     ImageSet,
@@ -195,7 +195,7 @@ def export_trial(
     if (interest := read_interest(inputs.spec.dataset)) is not None:
         frozen.files[REGION] = mask_file(interest.mask)
     description = {
-        **_origin(inputs, chosen, detector.top_share),
+        **_origin(inputs, chosen, detector),
         **chosen.described(folder, scales),
         **_scoring(data.val, val_maps, detector.top_share, options),
         "fit": {
@@ -246,9 +246,9 @@ def validation_figures(
     )
 
 
-def _origin(inputs: Inputs, chosen: Chosen, top_share: float | None) -> dict[str, Any]:
+def _origin(inputs: Inputs, chosen: Chosen, detector: Detector) -> dict[str, Any]:
     """Where the model comes from, and what goes in and out."""
-    study = inputs.spec.study
+    study, stage = inputs.spec.study, stage_of(detector)
     tiling: dict[str, Any] = inputs.data.info.get("tiling") or {}  # type: ignore[assignment]
     height, width = tiling.get("tile", inputs.data.val.pixels.shape[2:])
     # A model travels; the folders that its images lay in are nobody else's business.
@@ -274,11 +274,12 @@ def _origin(inputs: Inputs, chosen: Chosen, top_share: float | None) -> dict[str
             "resize": RESIZE_RULE,
             "framing": inputs.data.info["framing"],
             **({"tiling": tiling} if tiling else {}),
+            **({"stage": stage.to_plain()} if stage else {}),
             "orientation": inputs.spec.dataset.orientation,
         },
         "outputs": {
             MAPS: f"(batch, {height}, {width}) float32, higher is more anomalous",
-            SCORES: f"(batch,) float32, of each map {score_text(top_share)}",
+            SCORES: f"(batch,) float32, of each map {score_text(detector.top_share)}",
         },
         "weights": inputs.runner.weights(),
         "dataset": dataset,

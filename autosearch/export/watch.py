@@ -18,8 +18,8 @@ from autosearch.data import EXTENSIONS
 from autosearch.errors import ConfigError, one_line
 from autosearch.export.folder import ExportedModel
 from autosearch.export.journal import Journal, Seen
+from autosearch.export.listing import Found, masks_of
 from autosearch.export.predict import (
-    Found,
     Prediction,
     Skipped,
     predict_together,
@@ -49,20 +49,31 @@ class FolderWatch:
         folders: With all folders below them.
         journal: Where results go, and what has been looked at.
         batch: Images per pass, or tiles of one.
+        foreground: Folder with masks of the objects, laid out as the folders of the images. A mask
+            must be there when its image is; else the object is looked for.
 
     Attributes:
         problems: Folders that could not be read in the last look, and why.
 
     Raises:
-        ConfigError: There is no such folder, or it is that of the results.
+        ConfigError: There is no such folder, or it is that of the results; or the model wants no
+            object.
     """
 
     def __init__(
-        self, model: ExportedModel, folders: Sequence[str], journal: Journal, batch: int = 8
+        self,
+        model: ExportedModel,
+        folders: Sequence[str],
+        journal: Journal,
+        batch: int = 8,
+        foreground: str | Path | None = None,
     ) -> None:
         self._model, self._journal, self._batch = model, journal, batch
         self._out = journal.out.resolve()
         self._folders = [_watched(folder, self._out) for folder in folders]
+        self._foreground, self._masks = foreground, masks_of(model, foreground)
+        masks = None if self._masks is None else self._masks.path
+        self._apart = {self._out, masks}
         # By the file's path as text: of thousands of files, those that are new are few.
         self._before: dict[str, Seen] = {}
         self._tries: dict[str, tuple[Seen, int]] = {}
@@ -84,6 +95,7 @@ class FolderWatch:
             How many images were written down.
         """
         ready, done = self._ready(), 0
+        self._masks = masks_of(self._model, self._foreground)  # Anew: some may have come since.
         step = together(self._model, self._batch)
         with workers() as pool:
             for start in range(0, len(ready), step):
@@ -135,7 +147,7 @@ class FolderWatch:
                 continue
             for entry in members:
                 if entry.is_dir(follow_symlinks=False):
-                    if (inner := Path(entry.path)) != self._out:
+                    if (inner := Path(entry.path)) not in self._apart:
                         pending.append(inner)
                     continue
                 wanted = entry.name.lower().endswith(_ENDINGS)
@@ -159,13 +171,14 @@ class FolderWatch:
             if known is not None and known.sha256 == seen.sha256:
                 self._journal.seen[_key(place)] = seen
                 return None
-        parts = path.relative_to(folder).parts
-        whole = one_line("_".join((*parts[:-1], path.stem))).encode()
+        inside = path.relative_to(folder)
+        mask = None if self._masks is None else self._masks.mask_of(path, inside)
+        whole = one_line("_".join((*inside.parts[:-1], path.stem))).encode()
         wanted = whole[-_LONGEST_NAME:].decode(errors="ignore")
         # Kept until there are pictures of that name: what cannot be read now may be later.
         if place not in self._names:
             self._names[place] = self._journal.name(wanted)
-        return Found(path, self._names[place], content), seen
+        return Found(path, self._names[place], content, mask), seen
 
     def _given_up(self, path: str, seen: Seen) -> bool:
         before, tries = self._tries.get(path, (seen, 0))

@@ -176,9 +176,9 @@ class DatasetSpec(Section):
     ``fit`` says how images of another shape than the input's come in: with padding that nothing
     counts, or out of proportion. Of ``region_of_interest`` a rectangle, ``[top, left, bottom,
     right]`` in pixels of the files, is cut out, and outside a mask file nothing is scored.
-    ``preprocess`` finds the object first; ``background`` is the grey around it where ``mask`` and
-    ``centre`` show no photograph. ``prevalence`` is the share of anomalous pixels that
-    calibrated figures stand for.
+    ``preprocess`` finds the object first, or takes the mask that ``foreground``, a folder, has of
+    it; ``background`` is the grey around it where ``mask`` and ``centre`` show no photograph.
+    ``prevalence`` is the share of anomalous pixels that calibrated figures stand for.
     """
 
     name: str = "demo"
@@ -197,6 +197,7 @@ class DatasetSpec(Section):
     tiling: TilingSpec | None = None
     region_of_interest: Region = None
     preprocess: Literal["none", "mask", "crop", "centre", "align"] = "none"
+    foreground: PathText | None = None
     background: float = Field(0.0, ge=0, le=1)
     mask_rule: Literal["nearest", "any"] = "nearest"
     mask_reading: Literal["auto", "value", "index", "alpha", "inverted"] = "auto"
@@ -348,13 +349,15 @@ class StudySpec(Section):
         Returns:
             Values by dotted key, of all keys but those of `autosearch.spec.identity.MAY_CHANGE`,
             as JSON has them. Of a searched architecture only what it is: how it was found may
-            change, and its weights are told apart by their hashes. A mask file may lie elsewhere:
-            its content is part of the data's hash.
+            change, and its weights are told apart by their hashes. Masks may lie elsewhere: their
+            content is part of the data's hash.
         """
         found = self.backbone.architecture
         plain = fixed(self)
         if isinstance(self.dataset.region_of_interest, str):
             plain["dataset.region_of_interest"] = "a mask file"
+        if self.dataset.foreground is not None:
+            plain["dataset.foreground"] = "a folder of masks"
         return {
             **plain,
             "constraints": [str(constraint) for constraint in self.parsed_constraints],

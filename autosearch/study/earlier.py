@@ -11,7 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from autosearch import __version__
-from autosearch.contracts import Outcome, Status, TrialRecord, canonical_key, registry
+from autosearch.contracts import (
+    PREPROCESS,
+    Outcome,
+    Status,
+    TrialRecord,
+    canonical_key,
+    registry,
+)
 from autosearch.errors import ConfigError, Infeasible
 from autosearch.files import user_path
 from autosearch.spec import Params, StartSpec, StudySpec, differences
@@ -149,6 +156,8 @@ def _in_space(inputs: Inputs, record: TrialRecord, same_runner: bool) -> Params:
     if same_runner:
         now = inputs.runner.canonical(dict(params))
         before = inputs.runner.canonical(dict(record.canonical))
+        if (done := record.canonical.get(PREPROCESS)) is not None:
+            before[PREPROCESS] = done  # Which a runner whose space does not name it leaves out.
         for name in {**before, **now}:
             if name not in before or name not in now or before[name] != now[name]:
                 raise Infeasible(f"{name} is {before.get(name)}, here {now.get(name)}")

@@ -10,12 +10,12 @@ import torch
 from autosearch.contracts import (
     SCORED,
     Detector,
-    EnsembleDetector,
     Member,
     Scales,
     TrialContext,
     TrialRecord,
     canonical_key,
+    ensemble_of,
     give_scales,
 )
 from autosearch.data import ImageSet
@@ -127,6 +127,6 @@ def _rebuilt(
             torch.manual_seed(seed)
             detector = inputs.runner.build(params, replace(context, seed=seed))
             members.append(Member(f"trial {record.number}", detector, record.threads))
-        return EnsembleDetector(members, context.validation)
+        return ensemble_of(members, context.validation)
 
     return placed(inputs.spec, seeds[0], inputs.data.val, make)

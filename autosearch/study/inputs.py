@@ -26,7 +26,9 @@ from autosearch.contracts import (
     TrialRecord,
     check_space,
     registry,
+    staged,
     trial_seed,
+    understood,
 )
 from autosearch.data import SearchData, load_search_data, open_index, settled
 from autosearch.errors import ConfigError, DataError, StudyError
@@ -38,6 +40,7 @@ from autosearch.study.forecast import forecast, work
 from autosearch.study.post_settings import check_post_trials
 from autosearch.study.same_data import check_data
 from autosearch.study.scorable import check_scorable, named_figures
+from autosearch.study.staging import check_staging, with_objects
 from autosearch.synthesis import FolderTextures, add_synthetic
 
 _PACKAGES = ("torch", "timm", "numpy", "optuna", "ray", "faiss-cpu", "faiss-gpu")
@@ -158,13 +161,14 @@ def load_inputs(
     runner_class = runner or registry.load_runner(spec.study.runner)
     _check_read(spec, runner_class)
     _check_tiling(spec, runner_class)
+    check_staging(spec, runner_class)
     spec = _with_architecture(spec)
     textures = _textures_sha256(spec)
     runner_name = f"runner {spec.study.runner}"
-    check_space(spec.parsed_space, runner_class.parameters, runner_name, runner_class.elsewhere)
+    check_space(spec.parsed_space, understood(runner_class), runner_name, runner_class.elsewhere)
     _check_probabilities(spec, runner_class, known)
     check_post_trials(spec, runner_class.post_parameters, objectives)
-    made = runner_class(spec)
+    made = staged(runner_class(spec), spec)
     index = open_index(spec.dataset)
     dataset = settled(index, spec.dataset)
     spec = spec.model_copy(update={"dataset": dataset})
@@ -174,6 +178,7 @@ def load_inputs(
         _check_learnable(data)
     else:
         data = _of_train(data, ~data.train.labels)
+    data = with_objects(data, spec, runner_class)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     check_scorable(data, spec, known)
     return Inputs(spec, objectives, made, data, textures, others)
@@ -347,6 +352,10 @@ def _absolute(spec: StudySpec) -> StudySpec:
     if isinstance(dataset.region_of_interest, str):
         file = user_path(dataset.region_of_interest, "dataset.region_of_interest").resolve()
         dataset = dataset.model_copy(update={"region_of_interest": str(file)})
+        spec = spec.model_copy(update={"dataset": dataset})
+    if dataset.foreground is not None:
+        given = user_path(dataset.foreground, "dataset.foreground")
+        dataset = dataset.model_copy(update={"foreground": str(given.resolve())})
         spec = spec.model_copy(update={"dataset": dataset})
     if dataset.root is None:
         return spec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autosearch.contracts import TrialRecord, canonical_key
+from autosearch.contracts import PREPROCESS, TrialRecord, canonical_key
 from autosearch.spec import Constraint
 from autosearch.study.costs import figure_of
 
@@ -39,7 +39,8 @@ def together(
     """The first trials of different configurations whose costs in sum keep to limits.
 
     One that would break a limit is passed over. Only memory banks are taken together: what trains
-    was never measured so.
+    was never measured so. All preprocess pictures as the first one does, so that one graph can be
+    made of them.
 
     Args:
         ranked: The best first.
@@ -50,11 +51,14 @@ def together(
         Up to `TOGETHER`, the best first; none where there would be fewer than two.
     """
     chosen: dict[str, TrialRecord] = {}
+    ways = set[object]()
     spent = dict.fromkeys(limits, 0.0)
     for record in ranked:
         key = canonical_key(record.canonical)
         costs = {name: figure_of(record, name) for name in limits}
         if key in chosen or not figure_of(record, _SEARCH) or None in costs.values():
+            continue
+        if ways and record.canonical.get(PREPROCESS) not in ways:
             continue
         if scores[key] < LEAST * max(scores.values()):
             continue
@@ -62,6 +66,7 @@ def together(
         if any(sums[name] > limit for name, limit in limits.items()):
             continue
         chosen[key], spent = record, sums
+        ways.add(record.canonical.get(PREPROCESS))
         if len(chosen) == TOGETHER:
             break
     return tuple(chosen.values()) if len(chosen) > 1 else ()

@@ -23,6 +23,7 @@ from autosearch.data.layouts.mvtec_loco import MVTEC_LOCO
 from autosearch.data.layouts.reading import forget
 from autosearch.data.layouts.table import CSV
 from autosearch.data.layouts.visa import VISA
+from autosearch.data.mask_folder import MaskFolder
 from autosearch.data.members import folders, listed, nfc
 from autosearch.data.records import NORMAL
 from autosearch.errors import ConfigError, DataError
@@ -68,16 +69,28 @@ def open_index(dataset: DatasetSpec) -> Index:
             categories are indexed one by one and joined; see `autosearch.data.categories`.
 
     Raises:
-        ConfigError: The category is not there, or a named dataset has no root.
+        ConfigError: The category is not there, or a named dataset has no root; or masks of objects
+            are asked for that are not there, or have no effect.
         DataError: The root or its normal images are not there, no layout fits, or a file that
             tells of images is wrong. What else forbids to use it stands in ``faults``.
     """
+    masks = _object_masks(dataset)
     if len(dataset.categories) == 1:
-        return _open_one(dataset, dataset.categories[0])
-    return joined([_open_one(dataset, name) for name in dataset.categories])
+        return _open_one(dataset, dataset.categories[0], masks)
+    return joined([_open_one(dataset, name, masks) for name in dataset.categories])
 
 
-def _open_one(dataset: DatasetSpec, category: str) -> Index:
+def _object_masks(dataset: DatasetSpec) -> MaskFolder | None:
+    """The folder that ``dataset.foreground`` names."""
+    given, key = dataset.foreground, "dataset.foreground"
+    if given is not None and dataset.preprocess == "none":
+        allowed = "null, since it has no effect with dataset.preprocess none; "
+        allowed += "mask, crop, centre and align go by it"
+        raise ConfigError(key, given, allowed)
+    return None if given is None else MaskFolder(given, key)
+
+
+def _open_one(dataset: DatasetSpec, category: str, masks: MaskFolder | None) -> Index:
     """The index of one category."""
     if dataset.root is None:
         if dataset.name != "demo":
@@ -91,7 +104,19 @@ def _open_one(dataset: DatasetSpec, category: str) -> Index:
         name = category
     index = replace(found.layout.index(found.place, name), layout=found.layout.name)
     forget()
-    return replace(index, faults=(*masks_among_images(index.samples), *index.faults))
+    faults = (*masks_among_images(index.samples), *index.faults)
+    samples = index.samples
+    if masks is not None:
+        base = root if root.is_dir() else root.parent
+        samples = tuple(replace(s, foreground=_mask_of(s.path, base, masks)) for s in samples)
+    return replace(index, samples=samples, faults=faults)
+
+
+def _mask_of(image: Path, base: Path, masks: MaskFolder) -> Path | None:
+    """The mask of an image's object; an image that lies elsewhere has none."""
+    if not image.is_relative_to(base):
+        return None
+    return masks.mask_of(image, image.relative_to(base))
 
 
 def only_category(root: str, layout: str = "auto") -> str:

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 MODEL = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
 INPUT, LIMIT = MODEL["input"], MODEL["thresholds"]["image"]["value"]
 FRAMING, SHARE = INPUT["framing"], MODEL["image_score"]["top_share"]
-if INPUT.get("tiling") or FRAMING["looked_at"] or FRAMING["preprocess"] != "none":
+if {"tiling", "stage"} & INPUT.keys() or FRAMING["looked_at"] or FRAMING["preprocess"] != "none":
     sys.exit("this model wants more than a resize (tiles, objects, a mask): autosearch predict")
 
 
