@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -404,5 +405,18 @@ def test_output_goes_to_a_pipe_that_closes(study: Path) -> None:
 
 
 def test_commands_to_type_next_can_be_pasted() -> None:
-    told = next_commands(Path("my results/a"), [], [])
+    told = next_commands(Path("my results/a"), [], [], {})
     assert all("'my results/a'" in line for line in told)
+
+
+def test_the_budget_to_type_next_halves_the_front() -> None:
+    front = [
+        TrialRecord(number, Status.COMPLETE, {}, values={"rwap": rwap, "ms": cost})
+        for number, (cost, rwap) in enumerate([(1.25, 0.1), (30.0, 0.4), (2.0, 0.2), (40.0, 0.5)])
+    ]
+    ways = {"rwap": "maximize", "ms": "minimize"}
+    told = "\n".join(next_commands(Path("a"), front, front, ways))
+    assert "--budget 'ms <= 2'" in told
+    close = [replace(record, values={"ms": 0.10424}) for record in front]
+    assert "'ms <= 0.105'" in "\n".join(next_commands(Path("a"), close, close, ways))
+    assert "--budget" not in "\n".join(next_commands(Path("a"), front[:1], front[:1], ways))

@@ -310,6 +310,7 @@ def next_commands(
     path: Path,
     records: Sequence[TrialRecord],
     front: Sequence[TrialRecord],
+    directions: Mapping[str, str],
     distinct: bool = True,
 ) -> Iterable[str]:
     """What to type next; no trial is named where validation cannot tell them apart."""
@@ -319,13 +320,26 @@ def next_commands(
     if front:
         yield f"autosearch report {folder}   # the front as a page; `autosearch dashboard` is live"
         if distinct:
-            yield f"autosearch recommend {folder}   # the trial to take; --budget 'gflops <= 0.5'"
+            budget = _budget(front, directions)
+            yield f"autosearch recommend {folder}   # the trial to take{budget}"
         yield f"autosearch evaluate {folder} --front   # figures on the test split"
         if distinct:
             yield f"autosearch export {folder} --trial {front[-1].number}"
     if failed:
         yield f"autosearch show {folder} --trial {failed[-1].number}   # why it failed"
     yield f"autosearch resume {folder} --trials N   # more trials"
+
+
+def _budget(front: Sequence[TrialRecord], directions: Mapping[str, str]) -> str:
+    """An option that halves a front by its cost; nothing where it has none."""
+    costs = (name for name, way in directions.items() if way == "minimize")
+    if len(front) < 2 or (cost := next(costs, None)) is None:
+        return ""
+    middle = sorted(record.values[cost] for record in front)[(len(front) - 1) // 2]
+    bound = f"{middle:.3g}"
+    if float(bound) < middle:  # Rounded, it would leave out what it is the cost of.
+        bound = f"{1.01 * middle:.3g}"
+    return f"; --budget '{cost} <= {bound}'"
 
 
 def _thinned(rows: Sequence[Sequence[str]], limit: int) -> Sequence[Sequence[str]]:

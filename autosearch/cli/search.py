@@ -194,7 +194,8 @@ def _conclude(study: Study) -> None:
         )
         raise typer.Exit(INTERRUPTED)
     console.print("Next:")
-    for command in view.next_commands(study.path, records, best, study.doubt is None):
+    ways = {name: objective.direction for name, objective in study.objectives.items()}
+    for command in view.next_commands(study.path, records, best, ways, study.doubt is None):
         console.print(f"  {command}")
 
 
