@@ -86,22 +86,24 @@ def test_made_anomalies_lie_where_pixels_count(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["perlin", "cutpaste"])
-@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize(
+    ("numbered", "side", "edge"), [(False, 96, 48), (True, 96, 48), (True, 160, 79)]
+)
 def test_a_split_gains_anomalies_at_the_size_at_which_it_is_measured(
-    kind: str, numbered: bool
+    kind: str, numbered: bool, side: int, edge: int
 ) -> None:
     train, val = image_set(64, 2, 0, seed=0), image_set(64, 4, 3, seed=1)
-    masks = np.stack([resize_mask(mask, (96, 96)) for mask in val.masks])
+    masks = np.stack([resize_mask(mask, (side, side)) for mask in val.masks])
     regions = np.stack([label_regions(mask) for mask in masks]) if numbered else None
     valid = np.ones(masks.shape, bool)
-    valid[:, :, 48:] = False
+    valid[:, :, edge:] = False  # Of 79 the last cell of the input that counts is cut.
     # One of the normal images does not count at all, and nobody marked one of the others.
     valid[3] = False
     unmarked = (False, True) + (False,) * 5
     val = replace(val, masks=masks, regions=regions, valid=valid, unmarked=unmarked)
     data = SearchData(train, val, {"sha256": "0", "counts": {"val": {}}}, ())
     found = add_synthetic(data, SyntheticSpec(kind=kind, per_image=2)).val
-    assert len(found) == 7 + 2 * 3 and found.masks.shape[1:] == (96, 96)
+    assert len(found) == 7 + 2 * 3 and found.masks.shape[1:] == (side, side)
     made = found.select(found.synthetic)
     assert made.marked.all() and made.valid is not None
     assert set(made.groups) == set(val.groups[4:])
@@ -110,7 +112,7 @@ def test_a_split_gains_anomalies_at_the_size_at_which_it_is_measured(
     changed = (made.pixels != val.pixels[4:].repeat(2, axis=0)).any(axis=1)
     assert not changed[:, :, 32:].any()
     for mask, area in zip(made.masks, changed, strict=True):
-        near = resize_mask(area, (96, 96))
+        near = resize_mask(area, (side, side))
         assert (mask & near).sum() > 0.8 * mask.sum()
     if numbered:
         assert made.regions is not None

@@ -149,6 +149,11 @@ def _made(
     measured = val.masks.shape[1:]
     regions = [resize_regions(mask, measured).labels for mask in masks]
     labelled = np.array(regions, dtype=np.int32).reshape(len(masks), *measured)
+    valid = None if val.valid is None else val.valid[sources]
+    if valid is not None:
+        # A pixel of the input may lie across the edge of what counts at a finer size.
+        labelled = np.where(valid, labelled, 0)
+    hidden = tuple(not one.any() for one in labelled)
     return ImageSet(
         pixels=images,
         masks=labelled > 0,
@@ -157,7 +162,8 @@ def _made(
         groups=groups,
         made=(True,) * len(sources),
         regions=None if val.regions is None else labelled,
-        valid=None if val.valid is None else val.valid[sources],
+        valid=valid,
+        unmarked=hidden if any(hidden) else (),
     )
 
 
