@@ -27,7 +27,7 @@ from autosearch.contracts import (
     TrialContext,
     TrialRecord,
     ensemble_of,
-    staged,
+    staged_runner,
     understood,
 )
 from autosearch.data import CanvasStage, ImageSet, read_image
@@ -45,7 +45,7 @@ SIZE = (48, 64)
 @cache
 def runner_of(**dataset: Any) -> Runner:
     spec = parse_spec({**content(preprocess=WAYS), "dataset": dataset})
-    return staged(MeansRunner(spec), spec)
+    return staged_runner(MeansRunner(spec), spec)
 
 
 def built(preprocess: str, validation: ImageSet | None = None, **params: Any) -> Any:
@@ -74,7 +74,7 @@ class TestRunner:
     def test_is_only_there_where_the_space_names_it(self) -> None:
         spec = parse_spec(content(power=[1, 2]))
         alone = MeansRunner(spec)
-        assert staged(alone, spec) is alone and "preprocess" not in alone.parameters
+        assert staged_runner(alone, spec) is alone and "preprocess" not in alone.parameters
         assert isinstance(runner_of(), StagedRunner)
 
     def test_a_parameter_of_its_own_goes_first(self) -> None:
@@ -83,7 +83,7 @@ class TestRunner:
 
         spec = parse_spec(content(preprocess=[1, 2]))
         own = Own(spec)
-        assert staged(own, spec) is own and understood(Own) == Own.parameters
+        assert staged_runner(own, spec) is own and understood(Own) == Own.parameters
 
     def test_without_preprocessing_a_configuration_is_what_it_was(self) -> None:
         runner = runner_of()

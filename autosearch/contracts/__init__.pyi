@@ -34,7 +34,7 @@ from .staged import (
     StagedDetector as StagedDetector,
     StagedRunner as StagedRunner,
     stage_of as stage_of,
-    staged as staged,
+    staged_runner as staged_runner,
     understood as understood,
 )
 from .tiled import (

@@ -34,7 +34,7 @@ def understood(runner: Runner | type[Runner]) -> dict[str, ParameterInfo]:
     return {**runner.parameters, **{n: i for n, i in SHARED.items() if n not in runner.parameters}}
 
 
-def staged(runner: Runner, spec: StudySpec) -> Runner:
+def staged_runner(runner: Runner, spec: StudySpec) -> Runner:
     """The runner of a study: one that preprocesses where the space names it, else as it is.
 
     A runner that has a parameter of that name keeps its own.

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import torch
 
-from autosearch.contracts import Detector, Runner, registry, staged
+from autosearch.contracts import Detector, Runner, registry, staged_runner
 from autosearch.data import (
     LARGE,
     NORMAL,
@@ -137,7 +137,7 @@ def forecast_of_data(dataset: DatasetSpec, space: str) -> Forecast | None:
         made = dataset.validation.synthetic
         each = made.per_image if isinstance(made, SyntheticSpec) else 0
         asked = len(split.val) + each * sum(sample.normal for sample in split.val)
-        runner = staged(registry.load_runner(spec.study.runner)(spec), spec)
+        runner = staged_runner(registry.load_runner(spec.study.runner)(spec), spec)
         blank = _blank(framings.input.size, framings.measured.size)
         train = sum(sample.normal for sample in split.train)
         return forecast(spec, runner, blank, train, asked)

@@ -26,7 +26,7 @@ from autosearch.contracts import (
     TrialRecord,
     check_space,
     registry,
-    staged,
+    staged_runner,
     trial_seed,
     understood,
 )
@@ -168,7 +168,7 @@ def load_inputs(
     check_space(spec.parsed_space, understood(runner_class), runner_name, runner_class.elsewhere)
     _check_probabilities(spec, runner_class, known)
     check_post_trials(spec, runner_class.post_parameters, objectives)
-    made = staged(runner_class(spec), spec)
+    made = staged_runner(runner_class(spec), spec)
     index = open_index(spec.dataset)
     dataset = settled(index, spec.dataset)
     spec = spec.model_copy(update={"dataset": dataset})
