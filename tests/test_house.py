@@ -117,6 +117,19 @@ def test_a_room_is_entered_by_its_door_alone(path: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("door", sorted((ROOT / "autosearch").glob("*/__init__.pyi")), ids=named)
+def test_nothing_that_a_door_gives_has_the_name_of_a_module(door: Path) -> None:
+    """Else a door may give the module, where that was imported before."""
+    modules = {path.stem for path in door.parent.glob("*.py")}
+    given = {
+        alias.name
+        for node in ast.parse(door.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+    assert given and not given & modules
+
+
 @pytest.mark.parametrize("room", [room for room in ROOMS if (ROOT / "autosearch" / room).is_dir()])
 def test_modules_of_a_room_form_no_loop(room: str) -> None:
     inside = {module_of(path): path for path in MODULES if room_of(path) == room}

@@ -14,7 +14,7 @@ from torch import Tensor
 from autosearch.errors import ConfigError
 from autosearch.memory import bank as memory
 from autosearch.memory.bank import BACKENDS, MemoryBank, available_backends, make_memory_bank
-from autosearch.memory.coreset import coreset, draw
+from autosearch.memory.kcenter import coreset, draw
 from autosearch.testing import MemoryBankSuite
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -111,7 +111,7 @@ CENTRES = normal(7, 9, seed=1).repeat_interleave(60, 0)
     ids=["cloud", "clusters", "overlapping"],
 )
 def test_k_center_of_few_that_are_held_is_that_of_all(monkeypatch, patches):
-    module = importlib.import_module("autosearch.memory.coreset")
+    module = importlib.import_module("autosearch.memory.kcenter")
     monkeypatch.setattr(module, "_PRODUCTS", 1000)
     expected = greedy_k_center(patches, 419)
     for held in (1, 40, 419):
@@ -121,7 +121,7 @@ def test_k_center_of_few_that_are_held_is_that_of_all(monkeypatch, patches):
 
 
 def test_k_center_holds_few_and_seldom_asks_all(monkeypatch):
-    module = importlib.import_module("autosearch.memory.coreset")
+    module = importlib.import_module("autosearch.memory.kcenter")
     met, meet, held, farthest = [], module._meet, [], module._farthest
     monkeypatch.setattr(module, "_HELD", 200)
     monkeypatch.setattr(module, "_meet", lambda *given: met.append(len(given[3])) or meet(*given))
@@ -157,7 +157,7 @@ def test_k_center_covers_what_random_misses():
 
 @pytest.mark.parametrize("held", [3, 5000])
 def test_duplicates_are_chosen_once(monkeypatch, held):
-    module = importlib.import_module("autosearch.memory.coreset")
+    module = importlib.import_module("autosearch.memory.kcenter")
     monkeypatch.setattr(module, "_HELD", held)
     patches = normal(5, 3).repeat(4, 1)
     chosen = coreset(patches, count=19)

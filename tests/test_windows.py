@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from autosearch.memory import coreset
-from autosearch.memory.coreset import coreset_at_places, draw_at_places
 from autosearch.memory.images import AlikeImages, ImageBank
+from autosearch.memory.kcenter import coreset_at_places, draw_at_places
 from autosearch.memory.windows import Blocks, WindowedBank, stand_ins
 
 D = 6

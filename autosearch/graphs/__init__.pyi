@@ -9,10 +9,6 @@ from .latency import (
     graph_latency as graph_latency,
     side_by_side as side_by_side,
 )
-from .onnx_beside import (
-    onnx_beside as onnx_beside,
-    write_graph as write_graph,
-)
 from .onnx_graph import (
     INPUT as INPUT,
     MAPS as MAPS,
@@ -28,6 +24,10 @@ from .onnx_graph import (
     onnx_bytes as onnx_bytes,
     round_to_half as round_to_half,
     stored_in_half as stored_in_half,
+)
+from .onnx_large import (
+    onnx_beside as onnx_beside,
+    write_graph as write_graph,
 )
 from .runtimes import (
     Answer as Answer,

@@ -1,4 +1,4 @@
-from .blend import (
+from .blending import (
     SynthesisSettings as SynthesisSettings,
     Synthetic as Synthetic,
     blend as blend,
@@ -23,7 +23,7 @@ from .perlin import (
     draw_mask as draw_mask,
     pool_mask as pool_mask,
 )
-from .places import (
+from .placing import (
     Places as Places,
     at_input as at_input,
     places as places,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autosearch.errors import ConfigError
-from autosearch.synthesis.places import Places
+from autosearch.synthesis.placing import Places
 
 MAX_TRIES = 20
 """Transformed defects tried before one is pasted as it is."""

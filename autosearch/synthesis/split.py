@@ -25,9 +25,9 @@ from autosearch.data import (
 )
 from autosearch.errors import ConfigError
 from autosearch.spec import SyntheticSpec
-from autosearch.synthesis.blend import SynthesisSettings
+from autosearch.synthesis.blending import SynthesisSettings
 from autosearch.synthesis.cutpaste import defect_library
-from autosearch.synthesis.places import at_input, places
+from autosearch.synthesis.placing import at_input, places
 from autosearch.synthesis.textures import open_textures
 from autosearch.synthesis.validation import synthetic_validation
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autosearch.errors import ConfigError
-from autosearch.synthesis.blend import SynthesisSettings, synthesise
+from autosearch.synthesis.blending import SynthesisSettings, synthesise
 from autosearch.synthesis.cutpaste import CutPasteSettings, Defect, cut_and_paste, cut_patch
-from autosearch.synthesis.places import Places, places
+from autosearch.synthesis.placing import Places, places
 from autosearch.synthesis.procedural import ProceduralTextures
 from autosearch.synthesis.textures import TextureSource
 
