@@ -88,17 +88,23 @@ def same_aspect(one: tuple[int, ...], other: Size) -> bool:
     return abs(math.log(one[1] * other[0] / (one[0] * other[1]))) <= _ASPECT
 
 
+def resized(mask: NDArray[np.bool_], shape: Size) -> NDArray[np.bool_] | None:
+    """A mask at the size of its image; None where that has another aspect."""
+    if mask.shape == shape:
+        return mask
+    return resize_mask(mask, shape) if same_aspect(mask.shape, shape) else None
+
+
 def scaled_to(shape: Size, mask: NDArray[np.bool_], path: Path | str) -> NDArray[np.bool_]:
     """A mask of what is looked at, at the size of an image.
 
     Raises:
         DataError: The image has another aspect.
     """
-    if mask.shape == shape:
-        return mask
-    if not same_aspect(mask.shape, shape):
+    found = resized(mask, shape)
+    if found is None:
         (height, width), (own_height, own_width) = shape, mask.shape
         sizes = f"{height} x {width} pixels, the mask {own_height} x {own_width} (height x width)"
         problem = f"the image is {sizes}, so {KEY} does not fit it"
         raise DataError(path, problem, "give the mask the shape of the images")
-    return resize_mask(mask, shape)
+    return found

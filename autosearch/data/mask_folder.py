@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from autosearch.data.boxes import Size
 from autosearch.data.decoding import Orientation, content_of, is_image
-from autosearch.data.images import resize_mask
-from autosearch.data.interest import MaskFile, same_aspect
+from autosearch.data.interest import MaskFile, resized
 from autosearch.data.masks import read_mask
 from autosearch.data.members import listed, nfc
 from autosearch.errors import ConfigError, DataError
@@ -117,11 +116,10 @@ def of_size(mask: NDArray[np.bool_], shape: Size, path: Path | str) -> NDArray[n
     Raises:
         DataError: The image has another aspect.
     """
-    if mask.shape == shape:
-        return mask
-    if not same_aspect(mask.shape, shape):
+    found = resized(mask, shape)
+    if found is None:
         (height, width), (own_height, own_width) = shape, mask.shape
         sizes = f"{own_height} x {own_width} pixels, its image {height} x {width}"
         problem = f"the mask of the object is {sizes} (height x width)"
         raise DataError(path, problem, "give the mask the shape of its image")
-    return resize_mask(mask, shape)
+    return found
