@@ -73,9 +73,9 @@ def served(
 class Page:
     """The dashboard in a browser, as its users see it."""
 
-    def __init__(self, browser: Any, port: int) -> None:
+    def __init__(self, browser: Any, port: int, asked: str = "") -> None:
         self.browser = browser
-        browser.get(f"http://127.0.0.1:{port}/")
+        browser.get(f"http://127.0.0.1:{port}/{asked}")
         self.until(lambda: self.texts("#studies .study"))
 
     def until(self, happens: Callable[[], Any]) -> Any:
@@ -149,6 +149,30 @@ class TestPage:
         assert page.points() == expected
         assert any(text.startswith("base") for text in page.texts("#studies .study"))
         assert page.complaints() == []
+
+    def test_the_study_that_an_address_names_is_in_sight(
+        self, browser: Any, written: StudyFolder, tmp_path: Path
+    ) -> None:
+        names = [f"study-{number:02}" for number in range(20)]
+        for name in names:
+            shutil.copytree(written.path, tmp_path / "results" / name)
+        process, port = start(tmp_path / "results", tmp_path / "log.txt")
+        try:
+            for named in (names[0], names[-1]):
+                browser.get("about:blank")
+                page = Page(browser, port, f"#study={named}")
+                page.until(lambda name=named: page.drawn() == {name})
+                seen = browser.execute_script(
+                    "const list = document.querySelector('#studies').getBoundingClientRect();"
+                    "const box = document.querySelector(`#studies [value='${arguments[0]}']`);"
+                    "const { top, bottom } = box.parentElement.getBoundingClientRect();"
+                    "return top >= list.top - 1 && bottom <= list.bottom + 1",
+                    named,
+                )
+                assert seen, named
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
 
     def test_new_trials_come_without_disturbing_zoom_and_selection(
         self, served: tuple[Path, int], browser: Any, written: StudyFolder

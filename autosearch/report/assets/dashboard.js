@@ -8,6 +8,7 @@
   let drawn = null;
   let mounted = false;
   let followed = false;
+  let revealed = false;
 
   const at = (id) => document.getElementById(id);
 
@@ -81,6 +82,16 @@
     }
   }
 
+  // What is chosen at first may lie below what the list shows.
+  function reveal() {
+    const row = rows.get(chosen.find((name) => rows.has(name)));
+    if (!row || revealed) return;
+    revealed = true;
+    const place = at("studies");
+    const below = row.label.getBoundingClientRect().bottom - place.getBoundingClientRect().bottom;
+    if (below > 0) place.scrollTop += below;
+  }
+
   function artifact(study, number, name) {
     const address = `/artifact?${new URLSearchParams({ study, number, name })}`;
     if (name.endsWith(".jpg")) return address;
@@ -132,6 +143,7 @@
         chosen = selected || [];
         at("time").textContent = clock;
         list(listing.studies);
+        reveal();
         at("notes").replaceChildren(...listing.notes.map((note) => element("p", "", note)));
         if (data && data !== drawn) {
           drawn = data;
