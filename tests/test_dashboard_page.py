@@ -161,7 +161,7 @@ class TestPage:
             for named in (names[0], names[-1]):
                 browser.get("about:blank")
                 page = Page(browser, port, f"#study={named}")
-                page.until(lambda name=named: page.drawn() == {name})
+                page.until(lambda page=page, name=named: page.drawn() == {name})
                 seen = browser.execute_script(
                     "const list = document.querySelector('#studies').getBoundingClientRect();"
                     "const box = document.querySelector(`#studies [value='${arguments[0]}']`);"
