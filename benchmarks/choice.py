@@ -177,6 +177,7 @@ def _candidate(
     made = {f: float(own[f"made:{f}"][0]) for f in FIGURES}
     real = {f: float(own[f"val-{each}:{f}"][draw]) for f in FIGURES} if each else made
     figures = {**real, "rwap_synthetic": made["rwap_calibrated"]}
+    figures |= {"ap_synthetic": made["ap_calibrated"]}
     errors = {"rwap_calibrated": float(own[f"error-{each}"][draw])} if each else {}
     return Candidate(place, figures, "rwap", 1, errors, {}, told[name]["canonical"])
 

@@ -55,8 +55,8 @@ LEVELS: tuple[dict[int, int], ...] = (
 MEASURED = 160
 """Shorter side in pixels of the maps that are kept."""
 
-MOST_NORMALS, MOST_OF_A_TYPE = 40, 12
-"""Images of validation and test that are kept, of defects at most so many of a type."""
+MOST_NORMALS, MOST_MADE, MOST_OF_A_TYPE = 40, 24, 12
+"""Images of validation and test that are kept, of anomalies at most so many of a type."""
 
 
 def fixed(levels: dict[int, int], network: Params, width: float = 1.0, patch: int = 3) -> Params:
@@ -152,7 +152,7 @@ def loaded(space: str, data: str, normals: int) -> tuple[Inputs, ImageSet, Image
     """A dataset's inputs; training images, validation images, test images, few of each."""
     asked: list[tuple[str, Any]] = [(f"dataset.{k}", v) for k, v in data_section(data).items()]
     asked += [("dataset.validation.real_per_type", 0), ("dataset.evaluation_size", MEASURED)]
-    asked += [("dataset.validation.synthetic", {"kind": "perlin"})]
+    asked += [("dataset.validation.synthetic", {"kind": "both"})]
     inputs = load_inputs(load_spec(spaces()[space], asked))
     train = inputs.data.train
     wanted = np.zeros(len(train), dtype=bool)
@@ -167,8 +167,8 @@ def _few(images: ImageSet) -> np.ndarray:
     chosen = np.zeros(len(images), dtype=bool)
     for kind in set(images.types):
         own = np.flatnonzero([one == kind for one in images.types])
-        made = images.synthetic[own[0]]
-        most = MOST_OF_A_TYPE if images.labels[own[0]] and not made else MOST_NORMALS
+        most = MOST_OF_A_TYPE if images.labels[own[0]] else MOST_NORMALS
+        most = MOST_MADE if images.synthetic[own[0]] else most
         chosen[own[np.linspace(0, len(own) - 1, min(most, len(own))).astype(int)]] = True
     return chosen
 

@@ -29,7 +29,7 @@ class Dataset:
     Attributes:
         name: Of the dataset.
         truth: Of all images.
-        types: ``anomaly_type`` of each; of made anomalies ``made``.
+        types: ``anomaly_type`` of each.
         validation: ``(N,)`` bool, true for the normal images of validation and what was made.
         folder: Where maps are kept.
         prevalence: Of calibrated figures.
@@ -46,9 +46,8 @@ class Dataset:
     def of(cls, data: str, out: Path, space: str, normals: int) -> Dataset:
         """Load the images that were kept of, without their pixels."""
         inputs, _, val, test = loaded(space, data, normals)
-        made = ["made" if one else NORMAL for one in val.synthetic]
         masks = np.concatenate([val.masks, test.masks])
-        types = (*made, *test.types)
+        types = (*val.types, *test.types)
         truth = Truth.from_masks(masks, types, None, NORMAL)
         validation = np.arange(len(types)) < len(val)
         folder = folder_of(out, data)

@@ -129,7 +129,7 @@ def _searched(given: argparse.Namespace, number: int, each: int, draw: int) -> t
     asked += [f"dataset.validation.real_per_type={each}", f"dataset.seed={draw}"]
     asked += [f"dataset.test_skip={max(given.each)}", f"study.seed={draw}", *given.set]
     if not each:
-        asked.append("dataset.validation.synthetic.kind=perlin")
+        asked.append("dataset.validation.synthetic.kind=both")
     name = f"{given.space}-{dataset['category']}-{each}-{draw}"
     study = search(
         content, asked, trials=given.trials, name=name, results=given.results, resume=True,

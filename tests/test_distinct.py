@@ -134,7 +134,7 @@ def searched(base: Path, side: int, change: int) -> autosearch.Study:
             "root": str(base / "data"),
             "category": "part",
             "image_size": SIDE,
-            "validation": {"real_per_type": 3},
+            "validation": {"real_per_type": 3, "synthetic": None},
         },
     }
     return autosearch.search(space, results=base / "results", executor="local")

@@ -72,10 +72,11 @@ class TestAdvice:
     @pytest.mark.parametrize(
         ("defects", "real", "synthetic"),
         [
-            ({}, 0, {"kind": "perlin"}),
-            ({"hole": 2}, 1, {"kind": "perlin"}),
+            ({}, 0, {"kind": "both"}),
+            ({"hole": 2}, 1, {"kind": "both"}),
             ({"hole": 6, "dent": 7}, 2, "auto"),
-            ({"hole": 9, "dent": 40}, 3, None),
+            ({"hole": 9, "dent": 40}, 3, "auto"),
+            ({"hole": 15, "dent": 40}, 5, None),
             ({"hole": 30}, 5, None),
         ],
     )
@@ -86,7 +87,7 @@ class TestAdvice:
         assert found["validation.real_per_type"] == real
         assert found["validation.synthetic"] == synthetic
 
-    @pytest.mark.parametrize(("number", "synthetic"), [(6, "auto"), (9, None)])
+    @pytest.mark.parametrize(("number", "synthetic"), [(6, "auto"), (9, "auto"), (15, None)])
     def test_without_masks_a_third_validates(
         self, tmp_path: Path, number: int, synthetic: object
     ) -> None:
@@ -159,7 +160,7 @@ class TestText:
     @pytest.mark.parametrize(
         "value",
         ["screw", "01", "no", "1e3", "a: b", "# c", "10m", "/a/b c", "münze", None, True,
-         0.5, ["a", "01"], {"side": 320}, {"kind": "perlin"}, "", " x", "~", "a'b\"c"],
+         0.5, ["a", "01"], {"side": 320}, {"kind": "both"}, "", " x", "~", "a'b\"c"],
     )  # fmt: skip
     def test_values_come_back(self, tmp_path: Path, value: object) -> None:
         import yaml

@@ -128,7 +128,7 @@ class TestSplits:
         asked = settled(index(), DatasetSpec())
         assert asked.validation.real_per_type == 0
         assert asked.validation.synthetic is not None
-        assert asked.validation.synthetic.kind == "perlin"
+        assert asked.validation.synthetic.kind == "both"
         assert settled(index(), asked) == asked
         own = DatasetSpec.model_validate({"validation": {"synthetic": {"kind": "cutpaste"}}})
         assert settled(index(), own).validation.synthetic == own.validation.synthetic
@@ -230,7 +230,7 @@ class TestRefusals:
         assert str(caught.value) == (
             f"{key}: {name!r} is not allowed; expected image_auroc, image_ap or image_f1, since "
             "no anomalous validation image of data/part has a mask; or let synthetic anomalies "
-            "give masks: --set dataset.validation.synthetic.kind=perlin"
+            "give masks: --set dataset.validation.synthetic.kind=both"
         )
         assert not (tmp_path / "results/study/trials").exists()
 

@@ -51,7 +51,7 @@ class TestImagesAlone:
         assert data["rule"] == (
             "a third of each anomaly type for validation, since no anomalous image has a mask; "
             "3 of 10 normal images validate; "
-            "fewer than 3 of some type, so synthetic ones are made for rwap_synthetic"
+            "fewer than 5 of some type, so synthetic ones are made for rwap_synthetic"
         )
         assert study.meta["objectives"]["image_auroc"]["pixels"] is False
 
@@ -117,11 +117,13 @@ class TestGoodImagesAlone:
         validation = good.spec.dataset.validation
         assert validation.real_per_type == 0 and validation.synthetic is not None
         data = good.meta["data"]
-        assert data["counts"]["val"] == {"good": 3, "synthetic_perlin": 3}
+        assert data["counts"]["val"] == {
+            "good": 3, "synthetic_perlin": 3, "synthetic_cutpaste": 3,
+        }  # fmt: skip
         assert data["rule"] == "no anomalous image; 3 of 10 normal images validate"
         assert data["notes"] == [
-            "no anomalous image: validation uses synthetic anomalies of kind perlin; figures are "
-            "of these alone"
+            "no anomalous image: validation uses synthetic anomalies (perlin and cutpaste); "
+            "figures are of these alone"
         ]
 
     def test_the_study_is_gone_on_with(self, good: autosearch.Study) -> None:

@@ -109,6 +109,14 @@ class TestRanks:
         with pytest.raises(ConfigError, match=r"rule: 'balanced' .* trials have no ap,"):
             RULES["balanced"](trials({"rwap": 0.5, "rwap_synthetic": 0.4}))
 
+    def test_balanced_takes_ap_of_made_anomalies_where_all_have_it(self) -> None:
+        own = {"rwap": 0.5, "ap": 0.4, "rwap_synthetic": 0.3}
+        found = trials({**own, "ap_synthetic": 0.2}, {**own, "ap_synthetic": 0.6})
+        expected = [(0.5 * 0.4 * 0.3 * each) ** (1 / 4) for each in (0.2, 0.6)]
+        assert RULES["balanced"](found) == pytest.approx(expected, abs=3e-3)
+        older = trials(own, {**own, "ap_synthetic": 0.6})
+        assert RULES["balanced"](older) == pytest.approx([0.06 ** (1 / 3)] * 2, abs=3e-3)
+
     def test_on_made_anomalies_need_some(self) -> None:
         with pytest.raises(
             ConfigError, match=r"rule: 'synthetic' .* trials have no rwap_synthetic"

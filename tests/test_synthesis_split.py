@@ -1,5 +1,7 @@
 """Validation with synthetic anomalies, from the spec to the figures of a trial."""
 
+import io
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,17 @@ def test_validation_gains_anomalies_of_a_type_of_their_own(kind: str, real: int)
     assert val.groups[-1] in val.groups[:-8] and len(set(val.paths)) == len(val.paths)
 
 
+def test_there_are_both_kinds_unless_one_is_asked_for() -> None:
+    data = split("both", 1, per_image=2)
+    kinds = Counter(kind for kind in data.val.types if kind.startswith("synthetic"))
+    assert kinds == {"synthetic_perlin": 8, "synthetic_cutpaste": 8}
+    for kind in ("perlin", "cutpaste"):
+        own = np.array([found == f"synthetic_{kind}" for found in data.val.types])
+        alone = split(kind, 1, per_image=2).val
+        same = np.array([found == f"synthetic_{kind}" for found in alone.types])
+        assert np.array_equal(data.val.pixels[own], alone.pixels[same])
+
+
 def test_the_same_settings_give_the_same_split_and_others_another_hash() -> None:
     first, again = split("perlin", 1), split("perlin", 1)
     assert np.array_equal(first.val.pixels, again.val.pixels)
@@ -83,8 +96,16 @@ def test_a_trial_is_scored_on_either_kind(real: int) -> None:
     evaluate = TrialEvaluator(inputs.spec, inputs.runner, inputs.data)
     outcome = evaluate(Assignment(0, {}, canonical, trial_seed(0, canonical)))
     assert outcome.status == Status.COMPLETE and 0 < outcome.values["rwap"] < 1
-    parts = {"rwap_real", "rwap_synthetic"}
-    assert parts & outcome.measured.keys() == (parts if real else set())
+    made = {"rwap_synthetic", "ap_synthetic"}
+    parts = {*made, "rwap_real", "rwap_mixed"}
+    assert parts & outcome.measured.keys() == (parts if real else made)
+    with np.load(io.BytesIO(outcome.artifacts["choice.npz"])) as kept:
+        drawn = {
+            name: kept[f"draws.{name}"] for name in ("rwap", "rwap_synthetic", "ap_synthetic")
+        }
+    if not real:
+        assert outcome.measured["rwap_synthetic"] == outcome.values["rwap"]
+        assert np.array_equal(drawn["rwap_synthetic"], drawn["rwap"])
     if real:
         val = inputs.data.val
         maps = np.random.default_rng(0).random(val.masks.shape).astype(np.float32)

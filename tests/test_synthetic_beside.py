@@ -4,10 +4,11 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from dataset_parts import checked, sound_dataset
+from dataset_parts import checked, mask, photo, sound_dataset
 
 from autosearch.contracts.trials import Assignment, Outcome, Status, trial_seed
 from autosearch.data.drawn import makes_beside
@@ -70,17 +71,20 @@ class TestDefault:
 
     @pytest.mark.parametrize(
         ("types", "expected"),
-        [("aaab", True), ("aaabbb", False), ("aa", True), ("", False)],
+        [("aaaaab", True), ("aaaabbbbb", True), ("aaaaabbbbb", False), ("aa", True), ("", False)],
     )
-    def test_is_for_types_with_fewer_than_three(self, types: str, expected: bool) -> None:
+    def test_is_for_types_with_fewer_than_five(self, types: str, expected: bool) -> None:
         assert makes_beside([*types, NORMAL, NORMAL]) == expected
 
     def test_is_said_in_the_line_of_the_data(self, beside: Inputs, tmp_path: Path) -> None:
-        said = "fewer than 3 of some type, so synthetic ones are made for rwap_synthetic"
+        said = "fewer than 5 of some type, so synthetic ones are made for rwap_synthetic"
         assert said in str(beside.data.info["rule"])
+        for i in range(3, 6):
+            photo(tmp_path / f"part/test/hole/{i:03}.png", 30 + i)
+            mask(tmp_path / f"part/ground_truth/hole/{i:03}_mask.png")
         sound_dataset(tmp_path / "part")
         assert said in checked(tmp_path / "part").defects
-        assert said not in checked(tmp_path / "part", validation={"real_per_type": 3}).defects
+        assert said not in checked(tmp_path / "part", validation={"real_per_type": 5}).defects
 
 
 class TestFigures:
@@ -89,14 +93,14 @@ class TestFigures:
     ) -> None:
         with_made, without = outcome(beside), outcome(plain)
         assert with_made.values == without.values
-        more = {"rwap_real", "rwap_synthetic", "rwap_mixed"}
+        more = {"rwap_real", "rwap_synthetic", "ap_synthetic", "rwap_mixed"}
         assert with_made.measured.keys() - without.measured.keys() == more
         same = {name: with_made.measured[name] for name in without.measured}
         assert same == pytest.approx(without.measured)
         assert with_made.measured["rwap_real"] == with_made.values["rwap"]
         assert 0 < with_made.measured["rwap_synthetic"] < 1
         with np.load(io.BytesIO(with_made.artifacts["choice.npz"])) as kept:
-            assert len(kept["draws.rwap_synthetic"]) == 200
+            assert len(kept["draws.rwap_synthetic"]) == len(kept["draws.ap_synthetic"]) == 200
             assert kept["draws.rwap"].shape == (200,)
         assert "draws.rwap_synthetic" not in np.load(io.BytesIO(without.artifacts["choice.npz"]))
 
@@ -122,10 +126,10 @@ class TestMade:
         assert beside.data.val.paths == plain.data.val.paths
         made = beside.data.made
         assert made is not None and plain.data.made is None
-        assert Counter(made.types) == {"synthetic_perlin": 4}
+        assert Counter(made.types) == {"synthetic_perlin": 4, "synthetic_cutpaste": 4}
         assert made.masks.any(axis=(1, 2)).all() and made.synthetic.all()
         told = beside.data.info["validation_beside"]
-        assert told["images"] == 4 and told["kind"] == "perlin"  # type: ignore[index]
+        assert told["images"] == 8 and told["kind"] == "both"  # type: ignore[index]
 
     def test_as_many_as_there_is_room_for(
         self, plain: Inputs, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +139,26 @@ class TestMade:
         normal = [path for path, kind in zip(plain.data.val.paths, plain.data.val.types,
                                              strict=True) if kind == NORMAL]  # fmt: skip
         assert made is not None
-        assert [path.partition("#")[0] for path in made.paths] == [normal[0], normal[2]]
+        assert [path.partition("#")[0] for path in made.paths] == [normal[0], normal[2]] * 2
+
+    @pytest.mark.parametrize(("failing", "left"), [("perlin", "cutpaste"), ("cutpaste", "perlin")])
+    def test_a_kind_that_cannot_be_made_is_left_out(
+        self, plain: Inputs, monkeypatch: pytest.MonkeyPatch, failing: str, left: str
+    ) -> None:
+        make = split_module.synthetic_validation
+
+        def some(normals: Any, kind: Any, *others: Any, **settings: Any) -> Any:
+            if kind == failing:
+                raise ConfigError("kind", kind, "another")
+            return make(normals, kind, *others, **settings)
+
+        monkeypatch.setattr(split_module, "synthetic_validation", some)
+        made = add_synthetic(plain.data, "auto").made
+        assert made is not None and Counter(made.types) == {f"synthetic_{left}": 4}
+        inside = add_synthetic(plain.data, SyntheticSpec())
+        assert inside.info["validation_synthetic"]["types"] == [f"synthetic_{left}"]  # type: ignore[index]
+        with pytest.raises(ConfigError, match="another"):
+            add_synthetic(plain.data, SyntheticSpec(kind=failing))  # type: ignore[arg-type]
 
     def test_what_admits_no_anomaly_is_a_note(self, plain: Inputs) -> None:
         dark = replace(plain.data.val, pixels=np.zeros_like(plain.data.val.pixels), place=None)

@@ -133,7 +133,8 @@ class Objective:
             ``autosearch[export]``. Training changes what is in a graph, not what it does, so that
             in pauses such a figure is measured once.
         anomalies: Which anomalies it is of, ``both`` if it needs real and synthetic ones. What is
-            not of all is recorded for every trial only where there are real and synthetic ones.
+            not of all is recorded for every trial only where there are synthetic ones, and, if it
+            is of real ones too, both.
     """
 
     name: str
@@ -286,7 +287,7 @@ TABLE: dict[str, Objective] = {
                   True, pixels=True, anomalies="both"),
         Objective("ap_synthetic", "maximize", "", "score",
                   _score(lambda s: s.synthetic_ranking.ap()),
-                  "AP of the synthetic anomalies and all normal images", pixels=True,
+                  "AP of the synthetic anomalies and all normal images", True, pixels=True,
                   anomalies="synthetic"),
         Objective("image_auroc", "maximize", "", "score",
                   _score(lambda s: auroc(s.images, s.truth.labels)),

@@ -9,7 +9,7 @@ from statistics import median
 
 from autosearch.data.check import Report, check_dataset
 from autosearch.data.decoding import shape_of
-from autosearch.data.drawn import FEW_IMAGES
+from autosearch.data.drawn import FEW_IMAGES, FEW_OF_A_TYPE
 from autosearch.data.framing import canvas_size
 from autosearch.data.index import Index
 from autosearch.data.layouts.choose import open_index
@@ -138,7 +138,7 @@ def _validation(index: Index, dataset: DatasetSpec) -> list[Choice]:
     if not kinds:
         why = "No image is anomalous, so anomalies are made of normal validation images."
         hint = "All figures are of these alone: label some real ones as soon as there are any."
-        made = Choice("validation.synthetic", {"kind": "perlin"}, f"{why} {hint}")
+        made = Choice("validation.synthetic", {"kind": "both"}, f"{why} {hint}")
         return [Choice("validation.real_per_type", 0, "There are none."), made]
     fewest, total = min(kinds.values()), sum(kinds.values())
     listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
@@ -154,7 +154,7 @@ def _validation(index: Index, dataset: DatasetSpec) -> list[Choice]:
     if drawn < FEW_IMAGES:
         plural = "" if drawn == 1 else "s"
         why = f"{drawn} real one{plural} would rank trials by chance, so made ones stand beside."
-        choices.append(Choice("validation.synthetic", {"kind": "perlin"}, why))
+        choices.append(Choice("validation.synthetic", {"kind": "both"}, why))
     else:
         choices.append(_beside(real))
     return choices
@@ -162,10 +162,10 @@ def _validation(index: Index, dataset: DatasetSpec) -> list[Choice]:
 
 def _beside(real: int) -> Choice:
     """Whether anomalies are made for figures of their own, with so many real ones of a type."""
-    if real < FEW_IMAGES:
+    if real < FEW_OF_A_TYPE:
         why = (
-            f"Fewer than {FEW_IMAGES} of a type, so some are made as well, for figures of their "
-            "own (rwap_synthetic)."
+            f"Fewer than {FEW_OF_A_TYPE} of a type, so some are made as well, for figures of "
+            "their own (rwap_synthetic, ap_synthetic)."
         )
         return Choice("validation.synthetic", "auto", why)
     why = "Enough real ones of every type, so none are made."

@@ -14,6 +14,8 @@ from autosearch.data.records import NORMAL
 from autosearch.spec import DatasetSpec, SyntheticSpec
 
 FEW_IMAGES = 3
+FEW_OF_A_TYPE = 5
+"""Real defects of a type below which made ones stand beside them."""
 FEW_PIXELS = 10
 
 
@@ -165,19 +167,19 @@ def made_for(dataset: DatasetSpec, val: Iterable[Sample]) -> int:
     made = dataset.validation.synthetic
     if not isinstance(made, SyntheticSpec):
         return 0
-    return made.per_image * sum(sample.normal for sample in val)
+    return len(made.kinds) * made.per_image * sum(sample.normal for sample in val)
 
 
 def makes_beside(types: Iterable[str]) -> bool:
     """Whether ``dataset.validation.synthetic: auto`` makes anomalies beside the real ones.
 
-    It does where validation holds anomalous images, and fewer than `FEW_IMAGES` of some type.
+    It does where validation holds anomalous images, and fewer than `FEW_OF_A_TYPE` of some type.
 
     Args:
         types: ``anomaly_type`` of each validation image.
     """
     real = Counter(kind for kind in types if kind != NORMAL)
-    return bool(real) and min(real.values()) < FEW_IMAGES
+    return bool(real) and min(real.values()) < FEW_OF_A_TYPE
 
 
 def beside_text(dataset: DatasetSpec, val: Iterable[Sample]) -> str:
@@ -186,4 +188,5 @@ def beside_text(dataset: DatasetSpec, val: Iterable[Sample]) -> str:
         return ""
     if not makes_beside(NORMAL if one.normal else one.type for one in val):
         return ""
-    return f"; fewer than {FEW_IMAGES} of some type, so synthetic ones are made for rwap_synthetic"
+    few = f"fewer than {FEW_OF_A_TYPE} of some type"
+    return f"; {few}, so synthetic ones are made for rwap_synthetic"

@@ -52,7 +52,8 @@ def synthetic_alone(index: Index, dataset: DatasetSpec) -> Note | None:
     made = dataset.validation.synthetic
     if not isinstance(made, SyntheticSpec) or not none_anomalous(index):
         return None
-    kind = f"no anomalous image: validation uses synthetic anomalies of kind {made.kind}"
+    kinds = " and ".join(made.kinds)
+    kind = f"no anomalous image: validation uses synthetic anomalies ({kinds})"
     return Note(index.place, kind, "figures are of these alone")
 
 

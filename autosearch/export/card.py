@@ -97,8 +97,9 @@ def _warnings(d: Mapping[str, Any]) -> Iterable[str]:
     if d["dataset"].get("synthetic"):
         yield "> **Synthetic defects**: these are figures of the demo. Do not quote them."
     if made := d["dataset"].get("validation_synthetic"):
+        kinds = "perlin and cutpaste" if made["kind"] == "both" else made["kind"]
         yield (
-            f"> **Synthetic validation** ({made['kind']}): anomalies made by a program were "
+            f"> **Synthetic validation** ({kinds}): anomalies made by a program were "
             "among those that this trial and its thresholds were chosen on."
         )
 

@@ -101,13 +101,19 @@ class PrunerSpec(Section):
 class SyntheticSpec(Section):
     """Anomalies made from the normal validation images, beside real ones or instead of them.
 
-    ``textures`` is what ``perlin`` blends in: ``self``, ``procedural``, or a folder of images.
+    With the kind ``both`` there are ``per_image`` of either kind. ``textures`` is what ``perlin``
+    blends in: ``self``, ``procedural``, or a folder of images.
     """
 
-    kind: Literal["perlin", "cutpaste"] = "perlin"
+    kind: Literal["both", "perlin", "cutpaste"] = "both"
     per_image: int = Field(1, ge=1, le=100)
     textures: PathText = "self"
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @property
+    def kinds(self) -> tuple[Literal["perlin", "cutpaste"], ...]:
+        """Those that are made."""
+        return ("perlin", "cutpaste") if self.kind == "both" else (self.kind,)
 
 
 class ValidationSpec(Section):
@@ -118,7 +124,7 @@ class ValidationSpec(Section):
     split holds, as in AutoPatch's paper, and ``auto`` that or a quarter of those outside the test
     split, whichever is less, and at most 500; null, as studies of earlier versions have it, is
     ``as_test``.
-    ``synthetic: auto`` makes anomalies beside the real ones where validation has fewer than three
+    ``synthetic: auto`` makes anomalies beside the real ones where validation has fewer than five
     of some type: for figures of synthetic ones alone, so that all others are what they would be
     without. A mapping adds anomalies of which all figures are; null makes none.
     """

@@ -18,9 +18,10 @@ An archive of arrays (NumPy's ``.npz``, no pickles), all of the validation split
   evenly, the least and the greatest among them. Earlier versions kept none.
 
 Figures are ``image_auroc``; ``rwap``, ``ap``, ``rwap_calibrated`` and ``ap_calibrated`` where some
-image has a mask; ``rwap_real``, ``rwap_synthetic`` and ``rwap_mixed`` where there are real and
-made anomalies. Scores are sorted into bins (`autosearch.metrics.bootstrap.Histograms`), which is
-exact up to 256 different scores of anomalous pixels.
+image has a mask; ``rwap_real``, ``rwap_synthetic``, ``ap_synthetic`` and ``rwap_mixed`` where
+there are real and made anomalies, those of made ones also where there are no others. Scores are
+sorted into bins (`autosearch.metrics.bootstrap.Histograms`), which is exact up to 256 different
+scores of anomalous pixels.
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ class Draws:
             names = ("rwap", "ap", "rwap_calibrated", "ap_calibrated")
             found |= {name: pixels[name] for name in names}
         if self.made is None:
+            made_alone = scored.synthetic is not None and (scored.synthetic | ~labels).all()
+            if made_alone and truth.gap is None:
+                found |= {f"{name}_synthetic": found[name] for name in ("rwap", "ap")}
             return found
         if scored.beside is not None:
             maps = np.concatenate([scored.maps[~labels], scored.beside.maps])
@@ -135,7 +139,7 @@ class Draws:
             same = (self.real[:, ~own] == 1).all(axis=1)
             same[0] = same[-NUMBER:] = False
             real = {name: np.where(same, np.nan, values) for name, values in real.items()}
-        found["rwap_synthetic"] = made["rwap"]
+        found |= {"rwap_synthetic": made["rwap"], "ap_synthetic": made["ap"]}
         if "rwap" in real:
             found["rwap_real"] = real["rwap"]
             both = (kind["rwap_calibrated"][-NUMBER:] for kind in (real, made))

@@ -235,9 +235,11 @@ class TrialEvaluator:
 
     def _usual(self, objective: Objective) -> bool:
         """Whether it is recorded without being asked for."""
-        made = self._data.val.synthetic
-        mixed = 0 < made.sum() < self._data.val.labels.sum() or self._data.made is not None
-        return objective.default and (objective.anomalies == "all" or bool(mixed))
+        val = self._data.val
+        made = bool(val.synthetic.any()) or self._data.made is not None
+        real = bool((val.labels & ~val.synthetic).any())
+        of = objective.anomalies
+        return objective.default and (of == "all" or (made and (real or of == "synthetic")))
 
     def _standing(
         self, detector: Detector, measured: Mapping[str, float], seconds: dict[str, float]

@@ -27,11 +27,17 @@ REAL = ("rwap_real", "rwap_calibrated", "rwap")
 REAL_AP = ("ap_calibrated", "ap")
 """The same of AP."""
 
-MADE = "rwap_synthetic"
-"""The figure of the made ones."""
+MADE, MADE_AP = "rwap_synthetic", "ap_synthetic"
+"""Figures of the made ones."""
 
-MULTIPLIED = {"synthetic": (REAL, (MADE,)), "balanced": (REAL, REAL_AP, (MADE,))}
+MULTIPLIED = {
+    "synthetic": (REAL, (MADE,)),
+    "balanced": (REAL, REAL_AP, (MADE,), (MADE_AP,)),
+}
 """Rules that take a geometric mean, and its figures, each with what stands for it."""
+
+OPTIONAL = frozenset({(MADE_AP,)})
+"""Those of `MULTIPLIED` that are left out where trials lack them: earlier versions kept none."""
 
 RANKED = (("rwap_calibrated", "rwap"), ("ap_calibrated", "ap"), ("image_auroc",), (MADE,))
 """Figures over whose ranks `ranks` averages, each with what stands for it in older trials."""
@@ -99,12 +105,12 @@ def synthetic(trials: Sequence[Candidate]) -> Floats:
 
 
 def balanced(trials: Sequence[Candidate]) -> Floats:
-    """Geometric mean of rwAP of the real anomalies, AP of these, and rwAP of the made ones.
+    """Geometric mean of rwAP and AP of the real anomalies, and of both of the made ones.
 
     What finds small defects at the price of all others is not worth as much as it seems.
 
     Raises:
-        ConfigError: Candidates lack one of them.
+        ConfigError: Candidates lack one of them, but for AP of the made ones.
     """
     return _geometric_mean(trials, "balanced")
 
@@ -118,7 +124,7 @@ def multiplied(trials: Sequence[Candidate], rule: str) -> tuple[str, ...]:
 def _geometric_mean(trials: Sequence[Candidate], rule: str) -> Floats:
     names = multiplied(trials, rule)
     for group in MULTIPLIED[rule]:
-        if not set(group) & set(names):
+        if group not in OPTIONAL and not set(group) & set(names):
             allowed = f"another rule: trials have no {group[-1]}, which validation on real and "
             raise ConfigError("rule", rule, f"{allowed}made anomalies gives")
     figures = np.array([[trial.figures[name] for trial in trials] for name in names])

@@ -11,7 +11,7 @@ from autosearch.graphs import GRAPH_PACKAGES, needed
 from autosearch.spec import StudySpec
 from autosearch.study.truth import truth_of
 
-_MAKE = "--set dataset.validation.synthetic.kind=perlin"
+_MAKE = "--set dataset.validation.synthetic.kind=both"
 
 
 def named_figures(spec: StudySpec) -> Iterator[tuple[str, str]]:

@@ -29,27 +29,27 @@ from autosearch.synthesis.blending import SynthesisSettings
 from autosearch.synthesis.cutpaste import defect_library
 from autosearch.synthesis.placing import at_input, places
 from autosearch.synthesis.textures import open_textures
-from autosearch.synthesis.validation import synthetic_validation
+from autosearch.synthesis.validation import Kind, synthetic_validation
 
 _SETTINGS = SynthesisSettings(perlin_max_exp=3)
 """Coarser noise than in training, or an image would fall into dozens of regions."""
 
-_BESIDE, _BESIDE_BYTES = 32, 64 << 20
-"""Most images, and most bytes of them, that ``auto`` makes; pieces are taken of as many."""
+_BESIDE, _BESIDE_BYTES = 24, 64 << 20
+"""Most images, and most bytes of them, that ``auto`` makes of a kind; textures are of as many."""
 
 
 def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | None) -> SearchData:
     """Add anomalous images made of the normal validation images.
 
-    They are of one type of their own, ``synthetic_perlin`` or ``synthetic_cutpaste``, in each
+    They are of types of their own, ``synthetic_perlin`` and ``synthetic_cutpaste``, in each
     category if there are several, which rwAP weighs like any other, and stay in the group of the
     image they were made from. ``cutpaste`` pastes the real anomalies of validation where there are
     any, else pieces of the same image. Pixels that do not count stay as they are.
 
     With ``auto`` they stand beside validation, in `SearchData.made`, where
-    `autosearch.data.makes_beside` says so: one each of at most 32 normal images, spread evenly,
-    by the defaults of `SyntheticSpec`. Validation itself, and the hash of the data, stay as they
-    are. Where none can be made, ``info`` says so and there are none.
+    `autosearch.data.makes_beside` says so: one of either kind of at most 24 normal images,
+    spread evenly, by the defaults of `SyntheticSpec`. Validation itself, and the hash of the data,
+    stay as they are. Where none can be made, ``info`` says so and there are none.
 
     Args:
         data: Train and validation as they were read.
@@ -63,8 +63,7 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | No
         return data
     if wanted == "auto":
         return _with_beside(data) if makes_beside(data.val.types) else data
-    kind = _kind(data, wanted)
-    made, settings = _made(data, data.val, data.train, wanted, kind), wanted.model_dump()
+    made, settings = _made(data, data.val, data.train, wanted), wanted.model_dump()
     digest = hashlib.sha256(json.dumps([data.info["sha256"], settings]).encode())
     digest.update(np.ascontiguousarray(made.pixels).data)
     digest.update(np.ascontiguousarray(made.masks).data)
@@ -74,7 +73,7 @@ def add_synthetic(data: SearchData, wanted: SyntheticSpec | Literal["auto"] | No
         **data.info,
         "counts": counts,
         "sha256": digest.hexdigest(),
-        "validation_synthetic": {**settings, "type": kind},
+        "validation_synthetic": {**settings, "types": sorted(set(made.types))},
     }
     return replace(data, val=join(data.val, made), info=info)
 
@@ -85,16 +84,15 @@ def _with_beside(data: SearchData) -> SearchData:
     most, wanted = min(_BESIDE, room), SyntheticSpec()
     normal = data.val.select(_spread(~data.val.labels, most))
     train = data.train.select(_spread(~data.train.labels, most))
-    kind = _kind(data, wanted)
     try:
-        made = _made(data, normal, train, wanted, kind).locked()
+        made = _made(data, normal, train, wanted).locked()
     except ConfigError as error:
         reason = f"no synthetic anomaly could be made beside validation: {error.allowed}"
         notes: list[str] = [*data.info.get("notes", ()), reason]  # type: ignore[misc]
         return replace(data, info={**data.info, "notes": notes})
     digest = hashlib.sha256(np.ascontiguousarray(made.pixels).data)
     digest.update(np.ascontiguousarray(made.masks).data)
-    about = {**wanted.model_dump(), "type": kind, "images": len(made)}
+    about = {**wanted.model_dump(), "types": sorted(set(made.types)), "images": len(made)}
     info = {**data.info, "validation_beside": {**about, "sha256": digest.hexdigest()}}
     return replace(data, made=made, info=info)
 
@@ -109,25 +107,39 @@ def _spread(wanted: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _made(
-    data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: str
-) -> ImageSet:
-    """Anomalous images of a type, made of the normal ones of a split.
+def _made(data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpec) -> ImageSet:
+    """Anomalous images, made of the normal ones of a split: all of one kind, then of the next.
+
+    A kind that they do not admit is left out, unless it is the only one.
 
     Args:
         data: What the split is from.
         val: The split.
         train: Images that textures are made of.
         wanted: What to make.
-        kind: The type; each category has its own, where there are several.
     """
+    parts = []
+    for kind in wanted.kinds:
+        try:
+            parts.append(_of_kind(data, val, train, wanted, kind))
+        except ConfigError:
+            if kind == wanted.kinds[-1] and not parts:
+                raise
+    return join(*parts)
+
+
+def _of_kind(
+    data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: Kind
+) -> ImageSet:
+    """Those of one kind."""
+    name = _type(data, kind)
     known, counted = at_input(val)
     some = np.ones(len(val), dtype=bool) if counted is None else counted.any(axis=(1, 2))
     normal = np.flatnonzero(~val.labels & some)
     defects = defect_library(val.pixels, known) if known.any() else ()
     images, masks = synthetic_validation(
         val.pixels[normal],
-        wanted.kind,
+        kind,
         wanted.per_image,
         wanted.seed,
         foregrounds=foreground_masks(val.pixels[normal]),
@@ -141,11 +153,11 @@ def _made(
         defects=defects,
     )
     sources = np.repeat(normal, wanted.per_image)
-    names = [f"{val.paths[s]}#{kind}{i % wanted.per_image}" for i, s in enumerate(sources)]
+    names = [f"{val.paths[s]}#{name}{i % wanted.per_image}" for i, s in enumerate(sources)]
     groups = tuple(val.groups[s] for s in sources)
-    types = (kind,) * len(sources)
+    types = (name,) * len(sources)
     if "categories" in data.info:
-        types = tuple(prefixed(category, kind) for category in categories_of(groups))
+        types = tuple(prefixed(category, name) for category in categories_of(groups))
     measured = val.masks.shape[1:]
     regions = [resize_regions(mask, measured).labels for mask in masks]
     labelled = np.array(regions, dtype=np.int32).reshape(len(masks), *measured)
@@ -167,12 +179,12 @@ def _made(
     )
 
 
-def _kind(data: SearchData, wanted: SyntheticSpec) -> str:
-    """What anomalies are called that are made, in each category if there are several."""
+def _type(data: SearchData, kind: Kind) -> str:
+    """What anomalies of a kind are called, in each category if there are several."""
     taken = set(data.val.types)
     if "categories" in data.info:
         taken = {kind.partition("/")[2] for kind in taken}
-    return _unused(f"synthetic_{wanted.kind}", taken)
+    return _unused(f"synthetic_{kind}", taken)
 
 
 def _unused(name: str, taken: Collection[str]) -> str:
