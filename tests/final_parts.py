@@ -14,12 +14,12 @@ from autosearch.study.inputs import load_inputs
 SIDE = 64
 
 
-def search_in(base: Path) -> StudyFolder:
+def search_in(base: Path, **study: object) -> StudyFolder:
     """A study in which trials share configurations; the data lies beside it."""
     _write_part(base / "data" / "part")
     spec = parse_spec(
         {
-            "study": {"name": "study", "runner": "autopatch", "trials": 4},
+            "study": {"name": "study", "runner": "autopatch", "trials": 4, **study},
             "space": {"stage1.extraction_block": [5, 6], "width": 1.0, "coreset_ratio": 0.2},
             "objectives": ["gflops", "rwap"],
             "sampler": {"name": "random"},

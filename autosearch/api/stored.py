@@ -192,7 +192,7 @@ class StoredStudy:
                 objective that is maximised.
             rule: ``best`` (by that figure), ``pessimistic`` (by it less its standard error),
                 ``synthetic`` (by the geometric mean of rwAP on real and on made anomalies),
-                ``balanced`` (of these two and AP on real ones),
+                ``balanced`` (of these two and AP on both),
                 ``ranks`` (by the mean rank over several figures) or ``smooth`` (by that figure
                 averaged over similar configurations); by default ``balanced`` where rwAP decides
                 and trials have one of made anomalies, else ``best``.

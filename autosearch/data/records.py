@@ -282,6 +282,8 @@ class SearchData:
             hashes, with NUL between them.
         made: Anomalous images made beside those of ``val``, for figures of synthetic anomalies;
             None where there are none, or they are among those of ``val``.
+        whole: All defect-free training images, where trials are fitted on a part of them, which
+            ``train`` then is; else None.
     """
 
     train: ImageSet
@@ -289,3 +291,4 @@ class SearchData:
     info: dict[str, object] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     made: ImageSet | None = None
+    whole: ImageSet | None = None

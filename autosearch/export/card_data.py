@@ -28,10 +28,12 @@ def data_and_weights(d: Mapping[str, Any]) -> Iterable[str]:
             "the training."
         )
     else:
+        searched = fit.get("searched", fit["train"])
+        first = "" if searched == fit["train"] else f"{searched} of "
         yield (
             f"It was fitted on {fit['images']} normal images: the {fit['train']} of the train "
             f"split and the {fit['validation_normal']} normal ones of validation. The thresholds "
-            f"were chosen before, with a detector fitted on the {fit['train']} alone."
+            f"were chosen before, with a detector fitted on {first}the {fit['train']} alone."
         )
     for weights in d["weights"]:
         yield (

@@ -199,8 +199,9 @@ def export_trial(
         **chosen.described(folder, scales),
         **_scoring(data.val, val_maps, detector.top_share, options),
         "fit": {
-            "train": len(data.train),
-            "validation_normal": len(everything) - len(data.train),
+            "train": len(data.whole or data.train),
+            "searched": len(data.train),
+            "validation_normal": len(everything) - len(data.whole or data.train),
             "images": len(everything),
             "anomalous": int(everything.labels.sum()),
         },

@@ -69,7 +69,9 @@ class StudySection(Section):
 
     ``repeats`` runs of every configuration, with other seeds, make one trial; at the end those on
     the front are run until they have ``front_repeats``. ``post_trials`` settings of what comes
-    after a fit are tried beside the proposed ones, and the best is stored.
+    after a fit are tried beside the proposed ones, and the best is stored. ``fit_images`` are the
+    most normal training images that trials are fitted on; null for all of them. What is fitted
+    anew on all normal images, to be evaluated or exported, is fitted on the others as well.
     """
 
     name: str = Field(pattern=rf"^{NAME.pattern}$")
@@ -82,6 +84,7 @@ class StudySection(Section):
     repeats: int = Field(1, ge=1, le=100)
     front_repeats: int = Field(1, ge=1, le=100)
     post_trials: int = Field(0, ge=0, le=100)
+    fit_images: int | None = Field(None, ge=1)
 
 
 class PrunerSpec(Section):

@@ -66,7 +66,8 @@ class TrialEvaluator:
         others: tuple[Objective, ...] = (),
         room: Room | None = None,
     ) -> None:
-        self.spec, self._runner, self._data, self._others = spec, runner, data, others
+        self.spec, self._runner, self._others = spec, runner, others
+        self._data = replace(data, whole=None)
         self._room = room
         self._truth, self._truth_beside = truth_of(data.val), truth_beside(data)
         self._draws = Draws.of(data)
@@ -112,7 +113,8 @@ class TrialEvaluator:
 
     def carried(self) -> TrialEvaluator:
         """The same with pictures that travel to other machines with it."""
-        data = replace(self._data, train=self._data.train.carried(), val=self._data.val.carried())
+        train, val = self._data.train.carried(), self._data.val.carried()
+        data = replace(self._data, train=train, val=val)
         return TrialEvaluator(self.spec, self._runner, data, self._others, self._room)
 
     @contextmanager

@@ -13,6 +13,8 @@ from autosearch.errors import ConfigError
 Fit = Literal["all", "train"]
 """``all``: all normal images but the test split's, as exported; ``train``: as the search did."""
 
+FIT_IMAGES = "study.fit_images"
+
 
 def fit_of(asked: str, supervised: bool) -> Fit:
     """What a detector is fitted on.
@@ -32,14 +34,44 @@ def fit_of(asked: str, supervised: bool) -> Fit:
     return "train" if supervised or asked == "train" else "all"
 
 
+def in_part(data: SearchData, most: int | None, supervised: bool) -> SearchData:
+    """The same with no more images to fit on, spread evenly.
+
+    Args:
+        data: What a study was made from.
+        most: Images at most; None for all.
+        supervised: Whether the runner learns from anomalous images.
+
+    Raises:
+        ConfigError: It does: which of them a trial may miss is not for a number to say.
+    """
+    number = len(data.train)
+    if most is None:
+        return data
+    if supervised:
+        raise ConfigError(FIT_IMAGES, most, "null, since the runner learns from labelled images")
+    if number <= most:
+        return data
+    chosen = (np.arange(most) * number // most).tolist()
+    # Copied to a file of their own where they are large, as a selection would not be.
+    part = join(*(data.train.part(place, place + 1) for place in chosen))
+    note = (
+        f"trials are fitted on {most} of {number} normal images ({FIT_IMAGES}), what is evaluated "
+        "or exported on all"
+    )
+    notes: list[str] = [*data.info.get("notes", ()), note]  # type: ignore[misc]
+    return replace(data, train=part, whole=data.train, info={**data.info, "notes": notes})
+
+
 def all_normal(data: SearchData) -> ImageSet:
-    """The train split and the normal images of validation: all normal images but test ones.
+    """The train split, all of it, and the normal images of validation.
 
     Splits share neither images nor groups, so nothing of the test split comes in. Nothing is
     copied where both lie in a row.
     """
-    size = data.train.masks.shape[1:]
-    return join(data.train, to_fit_on(data.val.select(~data.val.labels), (size[0], size[1])))
+    train = data.train if data.whole is None else data.whole
+    size = train.masks.shape[1:]
+    return join(train, to_fit_on(data.val.select(~data.val.labels), (size[0], size[1])))
 
 
 def to_fit_on(normal: ImageSet, size: tuple[int, int]) -> ImageSet:

@@ -36,6 +36,7 @@ from autosearch.files import user_path
 from autosearch.spec import ArchitectureSpec, Override, Params, StartSpec, StudySpec
 from autosearch.storage import StudyFolder
 from autosearch.study.evaluation import build
+from autosearch.study.fitted import in_part
 from autosearch.study.forecast import forecast, work
 from autosearch.study.post_settings import check_post_trials
 from autosearch.study.same_data import check_data
@@ -178,6 +179,7 @@ def load_inputs(
         _check_learnable(data)
     else:
         data = _of_train(data, ~data.train.labels)
+    data = in_part(data, spec.study.fit_images, made.supervised)
     data = with_objects(data, spec, runner_class)
     data = add_synthetic(data, spec.dataset.validation.synthetic)
     check_scorable(data, spec, known)
