@@ -104,7 +104,7 @@ def test_info_says_what_was_used(root: Path) -> None:
     assert info["counts"] == {"train": {"good": 4}, "val": {"dent": 2, "good": 2, "hole": 2}}
     assert (info["name"], info["category"], info["root_name"]) == ("made", "part", "made")
     assert (info["rule"], info["synthetic"]) == (
-        "2 per anomaly type for validation; 2 of 6 normal images validate; fewer than 3 of some "
+        "2 per anomaly type for validation; 2 of 6 normal images validate; fewer than 5 of some "
         "type, so synthetic ones are made for rwap_synthetic",
         False,
     )

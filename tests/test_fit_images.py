@@ -10,8 +10,9 @@ from final_parts import search_in
 import autosearch
 from autosearch.data import load_search_data, load_test_set
 from autosearch.errors import ConfigError, StudyError
-from autosearch.spec.reading import parse_spec
+from autosearch.spec.reading import load_spec, parse_spec
 from autosearch.storage.folder import StudyFolder
+from autosearch.study import forecast as foretelling
 from autosearch.study.fitted import all_normal, in_part
 from autosearch.study.inputs import load_inputs, rebuild, reopen
 from autosearch.study.truth import maps_of
@@ -101,3 +102,17 @@ def test_no_number_below_one_is_taken() -> None:
     content |= {"space": {"width": 1.0}, "objectives": ["rwap"]}
     with pytest.raises(ConfigError, match=r"study\.fit_images"):
         load_inputs(parse_spec(content))
+
+
+def test_forecast_counts_all_pictures_and_fits_the_part(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foretelling, "LARGE", 0)
+    given = StudyFolder(made).load_spec().model_dump(mode="json")
+    found = [
+        load_inputs(load_spec(given, [f"study.fit_images={number}"])).memory()
+        for number in ("null", "1")
+    ]
+    assert found[0] is not None and found[1] is not None
+    assert found[0]["pictures"] == found[1]["pictures"]
+    assert found[0]["trial"] > found[1]["trial"]

@@ -60,18 +60,19 @@ def forecast(
             the space holds that, else the first value of the space.
         runner: Its runner, weights loaded.
         validation: Images of the sizes at which they come in and are measured; one will do.
-        train: Number of images that it is fitted on.
+        train: Number of images to fit on that are read; ``study.fit_images`` are of these.
         asked: Number of images that it is measured on.
     """
     pictures = (train + asked) * _FLOAT * _CHANNELS * int(np.prod(validation.pixels.shape[2:]))
     if pictures < LARGE:
         return None
     pixels = asked * int(np.prod(validation.masks.shape[1:]))
+    part = min(train, spec.study.fit_images or train)
     try:
-        detector, seconds = _timed(spec, runner, _first(spec, runner), validation, train, asked)
+        detector, seconds = _timed(spec, runner, _first(spec, runner), validation, part, asked)
     except Infeasible:
         return Forecast(pictures)
-    return Forecast(pictures, needed_memory(detector, train, pixels), seconds)
+    return Forecast(pictures, needed_memory(detector, part, pixels), seconds)
 
 
 def work(
@@ -135,7 +136,7 @@ def forecast_of_data(dataset: DatasetSpec, space: str) -> Forecast | None:
         framings = framings_of(plain, split.train, lenient=True)
         spec = load_spec(registry.find_space(space)).model_copy(update={"dataset": dataset})
         made = dataset.validation.synthetic
-        each = made.per_image if isinstance(made, SyntheticSpec) else 0
+        each = len(made.kinds) * made.per_image if isinstance(made, SyntheticSpec) else 0
         asked = len(split.val) + each * sum(sample.normal for sample in split.val)
         runner = staged_runner(registry.load_runner(spec.study.runner)(spec), spec)
         blank = _blank(framings.input.size, framings.measured.size)

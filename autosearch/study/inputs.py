@@ -120,7 +120,7 @@ class Inputs:
 
     def memory(self) -> dict[str, Any] | None:
         """What large pictures and the first configuration take; None where it is little."""
-        train, val = self.data.train, self.data.val
+        train, val = self.data.whole or self.data.train, self.data.val
         found = forecast(self.spec, self.runner, val, len(train), len(val))
         return None if found is None else found.to_plain()
 
