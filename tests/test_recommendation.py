@@ -178,8 +178,11 @@ class TestTogether:
 
 
 def test_made_anomalies_decide_beside_real_ones_where_they_are_known() -> None:
-    made = [replace(one, measured={**one.measured, "rwap_synthetic": value})
-            for one, value in zip(RECORDS, (0.1, 0.2, 0.9), strict=True)]  # fmt: skip
+    alone = [replace(one, measured={**one.measured, "rwap_synthetic": value})
+             for one, value in zip(RECORDS, (0.1, 0.2, 0.9), strict=True)]  # fmt: skip
+    assert chosen(alone).rule == "best", "all are made"
+    made = [replace(one, measured={**one.measured, "rwap_real": one.values["rwap"]})
+            for one in alone]  # fmt: skip
     assert chosen(made).rule == "balanced" and chosen(made, prefer="ap").rule == "best"
     without = [replace(one, measured={n: v for n, v in one.measured.items() if n != "ap"})
                for one in made]  # fmt: skip

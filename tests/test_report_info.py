@@ -73,7 +73,8 @@ def test_the_trial_to_take_is_named_unless_it_is_by_chance(folder: StudyFolder) 
     assert recommended(folder, [], objectives, known, None) is None
     # Made anomalies tell trials apart, too: then the page names what the command names.
     assert recommended(folder, records, objectives, known, "by chance") is None
-    made = [replace(r, measured={**r.measured, "rwap_synthetic": 0.5}) for r in records]
+    both = {"rwap_synthetic": 0.5, "rwap_real": 0.5}
+    made = [replace(r, measured={**r.measured, **both}) for r in records]
     named = recommended(folder, made, objectives, known, "by chance")
     assert named is not None and "rwap_synthetic" in named["reasons"][0]
 

@@ -195,7 +195,7 @@ class StoredStudy:
                 ``balanced`` (of these two and AP on both),
                 ``ranks`` (by the mean rank over several figures) or ``smooth`` (by that figure
                 averaged over similar configurations); by default ``balanced`` where rwAP decides
-                and trials have one of made anomalies, else ``best``.
+                and trials have one of real and one of made anomalies, else ``best``.
             floor: Whether its AP must be no lower than that of trial 0, a configuration of
                 ``start``.
 

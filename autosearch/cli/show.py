@@ -134,7 +134,7 @@ def recommend(
         typer.Option(
             "--rule",
             metavar="RULE",
-            show_default="balanced where trials have figures of made anomalies, else best",
+            show_default="balanced where there are real and made anomalies, else best",
             help="best by that figure; pessimistic: less its standard error; synthetic: by "
             "rwAP of real and of made anomalies; balanced: by AP, too; ranks: by several figures; "
             "smooth: with that of similar configurations.",

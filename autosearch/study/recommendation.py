@@ -106,8 +106,8 @@ def recommend(
         doubt: What `autosearch.study.distinct.indistinct` says of the first objective that is
             maximised; then the trial is said to be the highest, and not the best.
         rule: A name of `autosearch.study.rules.RULES`; by default ``balanced`` where rwAP
-            decides and trials have one of made anomalies (``synthetic`` if they have no AP), else
-            ``best``.
+            decides and trials have one of real and one of made anomalies (``synthetic`` if they
+            have no AP), else ``best``.
         floor: Whether the choice must reach the AP of the fixed choice.
         kept: Gives what `autosearch.study.choice_data` left of a trial that was evaluated. Without
             it nothing is said of how sure the choice is, and errors are those of the records.
@@ -187,7 +187,8 @@ def _usual_rule(records: Sequence[TrialRecord], prefer: str) -> str:
     def known(name: str) -> bool:
         return all(figure_of(record, name) is not None for record in records)
 
-    if prefer not in rules.REAL or not known(rules.MADE):
+    # Where all anomalies are made, rwAP of them chooses better by rwAP than with their AP.
+    if prefer not in rules.REAL or not known(rules.MADE) or not known(rules.REAL[0]):
         return "best"
     return "balanced" if any(map(known, rules.REAL_AP)) else "synthetic"
 
