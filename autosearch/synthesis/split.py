@@ -118,42 +118,59 @@ def _made(data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpe
         train: Images that textures are made of.
         wanted: What to make.
     """
-    parts = []
+    known, counted = at_input(val)
+    some = np.ones(len(val), dtype=bool) if counted is None else counted.any(axis=(1, 2))
+    normal = np.flatnonzero(~val.labels & some)
+    foregrounds = foreground_masks(val.pixels[normal])
+    textures = None
+    if "perlin" in wanted.kinds:
+        allowed = places(foreground_masks(train.pixels), train.valid)
+        textures = open_textures(wanted.textures, train.pixels, allowed)
+    defects = defect_library(val.pixels, known) if known.any() else ()
+    parts: list[ImageSet] = []
     for kind in wanted.kinds:
         try:
-            parts.append(_of_kind(data, val, train, wanted, kind))
+            images, masks = synthetic_validation(
+                val.pixels[normal],
+                kind,
+                wanted.per_image,
+                wanted.seed,
+                foregrounds=foregrounds,
+                valid=None if counted is None else counted[normal],
+                textures=textures,
+                synthesis=_SETTINGS,
+                defects=defects,
+            )
         except ConfigError:
             if kind == wanted.kinds[-1] and not parts:
                 raise
+            continue
+        parts.append(_of_kind(data, val, normal, wanted.per_image, kind, images, masks))
     return join(*parts)
 
 
 def _of_kind(
-    data: SearchData, val: ImageSet, train: ImageSet, wanted: SyntheticSpec, kind: Kind
+    data: SearchData,
+    val: ImageSet,
+    normal: NDArray[np.intp],
+    per_image: int,
+    kind: Kind,
+    images: NDArray[np.float32],
+    masks: NDArray[np.bool_],
 ) -> ImageSet:
-    """Those of one kind."""
-    name = _type(data, kind)
-    known, counted = at_input(val)
-    some = np.ones(len(val), dtype=bool) if counted is None else counted.any(axis=(1, 2))
-    normal = np.flatnonzero(~val.labels & some)
-    defects = defect_library(val.pixels, known) if known.any() else ()
-    images, masks = synthetic_validation(
-        val.pixels[normal],
-        kind,
-        wanted.per_image,
-        wanted.seed,
-        foregrounds=foreground_masks(val.pixels[normal]),
-        valid=None if counted is None else counted[normal],
-        textures=open_textures(
-            wanted.textures,
-            train.pixels,
-            places(foreground_masks(train.pixels), train.valid),
-        ),
-        synthesis=_SETTINGS,
-        defects=defects,
-    )
-    sources = np.repeat(normal, wanted.per_image)
-    names = [f"{val.paths[s]}#{name}{i % wanted.per_image}" for i, s in enumerate(sources)]
+    """What was made of a kind, as images of a split.
+
+    Args:
+        data: What the split is from.
+        val: The split.
+        normal: ``(N,)``, places of the images that they were made of.
+        per_image: How many of each.
+        kind: The kind.
+        images: ``(N * per_image, 3, H, W)``.
+        masks: ``(N * per_image, H, W)``.
+    """
+    name, sources = _type(data, kind), np.repeat(normal, per_image)
+    names = [f"{val.paths[s]}#{name}{i % per_image}" for i, s in enumerate(sources)]
     groups = tuple(val.groups[s] for s in sources)
     types = (name,) * len(sources)
     if "categories" in data.info:
